@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Time, injected so that tests need not wait. Wall time is for people and for records that
+// outlive a process; steady time is for deadlines.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include "core/base/error.hpp"
+
+namespace mirror {
+
+using WallTime = std::chrono::time_point<std::chrono::system_clock, std::chrono::microseconds>;
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+/// Thread-safe.
+class Clock {
+  public:
+    virtual ~Clock() = default;
+    [[nodiscard]] virtual WallTime wall_now() const = 0;
+    [[nodiscard]] virtual SteadyTime steady_now() const = 0;
+};
+
+/// The machine's clocks; lives for the whole process.
+[[nodiscard]] const Clock& system_clock();
+
+/// RFC 3339 in UTC with milliseconds: "2026-03-01T12:30:05.250Z".
+[[nodiscard]] std::string format_rfc3339(WallTime time);
+[[nodiscard]] Result<WallTime> parse_rfc3339(std::string_view text);
+
+}  // namespace mirror

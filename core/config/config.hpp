@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The TOML configuration, the same file on every node, checked as a whole: a mistake anywhere is
+// an error that names file, line and key. Values; any thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/error.hpp"
+
+namespace mirror {
+
+struct Endpoint {
+    std::string host;
+    std::uint16_t port = 0;
+
+    /// "host:port", "[v6]:port".
+    [[nodiscard]] std::string text() const;
+    friend bool operator==(const Endpoint&, const Endpoint&) = default;
+};
+
+struct NodeConfig {
+    std::string name;
+    Endpoint address;
+    std::string run_dir = "/run/mirrordisk";
+    std::string state_dir = "/var/lib/mirrordisk";
+
+    [[nodiscard]] std::string daemon_socket() const { return run_dir + "/mirrord.sock"; }
+    [[nodiscard]] std::string volume_socket(const std::string& volume) const {
+        return run_dir + "/" + volume + ".sock";
+    }
+};
+
+enum class Mode { sync, async };
+enum class OnPeerLoss { continue_alone, stop };
+
+struct VolumeConfig {
+    std::string name;
+    std::optional<std::uint64_t> size;  ///< bytes; needed where the backing file must be made
+    Mode mode = Mode::sync;
+    std::string device;  ///< empty: none
+    std::chrono::milliseconds peer_timeout{5000};
+    OnPeerLoss on_peer_loss = OnPeerLoss::continue_alone;
+    std::map<std::string, std::string> backing;  ///< node name → absolute path; two nodes
+
+    /// The other node of the pair; empty if `node` has no replica.
+    [[nodiscard]] std::string peer_of(const std::string& node) const;
+    /// Every setting that both nodes must share, as "key" → "value": compared in the handshake.
+    [[nodiscard]] std::map<std::string, std::string> shared_settings() const;
+};
+
+struct Config {
+    std::string path;
+    std::map<std::string, NodeConfig> nodes;
+    std::map<std::string, VolumeConfig> volumes;
+
+    [[nodiscard]] Result<const NodeConfig*> node(const std::string& name) const;
+    [[nodiscard]] Result<const VolumeConfig*> volume(const std::string& name) const;
+};
+
+[[nodiscard]] Result<Config> parse_config(const std::string& text, const std::string& path);
+[[nodiscard]] Result<Config> load_config(const std::string& path);
+
+/// `given`, else $MIRRORDISK_CONFIG, else /etc/mirrordisk/mirrordisk.toml.
+[[nodiscard]] std::string config_path(const std::string& given);
+/// `given`, else $MIRRORDISK_NODE, else the host name up to its first dot.
+[[nodiscard]] std::string node_name(const std::string& given);
+
+/// Names of volumes and nodes: 1 to 63 of a-z A-Z 0-9 . _ -, starting with a letter or digit.
+[[nodiscard]] bool is_valid_name(const std::string& name) noexcept;
+
+}  // namespace mirror

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Control requests over NBD: an export of 1 MiB. A write at offset 0 carries a JSON request, ended
+// by a zero byte or the end of the payload; the write is answered when the request was carried
+// out. A read at offset 0 then returns the JSON reply, padded with zero bytes. One mailbox a
+// connection, so that replies cannot be mixed up. Stock tools can use it:
+//   nbdsh -u 'nbd+unix:///control?socket=/run/mirrordisk/mirrord.sock'
+//   nbd> h.pwrite(b'{"request":"version"}', 0); print(h.pread(4096, 0))
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.hpp"
+#include "core/nbd/export.hpp"
+#include "core/nbd/link.hpp"
+
+namespace mirror::control {
+
+using Json = nlohmann::json;
+
+inline constexpr std::uint64_t mailbox_size = 1 * MiB;
+inline constexpr const char* mailbox_export = "control";
+inline constexpr int protocol_version = 1;
+
+/// Carries out one request. What it returns is the reply's body, or the error that is sent as
+/// {"ok": false, "error": {"kind", "message", "remedy"}}.
+using Handler = std::function<Result<Json>(const Json& request, const nbd::Client& client)>;
+
+/// The state of one mailbox: used by MailboxExport here and by the plugin's own `control` export.
+/// Not thread-safe across calls; NBD clients use it one command at a time.
+class Mailbox {
+  public:
+    Mailbox(Handler handler, nbd::Client client);
+    /// A request: runs the handler. Only a write at offset 0 is accepted.
+    [[nodiscard]] Result<void> write(std::span<const std::byte> from, std::uint64_t offset);
+    [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) const;
+
+  private:
+    Handler handler_;
+    nbd::Client client_;
+    std::string reply_;
+};
+
+/// A mailbox as an export of mirrord's server.
+[[nodiscard]] std::unique_ptr<nbd::Export> make_mailbox_export(Handler handler,
+                                                               nbd::Client client);
+
+/// The asking side: one connection, requests one after the other. Not thread-safe.
+class MailboxClient {
+  public:
+    /// `deadline` bounds each request, and the connect.
+    [[nodiscard]] static Result<MailboxClient> connect(const nbd::Address& address,
+                                                       const std::string& peer_name,
+                                                       std::chrono::milliseconds deadline);
+    /// Sends, waits, returns the body. An error reply becomes the Error it carries.
+    [[nodiscard]] Result<Json> ask(const Json& request);
+
+  private:
+    explicit MailboxClient(std::unique_ptr<nbd::Link> link, std::string name)
+        : link_(std::move(link)), name_(std::move(name)) {}
+    std::unique_ptr<nbd::Link> link_;
+    std::string name_;
+};
+
+/// Connects, asks once, closes.
+[[nodiscard]] Result<Json> ask_once(const nbd::Address& address, const std::string& peer_name,
+                                    const Json& request, std::chrono::milliseconds deadline);
+
+}  // namespace mirror::control

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// STATE_DIR/events.jsonl: one JSON object a line, append-only, for people and for monitoring.
+// mirrord and the engines of a node append to the same file: a line is one O_APPEND write under
+// flock, so lines never mix; at `rotate_at` bytes the file becomes events.jsonl.1 (… .4).
+// Thread-safe. A log that cannot be written never stops the mirror: it says so on stderr.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "core/base/clock.hpp"
+#include "core/base/error.hpp"
+#include "core/base/sync.hpp"
+
+namespace mirror {
+
+enum class Severity { info, warning, error };
+[[nodiscard]] std::string_view to_string(Severity severity) noexcept;
+
+/// Stable ids; the list with meanings is in mirrordisk-protocol(7).
+struct Event {
+    std::string id;      ///< "mirror-break", "promoted", …
+    Severity severity = Severity::info;
+    std::string volume;  ///< empty: the node itself
+    std::string text;    ///< what happened, a sentence
+    std::string cause{};
+    std::string remedy{};
+};
+
+class EventLog {
+  public:
+    static constexpr std::uint64_t default_rotate_at = 4 * 1024 * 1024;
+
+    EventLog(std::string path, std::string node, const Clock& clock,
+             std::uint64_t rotate_at = default_rotate_at);
+
+    /// Appends, and logs the line on stderr too.
+    void record(const Event& event) noexcept;
+    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+  private:
+    [[nodiscard]] Result<void> append(const std::string& line);
+
+    const std::string path_;
+    const std::string node_;
+    const Clock& clock_;
+    const std::uint64_t rotate_at_;
+    Mutex mutex_;  ///< one append at a time in this process
+};
+
+}  // namespace mirror

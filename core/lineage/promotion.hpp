@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Whether a replica may become active: promises 7 and 8 as one pure function. Used by mirrord for
+// promote, for --dry-run and by the peer that is asked to agree.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "core/lineage/summary.hpp"
+
+namespace mirror {
+
+struct PromotionRequest {
+    ReplicaSummary ours;
+    /// The peer's summary; nothing when it could not be reached.
+    std::optional<ReplicaSummary> peer;
+    std::string peer_name;
+    bool force = false;
+    bool fenced = false;  ///< a cluster manager confirmed that the peer is down
+    std::string volume_name;
+};
+
+struct PromotionVerdict {
+    bool allowed = false;
+    /// A new generation must begin, and why; nothing when the lineage goes on.
+    std::optional<GenerationReason> new_generation;
+    /// The peer must give up `last_active` durably before we become active.
+    bool needs_agreement = false;
+    std::string reason;  ///< why it is allowed or refused: a sentence
+    std::string remedy;  ///< for a refusal: the command that would be accepted
+    std::string loss;    ///< what may be lost by going on: a sentence, empty if nothing
+};
+
+[[nodiscard]] PromotionVerdict judge_promotion(const PromotionRequest& request);
+
+}  // namespace mirror

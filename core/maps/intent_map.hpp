@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Which 1 MiB regions may have writes that are not yet known to be durable on both replicas. A
+// region is entered durably before any disk may see a write to it (promise 4), with one sync for
+// all who wait (group commit), and leaves only through a checkpoint: writes of earlier epochs
+// ended, both replicas flushed, change map durable. A region that is written all the time simply
+// stays, so a hot working set costs nothing.
+//
+// Called by every thread that writes (enter), and by the engine's housekeeper (checkpoint).
+// The durable part is injected, so the logic is tested without a disk.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "core/base/error.hpp"
+#include "core/base/sync.hpp"
+#include "core/maps/bitmap.hpp"
+
+namespace mirror {
+
+class IntentMap {
+  public:
+    /// Makes the named chunks of `bits` durable before it returns. Called without the map's mutex,
+    /// by one thread at a time.
+    using Persist =
+        std::function<Result<void>(const Bitmap& bits, const std::vector<std::uint64_t>& chunks)>;
+
+    /// A write in progress; its epoch cannot end before it does.
+    class Entered {
+      public:
+        Entered(Entered&& other) noexcept;
+        Entered& operator=(Entered&&) = delete;
+        ~Entered();
+
+      private:
+        friend class IntentMap;
+        Entered(IntentMap& owner, unsigned epoch) : owner_(&owner), epoch_(epoch) {}
+        IntentMap* owner_;
+        unsigned epoch_;
+    };
+
+    IntentMap(std::uint64_t volume_size, Persist persist);
+
+    /// Blocks until the regions of `range` are durable in the map. Fails as `persist` does; then
+    /// nothing may be written.
+    [[nodiscard]] Result<Entered> enter(ByteRange range);
+
+    /// Makes the map smaller: waits for the writes that began before this call, runs `settle`
+    /// (flush both replicas, write the change map), then clears every region not entered since.
+    /// When `settle` fails nothing is cleared. One caller at a time.
+    [[nodiscard]] Result<void> checkpoint(const std::function<Result<void>()>& settle);
+
+    /// Regions in the map now, those not yet durable included.
+    [[nodiscard]] Bitmap snapshot() const;
+    [[nodiscard]] std::uint64_t count() const;
+
+  private:
+    [[nodiscard]] Result<void> commit(MutexLock& lock) REQUIRES(mutex_);
+
+    const std::uint64_t volume_size_;
+    const Persist persist_;
+
+    mutable Mutex mutex_;
+    Bitmap wanted_ GUARDED_BY(mutex_);   ///< must be in the durable map
+    Bitmap durable_ GUARDED_BY(mutex_);  ///< is in the durable map
+    /// Regions entered since the last checkpoint began.
+    Bitmap recent_ GUARDED_BY(mutex_);
+    std::vector<std::uint64_t> dirty_chunks_ GUARDED_BY(mutex_);
+    bool committing_ GUARDED_BY(mutex_) = false;
+    std::uint64_t commits_begun_ GUARDED_BY(mutex_) = 0;
+    std::uint64_t commits_ended_ GUARDED_BY(mutex_) = 0;
+    std::optional<Error> failure_ GUARDED_BY(mutex_);
+    unsigned epoch_ GUARDED_BY(mutex_) = 0;
+    std::array<std::uint64_t, 2> in_progress_ GUARDED_BY(mutex_){};
+    CondVar committed_;
+    CondVar drained_;
+};
+
+}  // namespace mirror

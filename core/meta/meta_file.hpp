@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The metadata file STATE_DIR/VOLUME/meta: two superblock slots and three maps. Torn writes at any
+// sector lose nothing: a superblock goes to the older slot, and map bits are written in 512-byte
+// sectors with a checksum each, so that a sector is the old one or the new one. A map sector that
+// fails its check counts as all ones; one that was never written (a hole) as all zeroes.
+//
+// The owner of a replica (mirrord for a standby, the engine for an active) has it open, locked by
+// flock on the file. Thread-safe: one mutex around the superblock; map writes are the caller's to
+// serialise per map.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/base/sync.hpp"
+#include "core/maps/bitmap.hpp"
+#include "core/meta/superblock.hpp"
+#include "core/store/store.hpp"
+
+namespace mirror {
+
+enum class MapKind : std::uint16_t {
+    intent = 1,   ///< regions, this replica's own
+    suspect = 2,  ///< regions in which the peer may differ: compared by digest
+    changed = 3,  ///< blocks that the peer lacks: sent
+};
+
+/// The byte size of the metadata file for a volume.
+[[nodiscard]] std::uint64_t meta_file_size(std::uint64_t volume_size);
+
+class MetaFile {
+  public:
+    /// Formats `store` (all of it a hole so far) and makes the first superblock durable.
+    [[nodiscard]] static Result<std::unique_ptr<MetaFile>> format(std::unique_ptr<Store> store,
+                                                                  const Superblock& first);
+    /// Reads the newest valid slot. `corrupt` when there is none, or the file is too short.
+    [[nodiscard]] static Result<std::unique_ptr<MetaFile>> load(std::unique_ptr<Store> store,
+                                                                const std::string& name);
+
+    [[nodiscard]] Superblock superblock() const;
+    /// Applies `change` to a copy, makes it durable, then it is the superblock. On failure the
+    /// superblock stays as it was, and a later load may find either.
+    [[nodiscard]] Result<void> update(const std::function<void(Superblock&)>& change);
+
+    [[nodiscard]] Result<Bitmap> read_map(MapKind kind);
+    /// Writes the named chunks; durable only after sync().
+    [[nodiscard]] Result<void> write_chunks(MapKind kind, const Bitmap& bits,
+                                            const std::vector<std::uint64_t>& chunks);
+    /// Replaces a whole map (only chunks that are set, or were); durable only after sync().
+    [[nodiscard]] Result<void> write_map(MapKind kind, const Bitmap& bits);
+    [[nodiscard]] Result<void> sync();
+
+    /// How many map sectors failed their check since load.
+    [[nodiscard]] std::uint64_t bad_sectors() const;
+
+  private:
+    MetaFile(std::unique_ptr<Store> store, Superblock block);
+    [[nodiscard]] Result<void> write_slot(const Superblock& block) REQUIRES(mutex_);
+
+    const std::unique_ptr<Store> store_;
+    mutable Mutex mutex_;
+    Superblock block_ GUARDED_BY(mutex_);
+    std::uint64_t bad_sectors_ GUARDED_BY(mutex_) = 0;
+};
+
+/// Bits of a map of this kind for a volume of `volume_size` bytes.
+[[nodiscard]] std::uint64_t map_bits(MapKind kind, std::uint64_t volume_size) noexcept;
+
+/// STATE_DIR/VOLUME/meta on a FileStore with an exclusive lock.
+[[nodiscard]] std::string meta_path(const std::string& state_dir, const std::string& volume);
+[[nodiscard]] Result<std::unique_ptr<MetaFile>> create_meta(const std::string& path,
+                                                            const Superblock& first);
+/// `not_found` with the remedy `mirrorctl create` when there is none; `busy` when another process
+/// has it.
+[[nodiscard]] Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path);
+
+}  // namespace mirror

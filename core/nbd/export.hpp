@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What the NBD server serves: named exports behind one small interface. An ExportProvider decides
+// who may open what; one Export object serves one connection, called from that connection's
+// thread only (and from others at the same time for other connections' objects).
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/error.hpp"
+#include "core/base/units.hpp"
+#include "core/store/store.hpp"
+
+namespace mirror::nbd {
+
+/// Who is at the other end.
+struct Client {
+    std::string address;       ///< "10.0.0.2:40112", or "unix" for a local socket
+    std::optional<uid_t> uid;  ///< by SO_PEERCRED on a Unix socket
+    std::optional<pid_t> pid;
+};
+
+/// What is claimed in the handshake; every claim must be true.
+struct Traits {
+    std::uint64_t size = 0;
+    bool read_only = false;
+    bool flush = false;  ///< FLUSH and FUA
+    bool trim = false;
+    bool zero = false;
+    bool multi_conn = false;
+    bool extents = false;  ///< base:allocation
+    std::uint32_t preferred_block = 4096;
+    std::string description;
+};
+
+class Export {
+  public:
+    virtual ~Export() = default;
+
+    [[nodiscard]] virtual Traits traits() const = 0;
+    /// Ranges were checked against traits().size before the call, as were read_only and payload.
+    [[nodiscard]] virtual Result<void> read(std::span<std::byte> into, std::uint64_t offset) = 0;
+    [[nodiscard]] virtual Result<void> write(std::span<const std::byte> from,
+                                             std::uint64_t offset) = 0;
+    [[nodiscard]] virtual Result<void> zero(ByteRange range, Space space) = 0;
+    /// The range reads as zeroes afterwards (stricter than NBD: replicas must not drift apart).
+    [[nodiscard]] virtual Result<void> trim(ByteRange range) = 0;
+    /// The server calls it for FLUSH, and once for all FUA requests of one batch.
+    [[nodiscard]] virtual Result<void> flush() = 0;
+    [[nodiscard]] virtual Result<std::vector<Extent>> extents(ByteRange range) = 0;
+};
+
+class ExportProvider {
+  public:
+    virtual ~ExportProvider() = default;
+
+    /// Names to show for LIST. May be called from many threads.
+    [[nodiscard]] virtual std::vector<std::string> list(const Client& client) = 0;
+    /// `shutdown` ends the connection from outside, at any time until the Export is destroyed:
+    /// no request that is received later is served. Calling it does not wait.
+    [[nodiscard]] virtual Result<std::unique_ptr<Export>> open(const std::string& name,
+                                                               const Client& client,
+                                                               std::function<void()> shutdown) = 0;
+};
+
+}  // namespace mirror::nbd

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// mirrord's NBD server: listens on TCP and on a Unix socket, one thread a connection, receives in
+// batches (one recv of up to 256 KiB, all complete requests in order, replies gathered into one
+// send), groups the flushes and FUA writes of a batch into one flush. Strangers cost little: the
+// handshake has a deadline, and only so many may be in it at a time; the oldest is dropped for the
+// newest, so that a flood of half-open connections cannot keep a peer out for long.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "core/base/error.hpp"
+#include "core/base/fd.hpp"
+#include "core/base/sync.hpp"
+#include "core/config/config.hpp"
+#include "core/nbd/export.hpp"
+
+namespace mirror::nbd {
+
+struct ServerLimits {
+    std::size_t handshaking = 64;  ///< connections that have not opened an export yet
+    std::size_t open = 256;        ///< connections with an export
+    std::chrono::milliseconds handshake_timeout{10000};
+    /// A started request or a reply must move on within this time.
+    std::chrono::milliseconds stall_timeout{30000};
+};
+
+class Connection;  // core/nbd/connection.hpp
+
+/// start() and stop() from one thread; everything else inside.
+class Server {
+  public:
+    Server(ExportProvider& provider, ServerLimits limits);
+    ~Server();  ///< stops
+    Server(const Server&) = delete;
+    Server& operator=(const Server&) = delete;
+
+    /// Binds before it returns, so that a failure ("address in use") reaches the caller. Port 0
+    /// takes a free one; the bound port is returned.
+    [[nodiscard]] Result<std::uint16_t> listen_tcp(const Endpoint& endpoint);
+    /// Replaces a dead socket file, never a live one; mode is the file's permission bits.
+    [[nodiscard]] Result<void> listen_unix(const std::string& path, unsigned mode);
+    /// Closes listeners and connections, waits for all threads. Idempotent.
+    void stop();
+
+    struct Counters {
+        std::uint64_t accepted = 0;
+        std::uint64_t dropped = 0;  ///< for a limit or a deadline
+        std::size_t handshaking = 0;
+        std::size_t open = 0;
+    };
+    [[nodiscard]] Counters counters() const;
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mirror::nbd

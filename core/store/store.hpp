@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The one interface behind which a backing file, a block device, the metadata file and the
+// fault-injecting stores of the tests stand. Thread-safe as pread/pwrite are: concurrent calls on
+// ranges that do not overlap are independent.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/base/error.hpp"
+#include "core/base/units.hpp"
+
+namespace mirror {
+
+/// Whether zeroing may give the space back.
+enum class Space { may_free, keep_allocated };
+
+struct Extent {
+    ByteRange range;
+    bool hole = false;  ///< reads as zeroes and takes no space
+};
+
+class Store {
+  public:
+    virtual ~Store() = default;
+
+    [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
+    /// All or nothing; the range must lie within size(). A failure names the file.
+    [[nodiscard]] virtual Result<void> read(std::span<std::byte> into, std::uint64_t offset) = 0;
+    [[nodiscard]] virtual Result<void> write(std::span<const std::byte> from,
+                                             std::uint64_t offset) = 0;
+    /// The range reads as zeroes afterwards, however the space is handled.
+    [[nodiscard]] virtual Result<void> zero(ByteRange range, Space space) = 0;
+    /// Everything written before the call is durable when it returns.
+    [[nodiscard]] virtual Result<void> flush() = 0;
+    /// Covers the range without gaps, in order. One data extent where holes can't be told.
+    [[nodiscard]] virtual Result<std::vector<Extent>> extents(ByteRange range) = 0;
+};
+
+}  // namespace mirror
