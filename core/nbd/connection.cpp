@@ -15,10 +15,6 @@ Connection::Connection(Fd socket, const ServerLimits& limits)
     breaker_ = std::make_shared<Breaker>(*stream_);
 }
 
-Connection::~Connection() {
-    breaker_->disarm();
-}
-
 void Connection::run(ExportProvider& provider, Admission& admission) noexcept {
     try {
         // How a client's connection ends is the client's affair; what matters of it (a session
@@ -27,6 +23,8 @@ void Connection::run(ExportProvider& provider, Admission& admission) noexcept {
     } catch (const std::exception&) {
         // Most likely out of memory: this connection ends, the others go on.
     }
+    breaker_->disarm();
+    stream_.reset();
 }
 
 Result<void> Connection::serve(ExportProvider& provider, Admission& admission) {

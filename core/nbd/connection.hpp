@@ -17,12 +17,11 @@ namespace mirror::nbd {
 class Connection {
   public:
     Connection(Fd socket, const ServerLimits& limits);
-    ~Connection();
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
 
-    /// Returns when the connection is over and its export destroyed. Whatever happens in it, the
-    /// process goes on.
+    /// Once. Returns when the connection is over, its export destroyed and its socket closed.
+    /// Whatever happens in it, the process goes on.
     void run(ExportProvider& provider, Admission& admission) noexcept;
 
     [[nodiscard]] const std::shared_ptr<Breaker>& breaker() const noexcept { return breaker_; }

@@ -188,18 +188,18 @@ void Server::Impl::drop_oldest_stranger() noexcept {
 void Server::Impl::run_connection(Entries::iterator self) noexcept {
     self->connection.run(provider, *self);
     std::thread predecessor;
-    Entries gone;
     {
         MutexLock lock(mutex);
         predecessor = std::exchange(last_ended, std::move(self->thread));
-        --(self->phase == Phase::open ? counters.open : counters.handshaking);
-        gone.splice(gone.end(), entries, self);
-        changed.notify_all();
     }
-    gone.clear();  // closes the socket; not with the lock held
+    // Before this one is counted as gone: ending threads cannot pile up behind the limits.
     if (predecessor.joinable()) {
         predecessor.join();
     }
+    MutexLock lock(mutex);
+    --(self->phase == Phase::open ? counters.open : counters.handshaking);
+    entries.erase(self);
+    changed.notify_all();
 }
 
 bool Server::Impl::enter_open(Entry& entry) {
