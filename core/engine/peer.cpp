@@ -167,11 +167,14 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
                                     {"volume", parts_.volume.name},
                                     {"protocol", control::protocol_version},
                                     {"settings", parts_.volume.shared_settings()},
-                                    {"summary", control::to_json(ours)}});
+                                    {"summary", control::encode(ours)}});
     if (!reply) {
         return Failure(reply.error());
     }
-    const auto theirs = control::summary_field(*reply, "summary");
+    const auto theirs =
+        control::object_field(*reply, "summary").and_then([](const Json* summary) {
+            return control::decode_summary(*summary);
+        });
     const auto their_action = control::string_field(*reply, "action");
     if (!theirs || !their_action) {
         return Failure((!theirs ? theirs.error() : their_action.error()).within(peer_node_));

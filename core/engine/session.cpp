@@ -119,13 +119,13 @@ Json Session::message(const char* request) const {
 
 Result<void> Session::tell_synced(const Lineage& lineage) {
     Json request = message("session-synced");
-    request["lineage"] = control::to_json(lineage);
+    request["lineage"] = control::encode(lineage);
     return control_->ask(request).map([](const Json&) {});
 }
 
 Result<void> Session::tell_generation(const Lineage& lineage) {
     Json request = message("generation");
-    request["lineage"] = control::to_json(lineage);
+    request["lineage"] = control::encode(lineage);
     return control_->ask(request).map([](const Json&) {});
 }
 

@@ -82,7 +82,7 @@ Json Volume::status() const {
     const bool at_risk = !in_sync && members.wrote_alone;
     const auto broken_for = clock_.wall_now() - members.break_at;
     return {
-        {"summary", control::to_json(summary)},
+        {"summary", control::encode(summary)},
         {"mode", to_string(members.mode)},
         {"why", members.why},
         {"since", format_rfc3339(members.since)},
@@ -133,7 +133,7 @@ Result<Json> Volume::quiesce(bool disconnect_clients) {
         return Failure(settled.error());
     }
     return Json{
-        {"summary", control::to_json(summarize(meta_->superblock(), differences_->intent_bytes(),
+        {"summary", control::encode(summarize(meta_->superblock(), differences_->intent_bytes(),
                                                differences_->changed_bytes()))}};
 }
 
