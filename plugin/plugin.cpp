@@ -70,14 +70,14 @@ int answer(const Result<void>& result) noexcept {
 }
 
 /// Runs a callback's body: no exception may reach nbdkit.
-template <typename Body>
-auto guarded(Body body) noexcept -> decltype(body()) {
+template <typename Body, typename Failed = int>
+auto guarded(Body body, Failed failed = -1) noexcept -> decltype(body()) {
     try {
         return body();
     } catch (const std::exception& problem) {
         nbdkit_error("%s", problem.what());
         nbdkit_set_error(ENOMEM);
-        return static_cast<decltype(body())>(-1);
+        return failed;
     }
 }
 
@@ -185,30 +185,32 @@ bool may_control() noexcept {
     return uid == 0 || (uid >= 0 && static_cast<uid_t>(uid) == geteuid());
 }
 
+Connection* open_connection() {
+    Volume& volume = *process().volume;
+    const char* given = nbdkit_export_name();
+    const std::string name = given != nullptr ? given : "";
+    if (name.empty() || name == volume.name()) {
+        return new Connection(volume, nullptr);
+    }
+    if (name != control::mailbox_export) {
+        nbdkit_error("no export '%s' here; this is volume '%s'", name.c_str(),
+                     volume.name().c_str());
+        return nullptr;
+    }
+    if (!may_control()) {
+        nbdkit_error("the control export is for root");
+        nbdkit_set_error(EPERM);
+        return nullptr;
+    }
+    auto handler = [&volume](const control::Json& request, const nbd::Client&) {
+        return volume.handle(request);
+    };
+    return new Connection(
+        volume, std::make_unique<control::Mailbox>(handler, nbd::Client{.address = "unix"}));
+}
+
 void* mirror_open(int /*readonly*/) noexcept {
-    return guarded([]() -> void* {
-        Volume& volume = *process().volume;
-        const char* given = nbdkit_export_name();
-        const std::string name = given != nullptr ? given : "";
-        if (name.empty() || name == volume.name()) {
-            return new Connection(volume, nullptr);
-        }
-        if (name != control::mailbox_export) {
-            nbdkit_error("no export '%s' here; this is volume '%s'", name.c_str(),
-                         volume.name().c_str());
-            return nullptr;
-        }
-        if (!may_control()) {
-            nbdkit_error("the control export is for root");
-            nbdkit_set_error(EPERM);
-            return nullptr;
-        }
-        auto handler = [&volume](const control::Json& request, const nbd::Client&) {
-            return volume.handle(request);
-        };
-        return new Connection(
-            volume, std::make_unique<control::Mailbox>(handler, nbd::Client{.address = "unix"}));
-    });
+    return guarded(open_connection, nullptr);
 }
 
 void mirror_close(void* handle) noexcept {

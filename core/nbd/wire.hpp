@@ -5,18 +5,11 @@
 // base:allocation. Everything on the wire is big-endian. Values; any thread.
 #pragma once
 
-<<<<<<< HEAD
-#include <cstdint>
-#include <cstring>
-#include <endian.h>
-#include <span>
-=======
 #include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
->>>>>>> h3
 
 #include "core/base/units.hpp"
 
@@ -86,22 +79,12 @@ enum class Command : std::uint16_t {
     block_status = 7,
 };
 
-<<<<<<< HEAD
-enum CommandFlag : std::uint16_t {
-    fua = 1 << 0,
-    no_hole = 1 << 1,
-    df = 1 << 2,
-    req_one = 1 << 3,
-    fast_zero = 1 << 4
-};
-=======
 namespace command_flag {
 inline constexpr unsigned fua = 1 << 0;
 inline constexpr unsigned no_hole = 1 << 1;
 inline constexpr unsigned df = 1 << 2;
 inline constexpr unsigned req_one = 1 << 3;
 }  // namespace command_flag
->>>>>>> h3
 
 enum class ReplyType : std::uint16_t {
     none = 0,
