@@ -72,6 +72,9 @@ nbd::Address Nbdkit::address() const {
 
 void Nbdkit::signal(int number) const {
     ::kill(pid_, number);
+    if (number == SIGSTOP) {  // kill() returns before its threads have stopped
+        ::waitpid(pid_, nullptr, WUNTRACED);
+    }
 }
 
 RawServer::RawServer(std::function<void(Fd&)> script)
