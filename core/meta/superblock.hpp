@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What a replica knows about itself across restarts. Written as one slot of the metadata file;
-// the byte layout is in docs/design.md and superblock.cpp. Values; any thread.
+// the byte layout is in superblock.cpp. Values; any thread.
 #pragma once
 
 #include <array>
@@ -30,11 +30,11 @@ struct Superblock {
     bool solo = false;
     /// `disconnect` was asked for: do not connect until `connect`.
     bool paused = false;
-    SessionId session;         ///< the newest session this replica took part in
+    SessionId session;  ///< the newest session this replica took part in
     WallTime created{};
     WallTime last_update{};
-    WallTime break_at{};       ///< epoch: not broken
-    WallTime synced_at{};      ///< last time both were known equal; epoch: never
+    WallTime break_at{};   ///< epoch: not broken
+    WallTime synced_at{};  ///< last time both were known equal; epoch: never
     std::uint64_t media_errors = 0;
     Lineage lineage;
 };
