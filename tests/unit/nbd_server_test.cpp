@@ -3,6 +3,7 @@
 // requests costs.
 #include <cerrno>
 #include <cstdio>
+#include <random>
 
 #include <libnbd.h>
 
@@ -129,6 +130,39 @@ TEST_CASE("what is written is read back, at every size up to the largest") {
         CHECK(nbd_shutdown(handle.nbd, 0) == 0);
     }
     CHECK(fixture.disk.flushes == 4);
+}
+
+TEST_CASE("requests of all sizes in one stream, cut anywhere, are applied in order") {
+    Fixture fixture;
+    RawClient client(fixture.socket);
+    client.open();
+    std::mt19937 random(17);
+    Bytes expected(4 * MiB);
+    Message stream;
+    constexpr unsigned count = 300;
+    for (unsigned i = 0; i < count; ++i) {
+        // Small ones, ones around a full batch, and some that no buffer is kept for.
+        const std::uint64_t sizes[] = {1 + random() % 5000, 200'000 + random() % 70'000,
+                                       i % 50 == 0 ? 3'000'000U : 4096U};
+        const auto size = static_cast<std::uint32_t>(sizes[random() % 3]);
+        const std::size_t offset = random() % (expected.size() - size);
+        stream.request(Command::write, 0, i, offset, size).fill(size, static_cast<int>(i % 251));
+        std::fill_n(expected.begin() + static_cast<std::ptrdiff_t>(offset), size,
+                    static_cast<std::byte>(i % 251));
+    }
+    std::span<const std::byte> rest(stream.bytes);
+    while (!rest.empty()) {
+        const std::size_t cut = std::min<std::size_t>(rest.size(), 1 + random() % 400'000);
+        REQUIRE(client.send(rest.first(cut)));
+        rest = rest.subspan(cut);
+    }
+    for (unsigned i = 0; i < count; ++i) {
+        const auto [error, cookie] = client.answer();
+        CHECK(error == 0);
+        CHECK(cookie == i);
+    }
+    MutexLock lock(fixture.disk.mutex);
+    CHECK(std::equal(expected.begin(), expected.end(), fixture.disk.content.begin()));
 }
 
 TEST_CASE("every sort of bad request gets its error, and the connection goes on") {
