@@ -180,7 +180,7 @@ TEST_SUITE("connecting") {
     TEST_CASE("a refusal carries the server's own words, without control characters") {
         RawServer server([](Fd& connection) {
             send_bytes(connection.get(), big_endian(init_magic, 8) + big_endian(option_magic, 8) +
-                                             big_endian(fixed_newstyle | no_zeroes, 2));
+                                             big_endian(nbd::handshake_flag::fixed_newstyle | nbd::handshake_flag::no_zeroes, 2));
             std::ignore = receive_bytes(connection.get(), 4);
             const std::string option = receive_bytes(connection.get(), 16);
             const std::string words = "session 1f is over\n\x1b[2J";
