@@ -21,7 +21,7 @@ enum class Severity { info, warning, error };
 
 /// Stable ids; the list with meanings is in mirrordisk-protocol(7).
 struct Event {
-    std::string id;      ///< "mirror-break", "promoted", …
+    std::string id;  ///< "mirror-break", "promoted", …
     Severity severity = Severity::info;
     std::string volume;  ///< empty: the node itself
     std::string text;    ///< what happened, a sentence

@@ -5,10 +5,9 @@
 // base:allocation. Everything on the wire is big-endian.
 #pragma once
 
-#include <endian.h>
-
 #include <cstdint>
 #include <cstring>
+#include <endian.h>
 #include <span>
 
 #include "core/base/units.hpp"
@@ -76,8 +75,13 @@ enum class Command : std::uint16_t {
     block_status = 7,
 };
 
-enum CommandFlag : std::uint16_t { fua = 1 << 0, no_hole = 1 << 1, df = 1 << 2, req_one = 1 << 3,
-                                   fast_zero = 1 << 4 };
+enum CommandFlag : std::uint16_t {
+    fua = 1 << 0,
+    no_hole = 1 << 1,
+    df = 1 << 2,
+    req_one = 1 << 3,
+    fast_zero = 1 << 4
+};
 
 enum class ReplyType : std::uint16_t {
     none = 0,

@@ -7,6 +7,7 @@
 // in a socket's buffer can land on newer data.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <list>
 #include <memory>
@@ -31,7 +32,7 @@ class Replica {
         std::string source;      ///< the active's node
         bool resyncing = false;  ///< begun with a resync that has not ended
         std::size_t connections = 0;
-        SteadyTime last_request{};  ///< of any connection of the session
+        SteadyTime last_request{};  ///< of any connection of the session; epoch: none yet
     };
 
     /// Opens what was created before; `name` and `node` are checked against the metadata.
@@ -67,31 +68,33 @@ class Replica {
 
   private:
     friend class SessionMember;
-    class DataExport;
-    class DigestExport;
+    /// One connection of the session.
     struct Member {
         std::function<void()> shutdown;
     };
 
     Replica(std::unique_ptr<Store> backing, std::unique_ptr<MetaFile> meta, const Clock& clock,
-            Bitmap suspect);
+            std::uint64_t intent_bytes, std::uint64_t changed_bytes);
 
     [[nodiscard]] Result<void> require_session(const SessionId& session) const REQUIRES(mutex_);
-    void shut_members(MutexLock& lock) REQUIRES(mutex_);
+    /// Shuts every connection and waits until they are gone.
+    void drain_members(MutexLock& lock) REQUIRES(mutex_);
     [[nodiscard]] Result<void> clear_maps();
+    [[nodiscard]] Result<Bitmap> regions_that_may_differ() const;
     void note_request() noexcept;
     void report_disk_error(const Error& error);
 
     const std::unique_ptr<Store> backing_;
     const std::unique_ptr<MetaFile> meta_;
     const Clock& clock_;
+    std::atomic<SteadyTime::rep> last_request_{0};
 
     mutable Mutex mutex_;
     bool closed_ GUARDED_BY(mutex_) = false;
     bool changing_session_ GUARDED_BY(mutex_) = false;
     std::optional<SessionView> session_ GUARDED_BY(mutex_);
     std::list<Member> members_ GUARDED_BY(mutex_);
-    CondVar members_gone_;
+    CondVar members_changed_;
     std::function<void(const Error&)> disk_error_ GUARDED_BY(mutex_);
     /// What this replica's maps hold from when it was active: reported, cleared by session_synced.
     std::uint64_t intent_bytes_ GUARDED_BY(mutex_) = 0;

@@ -16,8 +16,8 @@ namespace mirror {
 struct BackingInfo {
     bool exists = false;
     bool is_block_device = false;
-    std::uint64_t size = 0;    ///< bytes; 0 when it does not exist
-    bool has_data = false;     ///< false for a file that is all hole; a device always counts
+    std::uint64_t size = 0;  ///< bytes; 0 when it does not exist
+    bool has_data = false;   ///< false for a file that is all hole; a device always counts
 };
 
 /// Looks without opening for writing and without a lock.
