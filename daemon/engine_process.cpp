@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/engine_process.hpp"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <vector>
 
+
 #include "core/base/log.hpp"
+#include "daemon/spawn.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -53,62 +51,15 @@ std::string from_environment(const char* variable, const char* fallback) {
 }
 
 std::vector<std::string> engine_environment() {
-    std::vector<std::string> result;
+    std::vector<std::string> result = current_environment();
     const std::string preload = from_environment("MIRRORDISK_ENGINE_PRELOAD", "");
-    for (char** entry = environ; *entry != nullptr; ++entry) {
-        if (preload.empty() || std::strncmp(*entry, "LD_PRELOAD=", 11) != 0) {
-            result.emplace_back(*entry);
-        }
-    }
     if (!preload.empty()) {
+        std::erase_if(result,
+                      [](const std::string& entry) { return entry.starts_with("LD_PRELOAD="); });
         result.push_back("LD_PRELOAD=" + preload);
     }
     return result;
 }
-
-std::vector<char*> pointers(std::vector<std::string>& strings) {
-    std::vector<char*> result;
-    result.reserve(strings.size() + 1);
-    for (std::string& text : strings) {
-        result.push_back(text.data());
-    }
-    result.push_back(nullptr);
-    return result;
-}
-
-/// posix_spawn's two settings objects, destroyed with the scope.
-class SpawnSettings {
-  public:
-    SpawnSettings() {
-        ::posix_spawn_file_actions_init(&actions_);
-        ::posix_spawnattr_init(&attributes_);
-        ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-        // A descriptor of ours that leaked would keep our port bound after our death.
-        ::posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
-        sigset_t none;
-        sigset_t all;
-        ::sigemptyset(&none);
-        ::sigfillset(&all);
-        ::posix_spawnattr_setsigmask(&attributes_, &none);
-        ::posix_spawnattr_setsigdefault(&attributes_, &all);
-        ::posix_spawnattr_setflags(&attributes_, static_cast<short>(POSIX_SPAWN_SETSID |
-                                                                    POSIX_SPAWN_SETSIGMASK |
-                                                                    POSIX_SPAWN_SETSIGDEF));
-    }
-    ~SpawnSettings() {
-        ::posix_spawn_file_actions_destroy(&actions_);
-        ::posix_spawnattr_destroy(&attributes_);
-    }
-    SpawnSettings(const SpawnSettings&) = delete;
-    SpawnSettings& operator=(const SpawnSettings&) = delete;
-
-    [[nodiscard]] const posix_spawn_file_actions_t* actions() const { return &actions_; }
-    [[nodiscard]] const posix_spawnattr_t* attributes() const { return &attributes_; }
-
-  private:
-    posix_spawn_file_actions_t actions_{};
-    posix_spawnattr_t attributes_{};
-};
 
 /// Whether `pid` is the engine of this socket: a pid file may be older than the process.
 bool serves_socket(pid_t pid, const std::string& socket) {
@@ -130,27 +81,16 @@ std::string plugin_path() { return from_environment("MIRRORDISK_PLUGIN", MIRROR_
 Result<std::shared_ptr<EngineProcess>> EngineProcess::spawn(const EngineCommand& command) {
     remove_engine_files(command.paths);
     ::unlink(command.paths.error_file.c_str());
-    std::vector<std::string> arguments = {nbdkit_program(),
-                                          "-f",
-                                          engine_threads,
-                                          "-U",
-                                          command.paths.socket,
-                                          "-P",
-                                          command.paths.pid_file,
-                                          plugin_path(),
-                                          "volume=" + command.volume,
-                                          "node=" + command.node,
-                                          "config=" + command.config_path,
-                                          "error_file=" + command.paths.error_file};
-    std::vector<std::string> environment = engine_environment();
-    const SpawnSettings settings;
-    pid_t pid = 0;
-    const int failed =
-        ::posix_spawnp(&pid, arguments.front().c_str(), settings.actions(), settings.attributes(),
-                       pointers(arguments).data(), pointers(environment).data());
-    if (failed != 0) {
-        return fail_errno(failed, fmt::format("starting {}", arguments.front()));
+    const auto started = daemon::spawn({{nbdkit_program(), "-f", engine_threads, "-U",
+                                         command.paths.socket, "-P", command.paths.pid_file,
+                                         plugin_path(), "volume=" + command.volume,
+                                         "node=" + command.node, "config=" + command.config_path,
+                                         "error_file=" + command.paths.error_file},
+                                        engine_environment()});
+    if (!started) {
+        return Failure(started.error());
     }
+    const pid_t pid = *started;
     Fd pidfd = open_pidfd(pid);
     if (!pidfd.is_open()) {
         const int os_error = errno;
@@ -192,6 +132,10 @@ bool EngineProcess::wait_dead(std::chrono::milliseconds timeout) const noexcept 
             return ready > 0;
         }
     }
+}
+
+EngineProcess::~EngineProcess() {
+    (void)end_reason();  // a dead child would stay as a zombie
 }
 
 Result<void> EngineProcess::kill_and_wait() {

@@ -42,6 +42,10 @@ class EngineProcess {
     /// The engine that an earlier mirrord left running; null when there is none.
     [[nodiscard]] static std::shared_ptr<EngineProcess> adopt(const EnginePaths& paths);
 
+    ~EngineProcess();  ///< lets it run
+    EngineProcess(const EngineProcess&) = delete;
+    EngineProcess& operator=(const EngineProcess&) = delete;
+
     [[nodiscard]] pid_t pid() const noexcept { return pid_; }
     /// Readable when the process is dead.
     [[nodiscard]] int death_fd() const noexcept { return pidfd_.get(); }
