@@ -2,45 +2,34 @@
 #include "daemon/peer_answer.hpp"
 
 #include "core/control/messages.hpp"
-#include "daemon/fields.hpp"
 
 namespace mirror::daemon {
 namespace {
 
-Result<PeerVolume> parse_volume(const std::string& name, const Json& value) {
-    const Fields fields(value, fmt::format("the peer's volume {}", name));
-    const auto summary_json = fields.object("summary");
+Result<PeerVolume> parse_volume(const Json& value) {
+    const auto summary_json = control::object_field(value, "summary");
     if (!summary_json) {
         return Failure(summary_json.error());
     }
-    auto summary = control::summary_from_json(*summary_json);
-    const auto role_word = fields.text("role");
-    const auto state = fields.text("state");
-    const auto why = fields.text("why");
-    const auto running = fields.flag("engine_running");
+    auto summary = control::decode_summary(**summary_json);
     if (!summary) {
         return Failure(summary.error());
     }
-    for (const auto* field : {&role_word, &state, &why}) {
-        if (!field->has_value()) {
-            return Failure(field->error());
-        }
+    const auto role =
+        control::string_field(value, "role").and_then([](const std::string& word) {
+            return parse_role(word);
+        });
+    auto state = control::string_field(value, "state");
+    auto why = control::string_field(value, "why");
+    const auto behind = control::optional_uint_field(value, "behind_bytes");
+    const auto running = control::bool_field_or(value, "engine_running", false);
+    if (!role || !state || !why || !behind || !running) {
+        return fail(ErrorKind::invalid, "a field is missing or of the wrong type");
     }
-    const auto role = parse_role(*role_word);
-    if (!role) {
-        return Failure(role.error());
-    }
-    PeerVolume volume;
-    volume.summary = std::move(*summary);
-    volume.role = *role;
-    volume.state = *state;
-    volume.why = *why;
-    volume.engine_running = running.value_or(false);
-    if (const auto behind = fields.number("behind_bytes")) {
-        volume.behind_bytes = *behind;
-    }
-    if (const auto resync = fields.object("resync")) {
-        volume.resync = *resync;
+    PeerVolume volume{std::move(*summary), *role,    std::move(*state),
+                      std::move(*why),     *behind, *running, {}};
+    if (const auto resync = control::object_field(value, "resync")) {
+        volume.resync = **resync;
     }
     return volume;
 }
@@ -48,36 +37,27 @@ Result<PeerVolume> parse_volume(const std::string& name, const Json& value) {
 }  // namespace
 
 Result<PeerAnswer> parse_peer_answer(const Json& answer) {
-    const Fields fields(answer, "the peer's status");
-    PeerAnswer result;
-    const auto node = fields.text("node");
-    const auto version = fields.text("version");
-    const auto protocol = fields.number("protocol");
-    const auto time_text = fields.text("time");
-    const auto settings = fields.object("settings");
-    const auto volumes = fields.object("volumes");
-    if (!node || !version || !protocol || !time_text || !settings || !volumes) {
-        return fail(ErrorKind::protocol, "the peer's status lacks a field");
+    auto node = control::string_field(answer, "node");
+    auto version = control::string_field(answer, "version");
+    const auto protocol = control::uint_field(answer, "protocol");
+    const auto time = control::time_field(answer, "time");
+    const auto settings = control::object_field(answer, "settings");
+    const auto volumes = control::object_field(answer, "volumes");
+    if (!node || !version || !protocol || !time || !settings || !volumes) {
+        return fail(ErrorKind::protocol, "its status lacks a field");
     }
-    const auto time = parse_rfc3339(*time_text);
-    if (!time) {
-        return Failure(time.error());
-    }
-    result.node = *node;
-    result.version = *version;
-    result.protocol = *protocol;
-    result.time = *time;
-    for (const auto& [name, value] : settings->items()) {
+    PeerAnswer result{std::move(*node), std::move(*version), *protocol, *time, {}, {}};
+    for (const auto& [name, value] : (*settings)->items()) {
         auto parsed = settings_from_json(value);
         if (!parsed) {
             return Failure(parsed.error());
         }
         result.settings[name] = std::move(*parsed);
     }
-    for (const auto& [name, value] : volumes->items()) {
-        auto parsed = parse_volume(name, value);
+    for (const auto& [name, value] : (*volumes)->items()) {
+        auto parsed = parse_volume(value);
         if (!parsed) {
-            return Failure(parsed.error());
+            return Failure(parsed.error().within("its status of volume " + name));
         }
         result.volumes[name] = std::move(*parsed);
     }

@@ -126,11 +126,8 @@ Result<VolumeKeeper::Lease> VolumeKeeper::replica() {
 Result<VolumeKeeper::Lease> VolumeKeeper::replica_now() {
     if (place() == Place::failed) {
         if (const auto operation = begin("open")) {
-            if (auto opened = open_standby(*operation); !opened) {
+            if (auto opened = reopen(*operation); !opened) {
                 return Failure(opened.error());
-            }
-            if (auto settled = settle_as_standby(*operation); !settled) {
-                return Failure(settled.error());
             }
         }
     }
@@ -191,6 +188,13 @@ Result<void> VolumeKeeper::open_standby(const Operation&) {
     failure_.clear();
     engine_.reset();
     return {};
+}
+
+Result<void> VolumeKeeper::reopen(const Operation& operation) {
+    if (place() != Place::failed) {
+        return {};
+    }
+    return open_standby(operation).and_then([&] { return settle_as_standby(operation); });
 }
 
 void VolumeKeeper::close_replica(const Operation&) {

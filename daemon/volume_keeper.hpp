@@ -99,6 +99,8 @@ class VolumeKeeper {
     // Steps from place to place.
     /// Opens backing and metadata: standby; failed (with the reason in the status) otherwise.
     [[nodiscard]] Result<void> open_standby(const Operation& operation) EXCLUDES(mutex_);
+    /// Tries again to open a replica that failed; nothing in any other place.
+    [[nodiscard]] Result<void> reopen(const Operation& operation) EXCLUDES(mutex_);
     /// Shuts sessions, waits for leases, gives up the locks on the files: changing.
     void close_replica(const Operation& operation) EXCLUDES(mutex_);
     /// The replica must be closed, its superblock say active. Returns when the engine serves; on

@@ -13,7 +13,7 @@ std::optional<ReplicaSummary> summary_of_engine(const Json& status) {
     if (found == status.end()) {
         return std::nullopt;
     }
-    auto summary = control::summary_from_json(*found);
+    auto summary = control::decode_summary(*found);
     return summary ? std::optional(std::move(*summary)) : std::nullopt;
 }
 
@@ -113,7 +113,7 @@ Json VolumeKeeper::peer_status() {
     const auto [word, since] = state(seen);
     const Json full = volume_status(seen, word, since);
     const auto behind = behind_bytes(seen);
-    return {{"summary", control::to_json(*seen.summary)},
+    return {{"summary", control::encode(*seen.summary)},
             {"role", to_string(seen.summary->role)},
             {"state", word.word},
             {"why", word.why},
