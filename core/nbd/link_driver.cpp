@@ -245,7 +245,7 @@ void LinkDriver::run() {
     if (lost_.load()) {
         end_lost();
     } else {
-        // Sent if the socket_ takes it; closing_ without it is only less polite.
+        // Sent if the socket takes it; closing without it is only less polite.
         std::ignore = ::nbd_aio_disconnect(handle_.get(), 0);
     }
 }
@@ -269,7 +269,7 @@ bool LinkDriver::must_end() {
     return true;
 }
 
-/// nbd_poll() would hold the handle_ lock, and so every submitter, for as long as it waits.
+/// nbd_poll() would hold the handle lock, and so every submitter, for as long as it waits.
 void LinkDriver::wait_and_drive() {
     // Withdrawn before the direction is read: a submitter that then still finds it set did its part
     // early enough to be seen here.
@@ -413,7 +413,7 @@ void LinkDriver::end_lost() {
 }
 
 /// Buffers go back to their owners when their commands complete, so libnbd must not hold any of
-/// them then. The socket_ is shut: reading gets what had arrived, then the end, and at the end
+/// them then. The socket is shut: reading gets what had arrived, then the end, and at the end
 /// libnbd aborts everything.
 void LinkDriver::make_libnbd_let_go() noexcept {
     while (!is_broken()) {
