@@ -79,7 +79,7 @@ Result<void> store(Result<Value> value, Target& target) {
 }
 
 Result<std::string> path_of(const Item& item, std::string_view example) {
-    const Result<std::string> text = string_of(item, example);
+    Result<std::string> text = string_of(item, example);
     if (!text) {
         return text;
     }
@@ -168,7 +168,7 @@ Result<std::chrono::milliseconds> timeout_of(const Item& item) {
     if (!text) {
         return Failure(text.error());
     }
-    const Result<std::chrono::milliseconds> timeout = parse_duration(*text);
+    Result<std::chrono::milliseconds> timeout = parse_duration(*text);
     if (!timeout) {
         return item.wrong(timeout.error().message, timeout.error().remedy);
     }
@@ -194,7 +194,7 @@ Result<Choice> choice_of(const Item& item, const ChoiceWords<Choice>& words) {
 }
 
 Result<Mode> mode_of(const Item& item) {
-    const Result<Mode> mode = choice_of(item, mode_words);
+    Result<Mode> mode = choice_of(item, mode_words);
     if (mode && *mode == Mode::async) {
         return item.wrong("asynchronous mode is not available in this version",
                           "use mode = \"sync\"");
