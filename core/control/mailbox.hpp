@@ -27,8 +27,13 @@ inline constexpr std::uint64_t mailbox_size = 1 * MiB;
 inline constexpr const char* mailbox_export = "control";
 inline constexpr int protocol_version = 1;
 
-/// Carries out one request. What it returns is the reply's body, or the error that is sent as
-/// {"ok": false, "error": {"kind", "message", "remedy"}}.
+/// How deep a request or reply may nest: enough for every message, too little for a stack.
+inline constexpr std::size_t max_depth = 64;
+
+/// Carries out one request, which is an object. What it returns is the reply's body, an object or
+/// null, which gets {"ok": true} added; or the error that is sent as
+/// {"ok": false, "error": {"kind", "message", "remedy"}}. An exception of nlohmann's (a field of
+/// the wrong type) becomes an error of kind invalid.
 using Handler = std::function<Result<Json>(const Json& request, const nbd::Client& client)>;
 
 /// The state of one mailbox: used by MailboxExport here and by the plugin's own `control` export.
@@ -36,7 +41,8 @@ using Handler = std::function<Result<Json>(const Json& request, const nbd::Clien
 class Mailbox {
   public:
     Mailbox(Handler handler, nbd::Client client);
-    /// A request: runs the handler. Only a write at offset 0 is accepted.
+    /// A request: runs the handler. Only a write at offset 0 is accepted. Fails for that alone:
+    /// what is wrong with the request itself is said in the reply.
     [[nodiscard]] Result<void> write(std::span<const std::byte> from, std::uint64_t offset);
     [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) const;
 
@@ -47,8 +53,7 @@ class Mailbox {
 };
 
 /// A mailbox as an export of mirrord's server.
-[[nodiscard]] std::unique_ptr<nbd::Export> make_mailbox_export(Handler handler,
-                                                               nbd::Client client);
+[[nodiscard]] std::unique_ptr<nbd::Export> make_mailbox_export(Handler handler, nbd::Client client);
 
 /// The asking side: one connection, requests one after the other. Not thread-safe.
 class MailboxClient {
@@ -57,12 +62,16 @@ class MailboxClient {
     [[nodiscard]] static Result<MailboxClient> connect(const nbd::Address& address,
                                                        const std::string& peer_name,
                                                        std::chrono::milliseconds deadline);
-    /// Sends, waits, returns the body. An error reply becomes the Error it carries.
+    /// Sends, waits, returns the body without "ok". An error reply becomes the Error it carries,
+    /// as it is; errors of the connection name the peer. After one of those the client is of no
+    /// further use.
     [[nodiscard]] Result<Json> ask(const Json& request);
 
   private:
     explicit MailboxClient(std::unique_ptr<nbd::Link> link, std::string name)
         : link_(std::move(link)), name_(std::move(name)) {}
+    [[nodiscard]] Result<std::string> receive();
+
     std::unique_ptr<nbd::Link> link_;
     std::string name_;
 };

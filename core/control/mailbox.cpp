@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/control/mailbox.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <exception>
+#include <string_view>
+#include <utility>
+
+namespace mirror::control {
+namespace {
+
+constexpr std::size_t first_read = 64 * KiB;
+
+/// Counted before parsing, since nlohmann's writing and destroying recurse.
+bool is_too_deep(std::string_view text) noexcept {
+    std::size_t depth = 0;
+    bool in_string = false;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (in_string) {
+            if (c == '\\') {
+                ++i;
+            } else if (c == '"') {
+                in_string = false;
+            }
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{' || c == '[') {
+            if (++depth > max_depth) {
+                return true;
+            }
+        } else if ((c == '}' || c == ']') && depth > 0) {
+            --depth;
+        }
+    }
+    return false;
+}
+
+/// `what` is "the request" or "beta's reply".
+Result<Json> parse_object(std::string_view text, std::string_view what, ErrorKind kind) {
+    if (is_too_deep(text)) {
+        return fail(kind, "{} nests deeper than {} levels", what, max_depth);
+    }
+    Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (json.is_discarded()) {
+        return fail(kind, "{} is not JSON", what);
+    }
+    if (!json.is_object()) {
+        return fail(kind, "{} is not a JSON object", what);
+    }
+    return json;
+}
+
+/// Never throws: what is no UTF-8 (a file's name, a server's words) is replaced.
+std::string serialized(const Json& json) {
+    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string error_reply(const Error& error) {
+    return serialized(Json{
+        {"ok", false},
+        {"error",
+         {{"kind", to_string(error.kind)}, {"message", error.message}, {"remedy", error.remedy}}},
+    });
+}
+
+/// The handler is foreign code at the border to a connection: nothing leaves it but a value.
+Result<Json> handle(const Handler& handler, const Json& request, const nbd::Client& client) {
+    try {
+        return handler(request, client);
+    } catch (const Json::exception& error) {
+        return fail(ErrorKind::invalid, "the request makes no sense: {}", error.what());
+    } catch (const std::exception& error) {
+        return fail(ErrorKind::internal, "the request failed: {}", error.what());
+    }
+}
+
+std::string answer(const Handler& handler, std::string_view text, const nbd::Client& client) {
+    const Result<Json> request = parse_object(text, "the request", ErrorKind::invalid);
+    if (!request) {
+        return error_reply(request.error());
+    }
+    Result<Json> body = handle(handler, *request, client);
+    if (!body) {
+        return error_reply(body.error());
+    }
+    if (!body->is_null() && !body->is_object()) {
+        return error_reply({ErrorKind::internal, "the reply is not a JSON object"});
+    }
+    (*body)["ok"] = true;
+    std::string reply = serialized(*body);
+    if (reply.size() >= mailbox_size) {
+        return error_reply({ErrorKind::internal, "the reply is larger than a mailbox"});
+    }
+    return reply;
+}
+
+/// What comes before the first zero byte.
+std::string_view until_zero(std::span<const std::byte> bytes) {
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return text.substr(0, text.find('\0'));
+}
+
+class MailboxExport : public nbd::Export {
+  public:
+    MailboxExport(Handler handler, nbd::Client client)
+        : mailbox_(std::move(handler), std::move(client)) {}
+
+    [[nodiscard]] nbd::Traits traits() const override {
+        return {.size = mailbox_size, .description = "control requests and replies in JSON"};
+    }
+    [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
+        return mailbox_.read(into, offset);
+    }
+    [[nodiscard]] Result<void> write(std::span<const std::byte> from,
+                                     std::uint64_t offset) override {
+        return mailbox_.write(from, offset);
+    }
+    [[nodiscard]] Result<void> zero(ByteRange, Space) override { return only_read_and_write(); }
+    [[nodiscard]] Result<void> trim(ByteRange) override { return only_read_and_write(); }
+    [[nodiscard]] Result<void> flush() override { return only_read_and_write(); }
+    [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override {
+        return std::vector<Extent>{{range, false}};
+    }
+
+  private:
+    static Failure only_read_and_write() {
+        return fail(ErrorKind::invalid, "a mailbox is only read and written");
+    }
+
+    Mailbox mailbox_;
+};
+
+Error error_in(const Json& reply, const std::string& peer) {
+    const auto found = reply.find("error");
+    if (found == reply.end() || !found->is_object()) {
+        return {ErrorKind::protocol, fmt::format("{}: refused without a reason", peer)};
+    }
+    const auto text = [&](const char* key) {
+        const auto field = found->find(key);
+        return field != found->end() && field->is_string() ? field->get<std::string>()
+                                                           : std::string();
+    };
+    Error error{error_kind_from(text("kind")), text("message"), text("remedy")};
+    if (error.message.empty()) {
+        error.message = fmt::format("{}: refused without a reason", peer);
+    }
+    return error;
+}
+
+}  // namespace
+
+Mailbox::Mailbox(Handler handler, nbd::Client client)
+    : handler_(std::move(handler)), client_(std::move(client)) {}
+
+Result<void> Mailbox::write(std::span<const std::byte> from, std::uint64_t offset) {
+    if (offset != 0) {
+        return fail(ErrorKind::invalid, "a request is written at offset 0, not at {}", offset);
+    }
+    if (from.size() > mailbox_size) {
+        return fail(ErrorKind::invalid, "a request has at most {}", format_size(mailbox_size));
+    }
+    reply_ = answer(handler_, until_zero(from), client_);
+    return {};
+}
+
+Result<void> Mailbox::read(std::span<std::byte> into, std::uint64_t offset) const {
+    if (!ByteRange{offset, into.size()}.fits_in(mailbox_size)) {
+        return fail(ErrorKind::invalid, "a mailbox has {}", format_size(mailbox_size));
+    }
+    const std::size_t begin = std::min<std::size_t>(offset, reply_.size());
+    const std::size_t length = std::min(reply_.size() - begin, into.size());
+    std::copy_n(reinterpret_cast<const std::byte*>(reply_.data()) + begin, length, into.begin());
+    std::fill(into.begin() + static_cast<std::ptrdiff_t>(length), into.end(), std::byte{0});
+    return {};
+}
+
+std::unique_ptr<nbd::Export> make_mailbox_export(Handler handler, nbd::Client client) {
+    return std::make_unique<MailboxExport>(std::move(handler), std::move(client));
+}
+
+Result<MailboxClient> MailboxClient::connect(const nbd::Address& address,
+                                             const std::string& peer_name,
+                                             std::chrono::milliseconds deadline) {
+    const nbd::LinkOptions options{
+        .connect_timeout = deadline,
+        .deadline = deadline,
+        .heartbeat = false,  // a read while a request is carried out would only wait behind it
+        .peer_name = peer_name,
+    };
+    Result<std::unique_ptr<nbd::Link>> link = nbd::Link::connect(address, mailbox_export, options);
+    if (!link) {
+        return Failure(std::move(link.error()));
+    }
+    return MailboxClient(std::move(*link), peer_name.empty() ? address.text() : peer_name);
+}
+
+Result<Json> MailboxClient::ask(const Json& request) {
+    const std::string text = serialized(request);
+    // With the zero byte at the end that std::string keeps there anyway.
+    const auto bytes = std::as_bytes(std::span(text.c_str(), text.size() + 1));
+    if (bytes.size() > std::min(mailbox_size, link_->export_size())) {
+        return fail(ErrorKind::invalid, "{}: a request of {} is too large", name_,
+                    format_size(bytes.size()));
+    }
+    if (Result<void> sent = link_->write(bytes, 0, false); !sent) {
+        return Failure(std::move(sent.error()));
+    }
+    Result<std::string> reply_text = receive();
+    if (!reply_text) {
+        return Failure(std::move(reply_text.error()));
+    }
+    Result<Json> reply = parse_object(*reply_text, name_ + "'s reply", ErrorKind::protocol);
+    if (!reply) {
+        return reply;
+    }
+    const auto ok = reply->find("ok");
+    if (ok == reply->end() || !ok->is_boolean()) {
+        return fail(ErrorKind::protocol, "{}'s reply does not say whether it is 'ok'", name_);
+    }
+    if (!ok->get<bool>()) {
+        return Failure(error_in(*reply, name_));
+    }
+    reply->erase("ok");
+    return reply;
+}
+
+/// Most replies fit in the first read; a longer one takes one more.
+Result<std::string> MailboxClient::receive() {
+    const auto size = static_cast<std::size_t>(std::min(mailbox_size, link_->export_size()));
+    std::vector<std::byte> bytes(std::min(size, first_read));
+    if (Result<void> read = link_->read(bytes, 0); !read) {
+        return Failure(std::move(read.error()));
+    }
+    if (until_zero(bytes).size() == bytes.size() && bytes.size() < size) {
+        const std::size_t have = bytes.size();
+        bytes.resize(size);
+        if (Result<void> read = link_->read(std::span(bytes).subspan(have), have); !read) {
+            return Failure(std::move(read.error()));
+        }
+    }
+    return std::string(until_zero(bytes));
+}
+
+Result<Json> ask_once(const nbd::Address& address, const std::string& peer_name,
+                      const Json& request, std::chrono::milliseconds deadline) {
+    Result<MailboxClient> client = MailboxClient::connect(address, peer_name, deadline);
+    if (!client) {
+        return Failure(std::move(client.error()));
+    }
+    return client->ask(request);
+}
+
+}  // namespace mirror::control
