@@ -16,6 +16,12 @@ namespace mirror {
 [[nodiscard]] std::uint32_t crc32c(std::span<const std::byte> bytes,
                                    std::uint32_t seed = 0) noexcept;
 
+namespace detail {
+/// The same for processors without the instruction; on its own for the tests.
+[[nodiscard]] std::uint32_t crc32c_by_table(std::span<const std::byte> bytes,
+                                            std::uint32_t seed) noexcept;
+}  // namespace detail
+
 using Digest = std::array<std::byte, 16>;
 
 /// XXH3-128 with a secret derived from a session, so that digests of one session say nothing in

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/base/id.hpp"
 
-#include <sys/random.h>
-
 #include <charconv>
 #include <cstdlib>
+#include <sys/random.h>
 
 namespace mirror::detail {
 

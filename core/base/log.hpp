@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Lines for a person on stderr, one write() each so that threads do not mix. With
-// $JOURNAL_STREAM set the lines carry systemd's "<N>" priority prefix (sd-daemon(3)); otherwise
-// the time. Any thread.
+// Lines for a person on stderr, one write() each so that threads do not mix. Where
+// $JOURNAL_STREAM says that stderr is the journal, they carry systemd's "<N>" priority prefix
+// (sd-daemon(3)); otherwise the time. Control characters become spaces. Any thread.
 #pragma once
 
 #include <string_view>

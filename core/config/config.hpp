@@ -46,10 +46,12 @@ struct VolumeConfig {
     std::chrono::milliseconds peer_timeout{5000};
     OnPeerLoss on_peer_loss = OnPeerLoss::continue_alone;
     std::map<std::string, std::string> backing;  ///< node name → absolute path; two nodes
+    std::map<std::string, Endpoint> address;     ///< the same nodes → where mirrord listens
 
     /// The other node of the pair; empty if `node` has no replica.
     [[nodiscard]] std::string peer_of(const std::string& node) const;
-    /// Every setting that both nodes must share, as "key" → "value": compared in the handshake.
+    /// Every setting that both nodes must share, as "key" → "value", with the defaults filled in
+    /// and in one spelling ("5000ms"): compared in the handshake.
     [[nodiscard]] std::map<std::string, std::string> shared_settings() const;
 };
 

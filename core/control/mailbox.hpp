@@ -47,8 +47,7 @@ class Mailbox {
 };
 
 /// A mailbox as an export of mirrord's server.
-[[nodiscard]] std::unique_ptr<nbd::Export> make_mailbox_export(Handler handler,
-                                                               nbd::Client client);
+[[nodiscard]] std::unique_ptr<nbd::Export> make_mailbox_export(Handler handler, nbd::Client client);
 
 /// The asking side: one connection, requests one after the other. Not thread-safe.
 class MailboxClient {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // STATE_DIR/events.jsonl: one JSON object a line, append-only, for people and for monitoring.
 // mirrord and the engines of a node append to the same file: a line is one O_APPEND write under
-// flock, so lines never mix; at `rotate_at` bytes the file becomes events.jsonl.1 (… .4).
+// flock, so lines never mix; before it exceeds `rotate_at` bytes the file becomes events.jsonl.1
+// (… .4).
 // Thread-safe. A log that cannot be written never stops the mirror: it says so on stderr.
 #pragma once
 
@@ -13,6 +14,7 @@
 #include "core/base/clock.hpp"
 #include "core/base/error.hpp"
 #include "core/base/sync.hpp"
+#include "core/base/units.hpp"
 
 namespace mirror {
 
@@ -21,7 +23,7 @@ enum class Severity { info, warning, error };
 
 /// Stable ids; the list with meanings is in mirrordisk-protocol(7).
 struct Event {
-    std::string id;      ///< "mirror-break", "promoted", …
+    std::string id;  ///< "mirror-break", "promoted", …
     Severity severity = Severity::info;
     std::string volume;  ///< empty: the node itself
     std::string text;    ///< what happened, a sentence
@@ -31,7 +33,7 @@ struct Event {
 
 class EventLog {
   public:
-    static constexpr std::uint64_t default_rotate_at = 4 * 1024 * 1024;
+    static constexpr std::uint64_t default_rotate_at = 4 * MiB;
 
     EventLog(std::string path, std::string node, const Clock& clock,
              std::uint64_t rotate_at = default_rotate_at);

@@ -36,10 +36,17 @@ struct Decision {
     }
 };
 
-/// From the view of `ours`. Order: identity and size, lineage, roles, replica states.
+/// From the view of `ours`. Order: identity and size, split brain, roles, the source's replica
+/// state, lineage, the target's replica state. The lineage comes before the target's state: even
+/// a failed or half-overwritten replica that has gone beyond the active is not overwritten unasked.
 [[nodiscard]] Decision decide(const ReplicaSummary& ours, const ReplicaSummary& theirs);
 
 /// The action that the other end must have computed.
 [[nodiscard]] Action mirrored(Action action) noexcept;
+
+/// Whether a person must choose between the two: both went on from a common ancestor, or both hold
+/// data and their histories have nothing in common (never guess).
+[[nodiscard]] bool hold_diverged_data(const ReplicaSummary& ours,
+                                      const ReplicaSummary& theirs) noexcept;
 
 }  // namespace mirror

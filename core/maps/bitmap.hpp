@@ -49,6 +49,11 @@ class Bitmap {
     void set_chunk(std::uint64_t index, const Chunk& bits);
 
   private:
+    [[nodiscard]] std::uint64_t word(std::uint64_t index) const noexcept;
+    /// The first set (clear) bit in [from, end), or `end`.
+    [[nodiscard]] std::uint64_t find_set(std::uint64_t from, std::uint64_t end) const noexcept;
+    [[nodiscard]] std::uint64_t find_clear(std::uint64_t from, std::uint64_t end) const noexcept;
+
     std::uint64_t size_;
     std::uint64_t count_ = 0;
     std::vector<std::unique_ptr<Chunk>> chunks_;

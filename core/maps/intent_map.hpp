@@ -49,8 +49,9 @@ class IntentMap {
     [[nodiscard]] Result<Entered> enter(ByteRange range);
 
     /// Makes the map smaller: waits for the writes that began before this call, runs `settle`
-    /// (flush both replicas, write the change map), then clears every region not entered since.
-    /// When `settle` fails nothing is cleared. One caller at a time.
+    /// (flush both replicas, write the change map), then clears every region not entered since,
+    /// durably. When `settle` fails nothing is cleared; when the clearing can't be written, the
+    /// durable map keeps more than is needed until a later commit. One caller at a time.
     [[nodiscard]] Result<void> checkpoint(const std::function<Result<void>()>& settle);
 
     /// Regions in the map now, those not yet durable included.
@@ -58,21 +59,32 @@ class IntentMap {
     [[nodiscard]] std::uint64_t count() const;
 
   private:
-    [[nodiscard]] Result<void> commit(MutexLock& lock) REQUIRES(mutex_);
+    /// What one commit writes; a copy, since it is written without the mutex.
+    struct Batch {
+        Bitmap bits;
+        std::vector<std::uint64_t> chunks;
+    };
 
-    const std::uint64_t volume_size_;
+    void leave(unsigned epoch) noexcept;
+    void mark_dirty(BitRange regions) REQUIRES(mutex_);
+    void drop_all_but_recent() REQUIRES(mutex_);
+    // Between the two, the caller lets go of the mutex and calls persist_.
+    [[nodiscard]] Batch begin_commit() REQUIRES(mutex_);
+    void end_commit(Batch batch, Result<void> result) REQUIRES(mutex_);
+
     const Persist persist_;
 
     mutable Mutex mutex_;
     Bitmap wanted_ GUARDED_BY(mutex_);   ///< must be in the durable map
-    Bitmap durable_ GUARDED_BY(mutex_);  ///< is in the durable map
+    Bitmap durable_ GUARDED_BY(mutex_);  ///< is in the durable map for certain
     /// Regions entered since the last checkpoint began.
     Bitmap recent_ GUARDED_BY(mutex_);
+    /// Chunks of wanted_ that the next commit writes; may name one twice.
     std::vector<std::uint64_t> dirty_chunks_ GUARDED_BY(mutex_);
     bool committing_ GUARDED_BY(mutex_) = false;
     std::uint64_t commits_begun_ GUARDED_BY(mutex_) = 0;
     std::uint64_t commits_ended_ GUARDED_BY(mutex_) = 0;
-    std::optional<Error> failure_ GUARDED_BY(mutex_);
+    std::optional<Error> failure_ GUARDED_BY(mutex_);  ///< of the last commit that failed
     unsigned epoch_ GUARDED_BY(mutex_) = 0;
     std::array<std::uint64_t, 2> in_progress_ GUARDED_BY(mutex_){};
     CondVar committed_;

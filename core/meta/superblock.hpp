@@ -30,11 +30,11 @@ struct Superblock {
     bool solo = false;
     /// `disconnect` was asked for: do not connect until `connect`.
     bool paused = false;
-    SessionId session;         ///< the newest session this replica took part in
+    SessionId session;  ///< the newest session this replica took part in
     WallTime created{};
     WallTime last_update{};
-    WallTime break_at{};       ///< epoch: not broken
-    WallTime synced_at{};      ///< last time both were known equal; epoch: never
+    WallTime break_at{};   ///< epoch: not broken
+    WallTime synced_at{};  ///< last time both were known equal; epoch: never
     std::uint64_t media_errors = 0;
     Lineage lineage;
 };

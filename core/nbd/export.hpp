@@ -4,8 +4,6 @@
 // thread only (and from others at the same time for other connections' objects).
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -13,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <sys/types.h>
 #include <vector>
 
 #include "core/base/error.hpp"
@@ -62,10 +61,17 @@ class ExportProvider {
   public:
     virtual ~ExportProvider() = default;
 
-    /// Names to show for LIST. May be called from many threads.
+    /// Names to show for LIST, each at most 4096 bytes. May be called from many threads.
     [[nodiscard]] virtual std::vector<std::string> list(const Client& client) = 0;
-    /// `shutdown` ends the connection from outside, at any time until the Export is destroyed:
-    /// no request that is received later is served. Calling it does not wait.
+    /// Called on the connection's thread, once for the export that a client asks about (INFO, a
+    /// metadata context) and then opens; a client may also go away without opening it. The empty
+    /// name is the default export. not_found, invalid and refused reach the client as such.
+    ///
+    /// `shutdown` ends the connection from outside: no request that is received later is served,
+    /// nor one that was received and not begun. It does not wait, and may be called from any
+    /// thread, with any lock held that Export's functions do not take while they wait for it; after
+    /// the Export is gone it does nothing. The Export is destroyed on the connection's thread when
+    /// its last request has been applied: that is when a session is over.
     [[nodiscard]] virtual Result<std::unique_ptr<Export>> open(const std::string& name,
                                                                const Client& client,
                                                                std::function<void()> shutdown) = 0;

@@ -9,7 +9,6 @@
 // they only queue here, and are delivered by the event thread after the lock is released.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -27,6 +26,8 @@ namespace mirror::nbd {
 struct LinkOptions {
     std::chrono::milliseconds connect_timeout{5000};  ///< for TCP connect and NBD handshake
     std::chrono::milliseconds deadline{5000};         ///< for each command
+    /// Look after an idle peer; a silent one is noticed within 4/3 of the deadline. Nothing is read
+    /// of an export without bytes.
     bool heartbeat = true;
     std::string peer_name;  ///< for messages: the node
 };
@@ -39,24 +40,36 @@ struct Address {
     [[nodiscard]] std::string text() const;
 };
 
+class LinkDriver;  // core/nbd/link_driver.hpp
+
 class Link {
   public:
     /// Called exactly once, from the link's event thread (or from submit's caller, when the link
-    /// is lost already). Must not block and must not call the link.
+    /// is lost already). Must not block, must not wait for another command of this link, and must
+    /// not destroy it; submitting further commands is fine.
     using Completion = std::function<void(Result<void>)>;
 
-    /// Connects and negotiates within connect_timeout.
+    /// Connects and negotiates within connect_timeout. Kinds of failure: unreachable, timed_out,
+    /// refused (the export is not for us, with the server's reason; or a Unix socket without
+    /// permission), protocol (it is no NBD server).
     [[nodiscard]] static Result<std::unique_ptr<Link>> connect(const Address& address,
                                                                const std::string& export_name,
                                                                const LinkOptions& options);
-    ~Link();  ///< closes; outstanding commands complete with an error first
+    /// Outstanding commands complete with an error first; with none outstanding the server gets a
+    /// clean disconnect. Does not call on_lost. No other thread may use the link any more.
+    ~Link();
     Link(const Link&) = delete;
     Link& operator=(const Link&) = delete;
 
     [[nodiscard]] std::uint64_t export_size() const noexcept;
 
-    /// Buffers must live until completion. Ranges at most 32 MiB for read and write, below 4 GiB
-    /// for zero.
+    // Any thread. Nothing is copied: buffers must live, unchanged, until completion. Ranges are
+    // not empty, at most 32 MiB for read and write, below 4 GiB for zero. The caller's thread sends
+    // as much as the socket takes, and never waits for it.
+    //
+    // A peer that answers with an error fails that command alone (kind no_space for ENOSPC, refused
+    // for EPERM, invalid for EINVAL, else io; os_error is the peer's). What the peer cannot do (FUA
+    // without the flag, out of bounds) completes with kind invalid and is not sent.
     void read(std::span<std::byte> into, std::uint64_t offset, Completion done);
     void write(std::span<const std::byte> from, std::uint64_t offset, bool fua, Completion done);
     void zero(ByteRange range, Space space, bool fua, Completion done);
@@ -72,8 +85,9 @@ class Link {
     /// Ends the connection at once; commands complete with an error that carries `reason`.
     void lose(const std::string& reason);
     [[nodiscard]] bool is_lost() const noexcept;
-    /// Called once from the event thread when the link is lost, before the commands complete.
-    /// Set before the first command.
+    /// Called once from the event thread when the link is lost, after the commands that the peer
+    /// had answered and before those that it had not; at once, if the link is lost already. Must
+    /// not block. Set before the first command.
     void on_lost(std::function<void(const Error&)> callback);
 
     /// Steady-clock time of the last answer.
@@ -82,9 +96,8 @@ class Link {
     [[nodiscard]] std::uint64_t bytes_written() const noexcept;
 
   private:
-    struct Impl;
-    explicit Link(std::unique_ptr<Impl> impl);
-    std::unique_ptr<Impl> impl_;
+    explicit Link(std::unique_ptr<LinkDriver> driver) noexcept;
+    std::unique_ptr<LinkDriver> driver_;
 };
 
 }  // namespace mirror::nbd

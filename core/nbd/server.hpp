@@ -7,15 +7,12 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "core/base/error.hpp"
-#include "core/base/fd.hpp"
-#include "core/base/sync.hpp"
 #include "core/config/config.hpp"
 #include "core/nbd/export.hpp"
 
@@ -28,8 +25,6 @@ struct ServerLimits {
     /// A started request or a reply must move on within this time.
     std::chrono::milliseconds stall_timeout{30000};
 };
-
-class Connection;  // core/nbd/connection.hpp
 
 /// start() and stop() from one thread; everything else inside.
 class Server {
@@ -44,7 +39,8 @@ class Server {
     [[nodiscard]] Result<std::uint16_t> listen_tcp(const Endpoint& endpoint);
     /// Replaces a dead socket file, never a live one; mode is the file's permission bits.
     [[nodiscard]] Result<void> listen_unix(const std::string& path, unsigned mode);
-    /// Closes listeners and connections, waits for all threads. Idempotent.
+    /// Closes listeners and connections, waits for all threads, and so for the destructors of all
+    /// exports. Idempotent; nothing can be listened on afterwards.
     void stop();
 
     struct Counters {

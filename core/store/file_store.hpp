@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A Store on a regular file or a block device. Owns the descriptor and, where asked, an exclusive
 // lock (flock; for a device also O_EXCL, which the kernel refuses while it is mounted), so that
-// two processes never write one replica.
+// two processes never write one replica. Concurrent flushes share one fdatasync(). After a flush
+// has failed every later one fails too, until the file is opened anew: the kernel reports a lost
+// write once and then forgets it, so that a second try would promise what is gone.
 #pragma once
 
 #include <memory>
@@ -9,6 +11,7 @@
 #include <string>
 
 #include "core/base/fd.hpp"
+#include "core/base/sync.hpp"
 #include "core/store/store.hpp"
 
 namespace mirror {
@@ -16,22 +19,24 @@ namespace mirror {
 struct BackingInfo {
     bool exists = false;
     bool is_block_device = false;
-    std::uint64_t size = 0;    ///< bytes; 0 when it does not exist
-    bool has_data = false;     ///< false for a file that is all hole; a device always counts
+    std::uint64_t size = 0;  ///< bytes; 0 when it does not exist
+    bool has_data = false;   ///< false for a file that is all hole; a device always counts
 };
 
 /// Looks without opening for writing and without a lock.
 [[nodiscard]] Result<BackingInfo> inspect_backing(const std::string& path);
 
-/// Makes a sparse file of `size` bytes, durably; fails if something is there.
+/// Makes a sparse file of `size` bytes, durably; `refused` if something is there. A failure
+/// leaves nothing behind.
 [[nodiscard]] Result<void> create_backing_file(const std::string& path, std::uint64_t size);
 
 class FileStore final : public Store {
   public:
     enum class Lock { exclusive, none };
 
-    /// Opens an existing file or device for reading and writing. `busy` when it is locked by
-    /// another process, with its pid where /proc/locks tells it.
+    /// Opens an existing file or device, whose size must be a multiple of 512 bytes, for reading
+    /// and writing. `busy` when it is locked by another process, with its pid where /proc/locks
+    /// tells it. A device is tried for a second, since udev locks it for moments, too.
     [[nodiscard]] static Result<std::unique_ptr<FileStore>> open(const std::string& path,
                                                                  Lock lock);
 
@@ -53,11 +58,22 @@ class FileStore final : public Store {
           is_device_(is_device),
           alignment_(alignment) {}
 
-    Fd fd_;
-    std::string path_;
-    std::uint64_t size_;
-    bool is_device_;
-    std::uint64_t alignment_;  ///< of holes that can be punched, bytes
+    [[nodiscard]] Result<void> check_range(std::string_view verb, ByteRange range) const;
+    [[nodiscard]] Result<void> write_zeroes(ByteRange range);
+    [[nodiscard]] bool zero_at_once(ByteRange range, Space space);
+
+    const Fd fd_;
+    const std::string path_;
+    const std::uint64_t size_;
+    const bool is_device_;
+    const std::uint64_t alignment_;  ///< of what can be zeroed without writing, bytes
+
+    Mutex flush_mutex_;
+    CondVar flush_done_;
+    bool flushing_ GUARDED_BY(flush_mutex_) = false;
+    std::uint64_t flushes_asked_ GUARDED_BY(flush_mutex_) = 0;
+    std::uint64_t flushes_done_ GUARDED_BY(flush_mutex_) = 0;
+    std::optional<Error> flush_error_ GUARDED_BY(flush_mutex_);
 };
 
 }  // namespace mirror

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Lets work in until it is closed, then waits for what is inside: for the end of a role. Many
+// threads enter; one closes.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "core/base/sync.hpp"
+
+namespace mirror {
+
+class Gate {
+  public:
+    /// Being inside, for as long as it lives. False when the gate was closed.
+    class Pass {
+      public:
+        Pass() = default;
+        explicit Pass(Gate& gate) : gate_(&gate) {}
+        Pass(Pass&& other) noexcept : gate_(std::exchange(other.gate_, nullptr)) {}
+        Pass& operator=(Pass&&) = delete;
+        ~Pass() {
+            if (gate_ != nullptr) {
+                gate_->leave();
+            }
+        }
+        explicit operator bool() const noexcept { return gate_ != nullptr; }
+
+      private:
+        Gate* gate_ = nullptr;
+    };
+
+    [[nodiscard]] Pass enter() {
+        MutexLock lock(mutex_);
+        if (closed_) {
+            return Pass();
+        }
+        ++inside_;
+        return Pass(*this);
+    }
+    /// No one enters from now on.
+    void close() {
+        MutexLock lock(mutex_);
+        closed_ = true;
+    }
+    void wait_until_empty() {
+        MutexLock lock(mutex_);
+        while (inside_ != 0) {
+            empty_.wait(lock);
+        }
+    }
+
+  private:
+    void leave() {
+        MutexLock lock(mutex_);
+        if (--inside_ == 0 && closed_) {
+            empty_.notify_all();
+        }
+    }
+
+    Mutex mutex_;
+    bool closed_ GUARDED_BY(mutex_) = false;
+    std::uint64_t inside_ GUARDED_BY(mutex_) = 0;
+    CondVar empty_;
+};
+
+}  // namespace mirror

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The words of the configuration for its choices, in one place for reading and for comparing.
+#pragma once
+
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "core/config/config.hpp"
+
+namespace mirror {
+
+template <typename Choice>
+using ChoiceWords = std::array<std::pair<std::string_view, Choice>, 2>;
+
+inline constexpr ChoiceWords<Mode> mode_words{{{"sync", Mode::sync}, {"async", Mode::async}}};
+inline constexpr ChoiceWords<OnPeerLoss> on_peer_loss_words{
+    {{"continue", OnPeerLoss::continue_alone}, {"stop", OnPeerLoss::stop}}};
+
+[[nodiscard]] constexpr std::string_view to_word(Mode mode) noexcept {
+    return mode == Mode::sync ? mode_words[0].first : mode_words[1].first;
+}
+[[nodiscard]] constexpr std::string_view to_word(OnPeerLoss choice) noexcept {
+    return choice == OnPeerLoss::continue_alone ? on_peer_loss_words[0].first
+                                                : on_peer_loss_words[1].first;
+}
+
+}  // namespace mirror

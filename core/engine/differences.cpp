@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/engine/differences.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace mirror {
+namespace {
+
+constexpr std::uint64_t blocks_per_region = region_size / block_size;
+
+BitRange blocks_of_region(std::uint64_t region, std::uint64_t volume_blocks) {
+    return {region * blocks_per_region, std::min((region + 1) * blocks_per_region, volume_blocks)};
+}
+
+/// The chunks that are set in `dirty`, which is emptied.
+std::vector<std::uint64_t> take(Bitmap& dirty) {
+    std::vector<std::uint64_t> chunks;
+    chunks.reserve(dirty.count());
+    std::uint64_t from = 0;
+    while (const auto run = dirty.next_run(from, dirty.size())) {
+        for (std::uint64_t chunk = run->first; chunk < run->last; ++chunk) {
+            chunks.push_back(chunk);
+        }
+        from = run->last;
+    }
+    dirty.clear_all();
+    return chunks;
+}
+
+/// A copy of the named chunks alone, so that they can be written without holding the mutex.
+Bitmap copy_chunks(const Bitmap& bits, const std::vector<std::uint64_t>& chunks) {
+    Bitmap copy(bits.size());
+    for (const std::uint64_t index : chunks) {
+        if (const Bitmap::Chunk* chunk = bits.chunk(index)) {
+            copy.set_chunk(index, *chunk);
+        }
+    }
+    return copy;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Differences>> Differences::load(MetaFile& meta) {
+    auto intent = meta.read_map(MapKind::intent);
+    auto suspect = meta.read_map(MapKind::suspect);
+    auto changed = meta.read_map(MapKind::changed);
+    for (const auto* map : {&intent, &suspect, &changed}) {
+        if (!map->has_value()) {
+            return Failure(map->error());
+        }
+    }
+    if (!intent->empty()) {
+        suspect->merge(*intent);
+        // The suspects must be on disk before the intents that they come from are wiped.
+        Result<void> done = meta.write_map(MapKind::suspect, *suspect);
+        if (!done || !(done = meta.sync()) ||
+            !(done = meta.write_map(MapKind::intent, Bitmap(intent->size()))) ||
+            !(done = meta.sync())) {
+            return Failure(done.error());
+        }
+    }
+    return std::unique_ptr<Differences>(
+        new Differences(meta, std::move(*suspect), std::move(*changed)));
+}
+
+Differences::Differences(MetaFile& meta, Bitmap suspect, Bitmap changed)
+    : meta_(meta),
+      volume_size_(meta.superblock().size),
+      intents_(
+          volume_size_,
+          [&meta](const Bitmap& bits, const std::vector<std::uint64_t>& chunks) -> Result<void> {
+              if (auto written = meta.write_chunks(MapKind::intent, bits, chunks); !written) {
+                  return written;
+              }
+              return meta.sync();
+          }),
+      suspect_(std::move(suspect)),
+      changed_(std::move(changed)),
+      suspect_dirty_(suspect_.chunk_count()),
+      changed_dirty_(changed_.chunk_count()) {
+    empty_ = suspect_.empty() && changed_.empty();
+}
+
+void Differences::touch_suspect(BitRange bits) {
+    suspect_dirty_.set(bits_touched({bits.first, bits.last - bits.first}, Bitmap::chunk_bits));
+    empty_ = suspect_.empty() && changed_.empty();
+}
+
+void Differences::touch_changed(BitRange bits) {
+    changed_dirty_.set(bits_touched({bits.first, bits.last - bits.first}, Bitmap::chunk_bits));
+    empty_ = suspect_.empty() && changed_.empty();
+}
+
+void Differences::mark_changed(ByteRange range) {
+    MutexLock lock(mutex_);
+    const BitRange bits = bits_touched(range, block_size);
+    if (changed_.set(bits) != 0) {
+        touch_changed(bits);
+    }
+}
+
+void Differences::suspect_intents() {
+    const Bitmap regions = intents_.snapshot();
+    MutexLock lock(mutex_);
+    std::uint64_t from = 0;
+    while (const auto run = regions.next_run(from, regions.size())) {
+        if (suspect_.set(*run) != 0) {
+            touch_suspect(*run);
+        }
+        from = run->last;
+    }
+}
+
+Result<void> Differences::suspect(const Bitmap& regions) {
+    {
+        MutexLock lock(mutex_);
+        suspect_.merge(regions);
+        suspect_dirty_.set_all();
+        empty_ = suspect_.empty() && changed_.empty();
+    }
+    return write_maps();
+}
+
+Result<void> Differences::suspect_all() {
+    Bitmap all(map_bits(MapKind::suspect, volume_size_));
+    all.set_all();
+    return suspect(all);
+}
+
+void Differences::clear_covered(ByteRange range) {
+    if (empty_.load()) {
+        return;
+    }
+    MutexLock lock(mutex_);
+    const BitRange blocks = bits_covered(range, block_size, volume_size_);
+    if (!blocks.empty() && changed_.clear(blocks) != 0) {
+        touch_changed(blocks);
+    }
+    const BitRange regions = bits_covered(range, region_size, volume_size_);
+    if (!regions.empty() && suspect_.clear(regions) != 0) {
+        touch_suspect(regions);
+    }
+}
+
+std::optional<std::uint64_t> Differences::next_region(std::uint64_t from) const {
+    MutexLock lock(mutex_);
+    const auto suspect = suspect_.next_run(from, 1);
+    const auto changed = changed_.next_run(from * blocks_per_region, 1);
+    if (!suspect && !changed) {
+        return std::nullopt;
+    }
+    const std::uint64_t beyond = suspect_.size();
+    return std::min(suspect ? suspect->first : beyond,
+                    changed ? changed->first / blocks_per_region : beyond);
+}
+
+Differences::Work Differences::work_in(std::uint64_t region) const {
+    MutexLock lock(mutex_);
+    Work work{region, bytes_of({region, region + 1}, region_size, volume_size_),
+              suspect_.test(region)};
+    const BitRange blocks = blocks_of_region(region, changed_.size());
+    std::uint64_t from = blocks.first;
+    while (const auto run = changed_.next_run(from, blocks.last - blocks.first)) {
+        if (run->first >= blocks.last) {
+            break;
+        }
+        work.changed.push_back({run->first, std::min(run->last, blocks.last)});
+        from = work.changed.back().last;
+        if (from >= blocks.last) {
+            break;
+        }
+    }
+    return work;
+}
+
+std::uint64_t Differences::behind_bytes() const {
+    MutexLock lock(mutex_);
+    return std::min(suspect_.count() * region_size + changed_.count() * block_size, volume_size_);
+}
+
+std::uint64_t Differences::changed_bytes() const {
+    MutexLock lock(mutex_);
+    return std::min(changed_.count() * block_size, volume_size_);
+}
+
+std::uint64_t Differences::suspect_bytes() const {
+    MutexLock lock(mutex_);
+    return std::min(suspect_.count() * region_size, volume_size_);
+}
+
+bool Differences::overlaps(ByteRange range) const {
+    MutexLock lock(mutex_);
+    return suspect_.any(bits_touched(range, region_size)) ||
+           changed_.any(bits_touched(range, block_size));
+}
+
+bool Differences::empty() const {
+    return empty_.load();
+}
+
+bool Differences::settled() const {
+    if (intents_.count() != 0) {
+        return false;
+    }
+    MutexLock lock(mutex_);
+    return suspect_dirty_.empty() && changed_dirty_.empty();
+}
+
+Result<void> Differences::checkpoint(const std::function<Result<void>()>& flush) {
+    MutexLock one(checkpoint_mutex_);
+    return intents_.checkpoint([&]() -> Result<void> {
+        if (auto flushed = flush(); !flushed) {
+            return flushed;
+        }
+        return write_maps();
+    });
+}
+
+Result<void> Differences::write_maps() {
+    MutexLock one(writing_mutex_);
+    std::vector<std::uint64_t> suspect_chunks;
+    std::vector<std::uint64_t> changed_chunks;
+    Bitmap suspect(0);
+    Bitmap changed(0);
+    {
+        MutexLock lock(mutex_);
+        suspect_chunks = take(suspect_dirty_);
+        changed_chunks = take(changed_dirty_);
+        suspect = copy_chunks(suspect_, suspect_chunks);
+        changed = copy_chunks(changed_, changed_chunks);
+    }
+    if (suspect_chunks.empty() && changed_chunks.empty()) {
+        return {};
+    }
+    Result<void> done = meta_.write_chunks(MapKind::suspect, suspect, suspect_chunks);
+    if (done) {
+        done = meta_.write_chunks(MapKind::changed, changed, changed_chunks);
+    }
+    if (done) {
+        done = meta_.sync();
+    }
+    if (!done) {
+        MutexLock lock(mutex_);
+        for (const std::uint64_t chunk : suspect_chunks) {
+            suspect_dirty_.set({chunk, chunk + 1});
+        }
+        for (const std::uint64_t chunk : changed_chunks) {
+            changed_dirty_.set({chunk, chunk + 1});
+        }
+    }
+    return done;
+}
+
+}  // namespace mirror

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/engine/membership.hpp"
+
+#include <utility>
+
+namespace mirror {
+
+std::string_view to_string(MirrorMode mode) noexcept {
+    switch (mode) {
+        case MirrorMode::alone:
+            return "alone";
+        case MirrorMode::syncing:
+            return "syncing";
+        case MirrorMode::in_sync:
+            return "in-sync";
+    }
+    return "alone";
+}
+
+Membership::Membership(Options options, MetaFile& meta, Differences& differences, EventLog& events,
+                       const Clock& clock)
+    : options_(std::move(options)),
+      meta_(meta),
+      differences_(differences),
+      events_(events),
+      clock_(clock) {
+    const Superblock block = meta.superblock();
+    // Writes of a former run that the peer lacks have their own generation already.
+    alone_recorded_ = block.solo;
+    wrote_alone_ = block.solo;
+    break_at_ = block.break_at;
+    since_ = clock.wall_now();
+    why_ =
+        fmt::format("{} has not been reached since {} became active", options_.peer, options_.node);
+}
+
+Result<Membership::Parties> Membership::parties_of_write(ByteRange range) {
+    MutexLock lock(mutex_);
+    while (!session_ && stops_without_peer() && !shut_down_) {
+        changed_.wait(lock);
+    }
+    if (shut_down_) {
+        return fail(ErrorKind::refused, "volume {} is being demoted", options_.volume);
+    }
+    if (!session_) {
+        if (local_failed_) {
+            return fail(ErrorKind::io,
+                        "volume {}: the disk of {} failed and {} cannot be reached: no replica can "
+                        "take the write",
+                        options_.volume, options_.node, options_.peer);
+        }
+        differences_.mark_changed(range);
+    }
+    return Parties{session_, !local_failed_, mode_};
+}
+
+Membership::Parties Membership::parties() const {
+    MutexLock lock(mutex_);
+    return {session_, !local_failed_, mode_};
+}
+
+Result<void> Membership::record_alone() {
+    MutexLock lock(mutex_);
+    while (recording_) {
+        changed_.wait(lock);
+    }
+    wrote_alone_ = true;
+    if (alone_recorded_) {
+        return {};
+    }
+    recording_ = true;
+    const WallTime now = clock_.wall_now();
+    const WallTime break_at = break_at_ == WallTime{} ? now : break_at_;
+    lock.unlock();
+    auto recorded = meta_.update([&](Superblock& block) {
+        if (!block.solo) {
+            block.lineage.begin(random_id<GenerationId>(), now, options_.node,
+                                GenerationReason::peer_lost);
+        }
+        block.solo = true;
+        block.break_at = break_at;
+        block.last_update = now;
+    });
+    lock.lock();
+    recording_ = false;
+    alone_recorded_ = recorded.has_value();
+    changed_.notify_all();
+    return recorded;
+}
+
+void Membership::peer_failed(const std::shared_ptr<Session>& session, ByteRange range,
+                             const Error& error) {
+    // A later session cannot have finished its resync meanwhile: the range had its intent before
+    // it met this session, so it became suspect when the session ended, and the caller still holds
+    // the range lock that a resync of it must take.
+    differences_.mark_changed(range);
+    if (!session->is_lost()) {
+        session->lose(error.message);
+    }
+    session_lost(*session, error);
+}
+
+Result<void> Membership::wait_for_peer() {
+    MutexLock lock(mutex_);
+    while (mode_ != MirrorMode::in_sync && !shut_down_) {
+        changed_.wait(lock);
+    }
+    if (mode_ != MirrorMode::in_sync) {
+        return fail(ErrorKind::refused, "volume {} was demoted while a write waited for {}",
+                    options_.volume, options_.peer);
+    }
+    return {};
+}
+
+Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session,
+                                         const Error& error) {
+    MutexLock lock(mutex_);
+    while (leaving_out_local_) {
+        changed_.wait(lock);
+    }
+    if (local_failed_) {
+        return {};
+    }
+    // Only a peer that has everything can go on alone.
+    if (session_ != session || mode_ != MirrorMode::in_sync || session->is_lost()) {
+        return Failure(error);
+    }
+    leaving_out_local_ = true;
+    lock.unlock();
+
+    Lineage lineage = meta_.superblock().lineage;
+    lineage.begin(random_id<GenerationId>(), clock_.wall_now(), options_.node,
+                  GenerationReason::local_disk_failed);
+    const auto told = session->tell_generation(lineage);
+    if (told) {
+        // What cannot be written here is known to the peer: its generation is ahead of ours.
+        (void)meta_.update([](Superblock& block) {
+            block.state = ReplicaState::failed;
+            ++block.media_errors;
+        });
+        events_.record({.id = "local-disk-failed",
+                        .severity = Severity::error,
+                        .volume = options_.volume,
+                        .text = fmt::format("the replica on {} failed; the volume goes on from the "
+                                            "copy of {}",
+                                            options_.node, options_.peer),
+                        .cause = error.message,
+                        .remedy = fmt::format("switch to {}, then repair the disk of {}",
+                                              options_.peer, options_.node)});
+    }
+
+    lock.lock();
+    leaving_out_local_ = false;
+    local_failed_ = told.has_value();
+    if (told) {
+        peer_lineage_ = lineage;
+        why_ = fmt::format("the replica on {} failed: {}", options_.node, error.message);
+        since_ = clock_.wall_now();
+    }
+    changed_.notify_all();
+    return told ? Result<void>{} : Failure(error);
+}
+
+void Membership::install(std::shared_ptr<Session> session) {
+    MutexLock lock(mutex_);
+    session_ = std::move(session);
+    mode_ = MirrorMode::syncing;
+    why_ = fmt::format("{} is being brought up to date", options_.peer);
+    since_ = clock_.wall_now();
+    changed_.notify_all();
+}
+
+Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
+    Lineage lineage;
+    {
+        MutexLock lock(mutex_);
+        while (recording_) {
+            changed_.wait(lock);
+        }
+        if (session_ != session || session->is_lost()) {
+            return fail(ErrorKind::unreachable, "the session with {} was lost", options_.peer);
+        }
+        if (!differences_.empty()) {
+            return fail(ErrorKind::busy, "differences came up at the end of the resync");
+        }
+        // From here on going alone needs a new generation, since the standby is about to adopt
+        // this one; that must be durable before it does.
+        recording_ = true;
+        alone_recorded_ = false;
+        lock.unlock();
+        auto recorded = meta_.update([](Superblock& block) { block.solo = false; });
+        lineage = meta_.superblock().lineage;
+        lock.lock();
+        recording_ = false;
+        changed_.notify_all();
+        if (!recorded) {
+            return recorded;
+        }
+    }
+    if (auto told = session->tell_synced(lineage); !told) {
+        return told;
+    }
+    const WallTime now = clock_.wall_now();
+    {
+        MutexLock lock(mutex_);
+        if (session_ != session || session->is_lost()) {
+            return fail(ErrorKind::unreachable, "the session with {} was lost", options_.peer);
+        }
+        mode_ = MirrorMode::in_sync;
+        break_at_ = {};
+        wrote_alone_ = false;
+        why_ = fmt::format("every write goes to {} and {}", options_.node, options_.peer);
+        since_ = now;
+        changed_.notify_all();
+    }
+    return meta_.update([&](Superblock& block) {
+        if (!block.solo) {
+            block.break_at = {};
+        }
+        block.synced_at = now;
+    });
+}
+
+void Membership::reopen(const std::shared_ptr<Session>& session) {
+    MutexLock lock(mutex_);
+    if (session_ == session) {
+        mode_ = MirrorMode::syncing;
+        why_ = fmt::format("everything is compared with {}", options_.peer);
+        since_ = clock_.wall_now();
+    }
+}
+
+void Membership::enter_alone(const std::string& why) {
+    session_.reset();
+    mode_ = MirrorMode::alone;
+    why_ = why;
+    since_ = clock_.wall_now();
+    if (break_at_ == WallTime{}) {
+        break_at_ = since_;
+    }
+    // Under the mutex: no write may choose the next session before these are on record.
+    differences_.suspect_intents();
+    changed_.notify_all();
+}
+
+void Membership::retire(const std::shared_ptr<Session>& session, const std::string& why) {
+    MutexLock lock(mutex_);
+    if (session_ == session) {
+        enter_alone(why);
+    }
+}
+
+void Membership::session_lost(const Session& session, const Error& error) {
+    {
+        MutexLock lock(mutex_);
+        if (session_.get() != &session) {
+            return;
+        }
+        enter_alone(error.message);
+    }
+    if (session_over_) {
+        session_over_();
+    }
+}
+
+void Membership::shut_down() {
+    MutexLock lock(mutex_);
+    shut_down_ = true;
+    changed_.notify_all();
+}
+
+Membership::View Membership::view() const {
+    MutexLock lock(mutex_);
+    return {mode_, local_failed_, why_, since_, break_at_, wrote_alone_};
+}
+
+Lineage Membership::lineage() const {
+    MutexLock lock(mutex_);
+    return peer_lineage_ ? *peer_lineage_ : meta_.superblock().lineage;
+}
+
+}  // namespace mirror

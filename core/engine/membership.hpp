@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Who takes part in a write right now, and what must be durable before an answer may leave
+// somebody out (promises 1 and 10). The peer takes part while a session is installed; the local
+// replica until its disk failed. Every change of that is made here, under one mutex, together with
+// the change-map bits that it means, so that no write can fall between two states.
+//
+// Called by every writing thread, by the supervisor (install, in_sync, retire) and by link threads
+// (session_lost, which must not block).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/base/clock.hpp"
+#include "core/base/sync.hpp"
+#include "core/config/config.hpp"
+#include "core/engine/differences.hpp"
+#include "core/engine/session.hpp"
+#include "core/events/event_log.hpp"
+
+namespace mirror {
+
+enum class MirrorMode { alone, syncing, in_sync };
+[[nodiscard]] std::string_view to_string(MirrorMode mode) noexcept;
+
+class Membership {
+  public:
+    struct Options {
+        std::string volume;
+        std::string node;
+        std::string peer;
+        OnPeerLoss on_peer_loss = OnPeerLoss::continue_alone;
+    };
+
+    Membership(Options options, MetaFile& meta, Differences& differences, EventLog& events,
+               const Clock& clock);
+
+    /// The parties of one write.
+    struct Parties {
+        std::shared_ptr<Session> session;  ///< null: the peer is left out
+        bool local = true;
+        MirrorMode mode = MirrorMode::alone;
+    };
+
+    /// For a write that has its range lock and its intent. When the peer is left out its blocks
+    /// are marked changed here. Under `on_peer_loss = stop` waits for a session.
+    [[nodiscard]] Result<Parties> parties_of_write(ByteRange range) EXCLUDES(mutex_);
+    [[nodiscard]] Parties parties() const EXCLUDES(mutex_);
+
+    /// Before the answer to a write that the peer did not get: makes it durable that we went on
+    /// alone. With `on_peer_loss = stop` call wait_for_peer() instead, without the range lock.
+    [[nodiscard]] Result<void> record_alone() EXCLUDES(mutex_);
+    /// A command failed on the peer: marks the range, ends the session if it goes on.
+    void peer_failed(const std::shared_ptr<Session>& session, ByteRange range, const Error& error)
+        EXCLUDES(mutex_);
+    [[nodiscard]] bool stops_without_peer() const noexcept {
+        return options_.on_peer_loss == OnPeerLoss::stop;
+    }
+    [[nodiscard]] Result<void> wait_for_peer() EXCLUDES(mutex_);
+
+    /// The local disk failed while the peer has the write: tells the peer, durably, that it alone
+    /// has everything from here on; then the local replica takes no part any more.
+    [[nodiscard]] Result<void> leave_out_local(const std::shared_ptr<Session>& session,
+                                               const Error& error) EXCLUDES(mutex_);
+
+    // For the supervisor.
+    void install(std::shared_ptr<Session> session) EXCLUDES(mutex_);
+    /// Everything is equal: records it here and on the standby. Fails when a difference came up
+    /// meanwhile or the session was lost.
+    [[nodiscard]] Result<void> conclude(const std::shared_ptr<Session>& session) EXCLUDES(mutex_);
+    /// Back to `syncing` within a session that is in sync, for a comparison of everything.
+    void reopen(const std::shared_ptr<Session>& session) EXCLUDES(mutex_);
+    /// Ends a session on purpose; nothing of it may be in flight.
+    void retire(const std::shared_ptr<Session>& session, const std::string& why) EXCLUDES(mutex_);
+    void session_lost(const Session& session, const Error& error) EXCLUDES(mutex_);
+    /// Called without locks held, from any thread, when a session ended.
+    void on_session_over(std::function<void()> callback) { session_over_ = std::move(callback); }
+
+    /// Waiting writes fail, record_alone() fails from now on.
+    void shut_down() EXCLUDES(mutex_);
+
+    struct View {
+        MirrorMode mode = MirrorMode::alone;
+        bool local_failed = false;
+        std::string why;
+        WallTime since{};
+        WallTime break_at{};       ///< epoch: not broken
+        bool wrote_alone = false;  ///< something was answered since the break
+    };
+    [[nodiscard]] View view() const EXCLUDES(mutex_);
+    [[nodiscard]] Lineage lineage() const EXCLUDES(mutex_);
+
+  private:
+    void enter_alone(const std::string& why) REQUIRES(mutex_);
+
+    const Options options_;
+    MetaFile& meta_;
+    Differences& differences_;
+    EventLog& events_;
+    const Clock& clock_;
+    std::function<void()> session_over_;
+
+    mutable Mutex mutex_;
+    MirrorMode mode_ GUARDED_BY(mutex_) = MirrorMode::alone;
+    std::shared_ptr<Session> session_ GUARDED_BY(mutex_);
+    bool shut_down_ GUARDED_BY(mutex_) = false;
+    bool alone_recorded_ GUARDED_BY(mutex_) = false;
+    bool recording_ GUARDED_BY(mutex_) = false;
+    bool wrote_alone_ GUARDED_BY(mutex_) = false;
+    bool local_failed_ GUARDED_BY(mutex_) = false;
+    bool leaving_out_local_ GUARDED_BY(mutex_) = false;
+    /// With the local disk failed: the lineage that the peer goes on with.
+    std::optional<Lineage> peer_lineage_ GUARDED_BY(mutex_);
+    std::string why_ GUARDED_BY(mutex_);
+    WallTime since_ GUARDED_BY(mutex_);
+    WallTime break_at_ GUARDED_BY(mutex_);
+    CondVar changed_;
+};
+
+}  // namespace mirror

@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/engine/peer.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/log.hpp"
+#include "core/control/messages.hpp"
+#include "core/engine/peer_leg.hpp"
+
+namespace mirror {
+namespace {
+
+using control::Json;
+using std::chrono::milliseconds;
+
+constexpr milliseconds first_retry{200};
+constexpr milliseconds longest_retry{5000};
+
+/// A connection that works may still be refused for a reason that only a person can change.
+constexpr milliseconds retry_after_refusal{5000};
+
+PeerAddress address_of(const Config& config, const VolumeConfig& volume, const std::string& node) {
+    const std::string peer = volume.peer_of(node);
+    const auto found = config.nodes.find(peer);
+    PeerAddress address{.node = peer, .timeout = volume.peer_timeout};
+    if (found != config.nodes.end()) {
+        address.address.tcp = found->second.address;
+    }
+    return address;
+}
+
+}  // namespace
+
+Peer::Peer(Parts parts)
+    : parts_(std::move(parts)),
+      peer_node_(parts_.volume.peer_of(parts_.node)),
+      address_(address_of(parts_.config, parts_.volume, parts_.node)),
+      jitter_(std::random_device{}()) {
+    MutexLock lock(mutex_);
+    paused_ = parts_.meta.superblock().paused;
+}
+
+Peer::~Peer() {
+    stop();
+}
+
+void Peer::start() {
+    parts_.membership.on_session_over([this] {
+        MutexLock lock(mutex_);
+        if (resync_) {
+            resync_->stop();
+        }
+        wake_.notify_all();
+    });
+    thread_ = std::thread([this] { run(); });
+}
+
+void Peer::stop() {
+    {
+        MutexLock lock(mutex_);
+        stop_ = true;
+        if (resync_) {
+            resync_->stop();
+        }
+        wake_.notify_all();
+    }
+    if (thread_.joinable()) {
+        thread_.join();
+    }
+}
+
+void Peer::run() {
+    milliseconds delay = first_retry;
+    while (true) {
+        wait_while_paused();
+        {
+            MutexLock lock(mutex_);
+            if (stop_) {
+                return;
+            }
+            idle_ = false;
+            hinted_ = false;
+        }
+        const auto outcome = attempt();
+        set_link("down");
+        {
+            MutexLock lock(mutex_);
+            idle_ = true;
+            wake_.notify_all();
+        }
+        if (outcome) {
+            delay = first_retry;
+            continue;
+        }
+        report_failure(outcome.error());
+        wait_before_retry(outcome.error().kind == ErrorKind::refused ? retry_after_refusal : delay);
+        delay = std::min(delay * 2, longest_retry);
+    }
+}
+
+Result<void> Peer::attempt() {
+    set_link("connecting");
+    auto session = open_session();
+    if (!session) {
+        return Failure(session.error());
+    }
+    // Installed before it is watched: a loss from now on is reported to a membership that knows it.
+    parts_.membership.install(*session);
+    (*session)->watch([this, raw = session->get()](const Error& error) {
+        parts_.membership.session_lost(*raw, error);
+    });
+    set_link("connected");
+    auto up_to_date = bring_up_to_date(*session);
+    if (up_to_date) {
+        hold(*session);
+    }
+    if (end_wanted() && !(*session)->is_lost()) {
+        bool stopping = false;
+        {
+            MutexLock lock(mutex_);
+            stopping = stop_;
+        }
+        end_session(*session, stopping ? "demote" : "disconnect");
+        return {};
+    }
+    (*session)->lose("the session is over");
+    parts_.membership.session_lost(
+        **session,
+        up_to_date ? Error{ErrorKind::unreachable, "the session is over"} : up_to_date.error());
+    report_break();
+    return up_to_date;
+}
+
+Result<std::shared_ptr<Session>> Peer::open_session() {
+    auto control = PeerControl::connect(address_);
+    if (!control) {
+        return Failure(control.error());
+    }
+    const auto decision = shake_hands(**control);
+    if (!decision) {
+        return Failure(decision.error());
+    }
+    if (!decision->replicates_to_peer()) {
+        return fail(ErrorKind::refused, "{}", decision->reason);
+    }
+    if (decision->action == Action::full_to_peer) {
+        if (auto marked = parts_.differences.suspect_all(); !marked) {
+            return Failure(marked.error());
+        }
+    }
+    const bool resync = !parts_.differences.empty();
+    auto session =
+        Session::begin(address_, std::move(*control), parts_.volume.name, parts_.node, resync);
+    if (session) {
+        report("session-started", Severity::info,
+               fmt::format("{} takes part again: {}", peer_node_, decision->reason));
+    }
+    return session;
+}
+
+Result<Decision> Peer::shake_hands(PeerControl& control) {
+    const ReplicaSummary ours =
+        summarize(parts_.meta.superblock(), parts_.differences.intent_bytes(),
+                  parts_.differences.behind_bytes());
+    const auto reply = control.ask({{"request", "handshake"},
+                                    {"volume", parts_.volume.name},
+                                    {"protocol", control::protocol_version},
+                                    {"settings", parts_.volume.shared_settings()},
+                                    {"summary", control::encode(ours)}});
+    if (!reply) {
+        return Failure(reply.error());
+    }
+    const auto theirs =
+        control::object_field(*reply, "summary").and_then([](const Json* summary) {
+            return control::decode_summary(*summary);
+        });
+    const auto their_action = control::string_field(*reply, "action");
+    if (!theirs || !their_action) {
+        return Failure((!theirs ? theirs.error() : their_action.error()).within(peer_node_));
+    }
+    const Decision decision = decide(ours, *theirs);
+    note_decision(decision, *theirs);
+    if (to_string(mirrored(decision.action)) != *their_action) {
+        report("handshake-disagreement", Severity::error,
+               fmt::format("{} decides '{}' where we decide '{}'; nothing is sent", peer_node_,
+                           *their_action, to_string(decision.action)),
+               decision.reason, "run the same version of mirrordisk on both nodes");
+        return fail(ErrorKind::refused, "{} and {} disagree about what to do", parts_.node,
+                    peer_node_);
+    }
+    if (decision.replicates_to_peer() && theirs->intent_bytes + theirs->changed_bytes != 0) {
+        const auto regions = read_changes(address_, parts_.volume.name, ours.size);
+        if (!regions) {
+            return Failure(regions.error());
+        }
+        if (auto merged = parts_.differences.suspect(*regions); !merged) {
+            return Failure(merged.error());
+        }
+    }
+    return decision;
+}
+
+Result<void> Peer::bring_up_to_date(const std::shared_ptr<Session>& session) {
+    while (true) {
+        auto resync =
+            std::make_shared<Resync>(parts_.store, parts_.differences, parts_.ranges, parts_.clock);
+        const std::uint64_t total = resync->progress().total_bytes;
+        {
+            MutexLock lock(mutex_);
+            resync_ = resync;
+            if (stop_ || paused_) {
+                resync->stop();
+            }
+        }
+        if (total != 0) {
+            report("resync-started", Severity::info,
+                   fmt::format("{} to bring up to date on {}: {} known to differ, {} to compare",
+                               format_size(total), peer_node_,
+                               format_size(parts_.differences.changed_bytes()),
+                               format_size(parts_.differences.suspect_bytes())));
+        }
+        auto done = resync->run(*session);
+        const Resync::Progress progress = resync->progress();
+        {
+            MutexLock lock(mutex_);
+            resync_.reset();
+            last_resync_ = progress;
+        }
+        if (!done) {
+            if (total != 0) {
+                report("resync-interrupted", Severity::warning,
+                       fmt::format("{} of {} done; the rest stays marked",
+                                   format_size(progress.done_bytes), format_size(total)),
+                       done.error().message);
+            }
+            return done;
+        }
+        if (total != 0) {
+            report("resync-done", Severity::info,
+                   fmt::format("sent {} in {} blocks, {} as zeroes, compared {}",
+                               format_size(progress.sent_bytes), progress.sent_blocks,
+                               format_size(progress.zeroed_bytes),
+                               format_size(progress.compared_bytes)));
+        }
+        done = parts_.membership.conclude(session);
+        if (done) {
+            report("in-sync", Severity::info,
+                   fmt::format("{} and {} are equal; every write goes to both", parts_.node,
+                               peer_node_));
+            return {};
+        }
+        if (done.error().kind != ErrorKind::busy) {
+            return done;
+        }
+    }
+}
+
+void Peer::hold(const std::shared_ptr<Session>& session) {
+    while (true) {
+        {
+            MutexLock lock(mutex_);
+            while (!stop_ && !paused_ && !full_wanted_ && !session->is_lost()) {
+                wake_.wait(lock);
+            }
+            if (!full_wanted_ || stop_ || paused_ || session->is_lost()) {
+                return;
+            }
+            full_wanted_ = false;
+        }
+        parts_.membership.reopen(session);
+        if (!parts_.differences.suspect_all() || !bring_up_to_date(session)) {
+            return;
+        }
+    }
+}
+
+void Peer::end_session(const std::shared_ptr<Session>& session, const std::string& reason) {
+    // No write may be on its way while both replicas are flushed and the intents are cleared:
+    // so the next session has to look at nothing but what is written from now on.
+    const auto everything = parts_.ranges.acquire({0, parts_.store.size()});
+    auto settled = checkpoint();
+    auto told = settled ? session->tell_end(reason) : settled;
+    const bool by_hand = reason == "disconnect";
+    parts_.membership.retire(session,
+                             by_hand ? fmt::format("{} was disconnected by mirrorctl", peer_node_)
+                                     : "the volume is being demoted");
+    if (by_hand) {
+        report(
+            "disconnected", Severity::warning,
+            fmt::format("{} was disconnected by mirrorctl; writes go on here alone", peer_node_),
+            told ? "" : fmt::format("{} could not be told: {}", peer_node_, told.error().message),
+            fmt::format("mirrorctl connect {}", parts_.volume.name));
+    }
+}
+
+Result<void> Peer::checkpoint() {
+    return parts_.differences.checkpoint([this]() -> Result<void> {
+        const Membership::Parties parties = parts_.membership.parties();
+        PeerLeg leg;
+        if (parties.session) {
+            parties.session->data().flush(leg.completion());
+        }
+        const Result<void> local = parties.local ? parts_.store.flush() : Result<void>{};
+        const Result<void> peer = parties.session ? leg.wait() : Result<void>{};
+        return local ? peer : local;
+    });
+}
+
+void Peer::hint() {
+    MutexLock lock(mutex_);
+    hinted_ = true;
+    wake_.notify_all();
+}
+
+Result<std::string> Peer::disconnect() {
+    if (auto recorded = parts_.meta.update([](Superblock& block) { block.paused = true; });
+        !recorded) {
+        return Failure(recorded.error());
+    }
+    MutexLock lock(mutex_);
+    const bool was = paused_;
+    paused_ = true;
+    if (resync_) {
+        resync_->stop();
+    }
+    wake_.notify_all();
+    while (!idle_ && !stop_) {
+        wake_.wait(lock);
+    }
+    return was ? fmt::format("{} was disconnected already", peer_node_)
+               : fmt::format("{} is disconnected; writes go on at {} alone", peer_node_,
+                             parts_.node);
+}
+
+Result<std::string> Peer::connect() {
+    if (auto recorded = parts_.meta.update([](Superblock& block) { block.paused = false; });
+        !recorded) {
+        return Failure(recorded.error());
+    }
+    MutexLock lock(mutex_);
+    const bool was = paused_;
+    paused_ = false;
+    hinted_ = true;
+    wake_.notify_all();
+    return was ? fmt::format("connecting to {}", peer_node_)
+               : fmt::format("{} was not disconnected; trying it now", peer_node_);
+}
+
+Result<std::string> Peer::resync(bool full) {
+    {
+        MutexLock lock(mutex_);
+        if (paused_) {
+            return Failure(Error{ErrorKind::refused,
+                                 fmt::format("{} is disconnected from {}", peer_node_, parts_.node),
+                                 fmt::format("mirrorctl connect {}", parts_.volume.name)});
+        }
+    }
+    const bool in_session = parts_.membership.parties().session != nullptr;
+    if (full && !in_session) {
+        if (auto marked = parts_.differences.suspect_all(); !marked) {
+            return Failure(marked.error());
+        }
+    }
+    MutexLock lock(mutex_);
+    full_wanted_ = full_wanted_ || (full && in_session);
+    hinted_ = true;
+    wake_.notify_all();
+    if (!in_session) {
+        return fmt::format("{} is not connected; the resync starts when it is", peer_node_);
+    }
+    return full ? fmt::format("comparing everything with {}", peer_node_)
+                : fmt::format("{} is connected; what differs is being sent", peer_node_);
+}
+
+Peer::View Peer::view() const {
+    MutexLock lock(mutex_);
+    View view{link_, action_, replica_state_, last_seen_, {}, last_resync_, paused_};
+    if (resync_) {
+        view.resync = resync_->progress();
+    }
+    if (const auto session = parts_.membership.parties().session) {
+        const auto age = parts_.clock.steady_now() - session->data().last_answer();
+        view.last_seen =
+            parts_.clock.wall_now() - std::chrono::duration_cast<std::chrono::microseconds>(age);
+        view.replica_state = parts_.membership.view().mode == MirrorMode::in_sync
+                                 ? ReplicaState::up_to_date
+                                 : ReplicaState::inconsistent;
+    }
+    return view;
+}
+
+bool Peer::end_wanted() const {
+    MutexLock lock(mutex_);
+    return stop_ || paused_;
+}
+
+void Peer::wait_before_retry(milliseconds delay) {
+    // 75 % to 125 %: two nodes that fell at one moment must not knock in step for ever.
+    const auto part = std::uniform_int_distribution<milliseconds::rep>(75, 125)(jitter_);
+    const auto until = std::chrono::steady_clock::now() + delay * part / 100;
+    MutexLock lock(mutex_);
+    while (!stop_ && !paused_ && !hinted_ &&
+           wake_.wait_until(lock, until) != std::cv_status::timeout) {
+    }
+}
+
+void Peer::wait_while_paused() {
+    MutexLock lock(mutex_);
+    while (paused_ && !stop_) {
+        wake_.wait(lock);
+    }
+}
+
+void Peer::set_link(const std::string& link) {
+    MutexLock lock(mutex_);
+    link_ = link;
+}
+
+void Peer::note_decision(const Decision& decision, const ReplicaSummary& theirs) {
+    bool news = false;
+    {
+        MutexLock lock(mutex_);
+        news = action_ != decision.action;
+        action_ = decision.action;
+        replica_state_ = theirs.state;
+        last_seen_ = parts_.clock.wall_now();
+    }
+    if (!news) {
+        return;
+    }
+    if (decision.action == Action::diverged) {
+        report("diverged", Severity::error, decision.reason,
+               "both replicas have writes that the other lacks",
+               "compare both with mirrorctl status on each node, and keep one");
+    } else if (decision.action == Action::peer_is_newer) {
+        report("peer-newer", Severity::error, decision.reason, {},
+               fmt::format("mirrorctl demote {}, then promote it on {}", parts_.volume.name,
+                           peer_node_));
+    }
+}
+
+void Peer::report(const std::string& id, Severity severity, const std::string& text,
+                  const std::string& cause, const std::string& remedy) {
+    parts_.events.record({.id = id,
+                          .severity = severity,
+                          .volume = parts_.volume.name,
+                          .text = text,
+                          .cause = cause,
+                          .remedy = remedy});
+}
+
+void Peer::report_failure(const Error& error) {
+    {
+        MutexLock lock(mutex_);
+        if (last_failure_ == error.message) {
+            return;  // said once is enough
+        }
+        last_failure_ = error.message;
+    }
+    if (error.kind == ErrorKind::refused) {
+        report("session-refused", Severity::warning, error.message, {}, error.remedy);
+    } else {
+        log(LogLevel::warning, "volume {}: {}", parts_.volume.name, error.text());
+    }
+}
+
+void Peer::report_break() {
+    const Membership::View view = parts_.membership.view();
+    {
+        MutexLock lock(mutex_);
+        last_failure_.clear();
+        if (stop_) {
+            return;
+        }
+    }
+    report(
+        "mirror-break", Severity::warning,
+        fmt::format("{} no longer receives the writes of {}", peer_node_, parts_.node), view.why,
+        parts_.membership.stops_without_peer()
+            ? fmt::format("bring {} back: writes wait for it (on_peer_loss = \"stop\")", peer_node_)
+            : fmt::format("bring {} back: what changes is recorded and sent then", peer_node_));
+}
+
+}  // namespace mirror

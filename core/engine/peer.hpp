@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The supervisor of the one peer: connects, shakes hands, brings the standby up to date, watches
+// the session, and starts again after a break, with back-off and jitter. One thread of its own
+// does all of it in order; the other calls only leave it a wish and wake it.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <thread>
+
+#include "core/base/sync.hpp"
+#include "core/config/config.hpp"
+#include "core/engine/membership.hpp"
+#include "core/engine/resync.hpp"
+#include "core/lineage/handshake.hpp"
+
+namespace mirror {
+
+class Peer {
+  public:
+    struct Parts {
+        const Config& config;
+        const VolumeConfig& volume;
+        std::string node;  ///< ours
+        Store& store;
+        MetaFile& meta;
+        Differences& differences;
+        RangeLock& ranges;
+        Membership& membership;
+        EventLog& events;
+        const Clock& clock;
+    };
+
+    explicit Peer(Parts parts);
+    ~Peer();  ///< stops
+    Peer(const Peer&) = delete;
+    Peer& operator=(const Peer&) = delete;
+
+    void start();
+    /// Ends a session in good order ("demote") if there is one, and the thread.
+    void stop();
+
+    /// The peer was seen: try now.
+    void hint();
+    /// Go on without the peer until connect(). Returns when the standby was told, or could not be.
+    [[nodiscard]] Result<std::string> disconnect();
+    [[nodiscard]] Result<std::string> connect();
+    /// Tries now; `full` compares everything.
+    [[nodiscard]] Result<std::string> resync(bool full);
+
+    struct View {
+        std::string link;  ///< "connected", "connecting", "down"
+        std::optional<Action> action;
+        std::optional<ReplicaState> replica_state;
+        std::optional<WallTime> last_seen;
+        std::optional<Resync::Progress> resync;
+        std::optional<Resync::Progress> last_resync;
+        bool paused = false;
+    };
+    [[nodiscard]] View view() const;
+
+    /// Makes everything durable on all who take part; for the housekeeper and for a demote.
+    [[nodiscard]] Result<void> checkpoint();
+
+  private:
+    void run();
+    [[nodiscard]] Result<void> attempt();
+    [[nodiscard]] Result<Decision> shake_hands(PeerControl& control);
+    [[nodiscard]] Result<std::shared_ptr<Session>> open_session();
+    [[nodiscard]] Result<void> bring_up_to_date(const std::shared_ptr<Session>& session);
+    /// Waits for the session's end, or for a wish that ends or reopens it.
+    void hold(const std::shared_ptr<Session>& session);
+    void end_session(const std::shared_ptr<Session>& session, const std::string& reason);
+    [[nodiscard]] bool end_wanted() const;
+    /// Until the time is over, the peer is seen, or there is something else to do.
+    void wait_before_retry(std::chrono::milliseconds delay);
+    void wait_while_paused();
+    void set_link(const std::string& link);
+    void note_decision(const Decision& decision, const ReplicaSummary& theirs);
+    void report(const std::string& id, Severity severity, const std::string& text,
+                const std::string& cause = {}, const std::string& remedy = {});
+    void report_failure(const Error& error);
+    void report_break();
+
+    const Parts parts_;
+    const std::string peer_node_;
+    const PeerAddress address_;
+    std::minstd_rand jitter_;
+
+    mutable Mutex mutex_;
+    CondVar wake_;
+    bool stop_ GUARDED_BY(mutex_) = false;
+    bool hinted_ GUARDED_BY(mutex_) = false;
+    bool paused_ GUARDED_BY(mutex_) = false;
+    bool full_wanted_ GUARDED_BY(mutex_) = false;
+    bool idle_ GUARDED_BY(mutex_) = true;  ///< no attempt or session under way
+    std::string link_ GUARDED_BY(mutex_) = "down";
+    std::optional<Action> action_ GUARDED_BY(mutex_);
+    std::optional<ReplicaState> replica_state_ GUARDED_BY(mutex_);
+    std::optional<WallTime> last_seen_ GUARDED_BY(mutex_);
+    std::shared_ptr<Resync> resync_ GUARDED_BY(mutex_);
+    std::optional<Resync::Progress> last_resync_ GUARDED_BY(mutex_);
+    std::string last_failure_ GUARDED_BY(mutex_);
+
+    std::thread thread_;
+};
+
+}  // namespace mirror

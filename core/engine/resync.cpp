@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/engine/resync.hpp"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+namespace mirror {
+namespace {
+
+/// Regions under way at a time: enough to keep a link of some milliseconds busy, few enough that
+/// an application write seldom meets one.
+constexpr unsigned worker_count = 4;
+
+}  // namespace
+
+/// What one thread needs, made once.
+struct Resync::Worker {
+    std::vector<std::byte> data = std::vector<std::byte>(region_size);
+    std::vector<Digest> theirs = std::vector<Digest>(region_size / digest_block_size);
+    std::vector<BitRange> to_send{};  ///< blocks
+};
+
+/// Hands out regions in order, and keeps the first error.
+struct Resync::Pass {
+    Mutex mutex;
+    std::uint64_t next GUARDED_BY(mutex) = 0;
+    bool took_any GUARDED_BY(mutex) = false;
+    std::optional<Error> error GUARDED_BY(mutex);
+
+    [[nodiscard]] std::optional<std::uint64_t> take(const Differences& differences) {
+        MutexLock lock(mutex);
+        if (error) {
+            return std::nullopt;
+        }
+        const auto region = differences.next_region(next);
+        if (region) {
+            next = *region + 1;
+            took_any = true;
+        }
+        return region;
+    }
+    void fail_with(const Error& first) {
+        MutexLock lock(mutex);
+        if (!error) {
+            error = first;
+        }
+    }
+    [[nodiscard]] std::pair<bool, std::optional<Error>> outcome() {
+        MutexLock lock(mutex);
+        return {took_any, error};
+    }
+};
+
+Resync::Resync(Store& local, Differences& differences, RangeLock& ranges, const Clock& clock)
+    : local_(local),
+      differences_(differences),
+      ranges_(ranges),
+      clock_(clock),
+      started_(clock.steady_now()),
+      total_(differences.behind_bytes()) {}
+
+Result<void> Resync::run(Session& session) {
+    while (true) {
+        Pass pass;
+        std::vector<std::thread> threads;
+        for (unsigned i = 0; i < worker_count; ++i) {
+            threads.emplace_back([&] {
+                Worker worker;
+                while (!stopping_.load()) {
+                    const auto region = pass.take(differences_);
+                    if (!region) {
+                        return;
+                    }
+                    if (auto synced = sync_region(session, worker, *region); !synced) {
+                        pass.fail_with(synced.error());
+                        return;
+                    }
+                }
+            });
+        }
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+        const auto [took_any, error] = pass.outcome();
+        if (error) {
+            return Failure(*error);
+        }
+        if (stopping_.load()) {
+            return fail(ErrorKind::refused, "the resync was stopped");
+        }
+        if (!took_any) {
+            return {};
+        }
+    }
+}
+
+Result<void> Resync::sync_region(Session& session, Worker& worker, std::uint64_t region) {
+    const ByteRange range = bytes_of({region, region + 1}, region_size, local_.size());
+    const auto held = ranges_.acquire(range);
+    const Differences::Work work = differences_.work_in(region);
+    if (!work.suspect && work.changed.empty()) {
+        return {};
+    }
+    // What is sent, or found equal, may sit in the standby's page cache alone: the intent stands
+    // for it until both have flushed.
+    const auto entered = differences_.enter(work.range);
+    if (!entered) {
+        return Failure(entered.error());
+    }
+    const std::span<std::byte> data(worker.data.data(), work.range.length);
+    if (auto read = local_.read(data, work.range.offset); !read) {
+        return read;
+    }
+    worker.to_send = work.changed;
+    if (work.suspect) {
+        if (auto found = find_differing(session, worker, work); !found) {
+            return found;
+        }
+    }
+    for (const BitRange& blocks : worker.to_send) {
+        if (auto sent = send(session, worker, work, blocks); !sent) {
+            return sent;
+        }
+    }
+    differences_.clear_covered(work.range);
+    return {};
+}
+
+Result<void> Resync::find_differing(Session& session, Worker& worker,
+                                    const Differences::Work& work) {
+    const std::uint64_t count = divide_up(work.range.length, digest_block_size);
+    const std::uint64_t first = work.range.offset / digest_block_size;
+    const std::span<std::byte> theirs =
+        std::as_writable_bytes(std::span(worker.theirs.data(), count));
+    if (auto read = session.digests().read(theirs, first * sizeof(Digest)); !read) {
+        return read;
+    }
+    compared_ += work.range.length;
+    const std::uint64_t base = work.range.offset / block_size;
+    Bitmap blocks(divide_up(work.range.length, block_size));  // of this region
+    for (const BitRange& run : worker.to_send) {
+        blocks.set({run.first - base, run.last - base});
+    }
+    for (std::uint64_t i = 0; i < count; ++i) {
+        const std::uint64_t from = i * digest_block_size;
+        const std::uint64_t length = std::min(digest_block_size, work.range.length - from);
+        const std::span<const std::byte> ours(worker.data.data() + from, length);
+        if (session.digester()(ours) != worker.theirs[i]) {
+            blocks.set(bits_touched({from, length}, block_size));
+        }
+    }
+    worker.to_send.clear();
+    std::uint64_t from = 0;
+    while (const auto run = blocks.next_run(from, blocks.size())) {
+        worker.to_send.push_back({run->first + base, run->last + base});
+        from = run->last;
+    }
+    return {};
+}
+
+Result<void> Resync::send(Session& session, Worker& worker, const Differences::Work& work,
+                          BitRange blocks) {
+    const ByteRange range = bytes_of(blocks, block_size, local_.size());
+    const std::span<const std::byte> data(worker.data.data() + (range.offset - work.range.offset),
+                                          range.length);
+    blocks_ += blocks.last - blocks.first;
+    // Pieces of a digest block each are zeroes or data as a whole: finer ones would cost more
+    // requests than the zeroes save.
+    std::uint64_t from = 0;
+    while (from < data.size()) {
+        const std::uint64_t piece = std::min<std::uint64_t>(digest_block_size, data.size() - from);
+        const bool zero = is_zero(data.subspan(from, piece));
+        std::uint64_t length = piece;
+        while (from + length < data.size()) {
+            const std::uint64_t next =
+                std::min<std::uint64_t>(digest_block_size, data.size() - from - length);
+            if (is_zero(data.subspan(from + length, next)) != zero) {
+                break;
+            }
+            length += next;
+        }
+        const std::uint64_t offset = range.offset + from;
+        auto sent = zero ? session.bulk().zero({offset, length}, Space::may_free, false)
+                         : session.bulk().write(data.subspan(from, length), offset, false);
+        if (!sent) {
+            return sent;
+        }
+        (zero ? zeroed_ : sent_) += length;
+        from += length;
+    }
+    return {};
+}
+
+Resync::Progress Resync::progress() const {
+    Progress progress;
+    progress.total_bytes = total_;
+    progress.done_bytes = total_ - std::min(total_, differences_.behind_bytes());
+    progress.sent_bytes = sent_;
+    progress.zeroed_bytes = zeroed_;
+    progress.compared_bytes = compared_;
+    progress.sent_blocks = blocks_;
+    const double seconds = std::chrono::duration<double>(clock_.steady_now() - started_).count();
+    if (seconds > 0) {
+        progress.bytes_per_second =
+            static_cast<std::uint64_t>(static_cast<double>(progress.done_bytes) / seconds);
+    }
+    if (progress.bytes_per_second > 0) {
+        progress.eta_seconds =
+            divide_up(progress.total_bytes - progress.done_bytes, progress.bytes_per_second);
+    }
+    return progress;
+}
+
+}  // namespace mirror

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/engine/session.hpp"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "core/control/messages.hpp"
+
+namespace mirror {
+namespace {
+
+using control::Json;
+using std::chrono::milliseconds;
+
+/// A session begins only when older connections have drained, which may take a slow disk a while.
+constexpr milliseconds least_control_timeout{10000};
+
+nbd::LinkOptions link_options(const PeerAddress& peer) {
+    return {.connect_timeout = peer.timeout, .deadline = peer.timeout, .peer_name = peer.node};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PeerControl>> PeerControl::connect(const PeerAddress& peer) {
+    return control::MailboxClient::connect(peer.address, peer.node,
+                                           std::max(peer.timeout, least_control_timeout))
+        .map([](control::MailboxClient&& client) {
+            return std::unique_ptr<PeerControl>(new PeerControl(std::move(client)));
+        });
+}
+
+Result<Json> PeerControl::ask(const Json& request) {
+    MutexLock lock(mutex_);
+    return client_.ask(request);
+}
+
+Session::Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume)
+    : peer_(std::move(peer)),
+      volume_(std::move(volume)),
+      id_(random_id<SessionId>()),
+      digester_(id_),
+      control_(std::move(control)) {}
+
+Result<std::shared_ptr<Session>> Session::begin(const PeerAddress& peer,
+                                                std::unique_ptr<PeerControl> control,
+                                                const std::string& volume,
+                                                const std::string& own_node, bool resync) {
+    const std::shared_ptr<Session> session(new Session(peer, std::move(control), volume));
+    Json request = session->message("session-begin");
+    request["source"] = own_node;
+    request["resync"] = resync;
+    if (auto begun = session->control_->ask(request); !begun) {
+        return Failure(begun.error());
+    }
+    if (auto opened = session->open_links(); !opened) {
+        return Failure(opened.error());
+    }
+    return session;
+}
+
+Result<void> Session::open_links() {
+    const nbd::LinkOptions options = link_options(peer_);
+    const std::string data_name = volume_ + "@" + to_string(id_);
+    const std::string digest_name = volume_ + "/digest@" + to_string(id_);
+    for (const auto& [link, name] :
+         {std::pair(&data_, data_name), {&bulk_, data_name}, {&digests_, digest_name}}) {
+        auto connected = nbd::Link::connect(peer_.address, name, options);
+        if (!connected) {
+            return Failure(connected.error());
+        }
+        *link = std::move(*connected);
+        (*link)->on_lost([this](const Error& error) { link_lost(error); });
+    }
+    return {};
+}
+
+void Session::watch(std::function<void(const Error&)> on_lost) {
+    std::optional<Error> loss;
+    {
+        MutexLock lock(mutex_);
+        on_lost_ = on_lost;
+        loss = loss_;
+    }
+    if (loss) {
+        on_lost(*loss);
+    }
+}
+
+void Session::link_lost(const Error& error) {
+    std::function<void(const Error&)> report;
+    {
+        MutexLock lock(mutex_);
+        if (loss_) {
+            return;
+        }
+        loss_ = error;
+        report = on_lost_;
+    }
+    lost_ = true;
+    if (report) {
+        report(error);
+    }
+    // One link alone is of no use, and its writes must not linger on a half-dead session.
+    for (nbd::Link* link : {data_.get(), bulk_.get(), digests_.get()}) {
+        if (link != nullptr) {
+            link->lose(error.message);
+        }
+    }
+}
+
+void Session::lose(const std::string& reason) {
+    data_->lose(reason);
+}
+
+Json Session::message(const char* request) const {
+    return {{"request", request}, {"volume", volume_}, {"session", to_string(id_)}};
+}
+
+Result<void> Session::tell_synced(const Lineage& lineage) {
+    Json request = message("session-synced");
+    request["lineage"] = control::encode(lineage);
+    return control_->ask(request).map([](const Json&) {});
+}
+
+Result<void> Session::tell_generation(const Lineage& lineage) {
+    Json request = message("generation");
+    request["lineage"] = control::encode(lineage);
+    return control_->ask(request).map([](const Json&) {});
+}
+
+Result<void> Session::tell_end(const std::string& reason) {
+    Json request = message("session-end");
+    request["reason"] = reason;
+    return control_->ask(request).map([](const Json&) {});
+}
+
+Result<Bitmap> read_changes(const PeerAddress& peer, const std::string& volume,
+                            std::uint64_t volume_size) {
+    auto link = nbd::Link::connect(peer.address, volume + "/changes", link_options(peer));
+    if (!link) {
+        return Failure(link.error());
+    }
+    Bitmap regions(divide_up(volume_size, region_size));
+    const std::uint64_t bytes = divide_up(regions.size(), 8);
+    if ((*link)->export_size() < bytes) {
+        return fail(ErrorKind::protocol, "{}: {}/changes has {} bytes, not {}", peer.node, volume,
+                    (*link)->export_size(), bytes);
+    }
+    std::vector<std::byte> buffer(std::min<std::uint64_t>(bytes, 1 * MiB));
+    for (std::uint64_t offset = 0; offset < bytes; offset += buffer.size()) {
+        const std::span<std::byte> part(buffer.data(),
+                                        std::min<std::uint64_t>(buffer.size(), bytes - offset));
+        if (auto read = (*link)->read(part, offset); !read) {
+            return Failure(read.error());
+        }
+        for (std::uint64_t i = 0; i < part.size() * 8; ++i) {
+            if ((part[i / 8] >> (i % 8) & std::byte{1}) != std::byte{0}) {
+                regions.set({offset * 8 + i, offset * 8 + i + 1});
+            }
+        }
+    }
+    return regions;
+}
+
+}  // namespace mirror

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The active's end of one session with a standby (docs/design.md, section 5): the control
+// connection and the three links. A session that is lost stays lost; the next one is a new object.
+//
+// Shared by the peer's supervisor and by every write in flight. The last one to let go joins the
+// links' threads, so the supervisor keeps its share until the session was taken out of use.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/base/checksum.hpp"
+#include "core/base/sync.hpp"
+#include "core/control/mailbox.hpp"
+#include "core/lineage/generation.hpp"
+#include "core/maps/bitmap.hpp"
+#include "core/nbd/link.hpp"
+
+namespace mirror {
+
+struct PeerAddress {
+    std::string node;  ///< for messages
+    nbd::Address address;
+    std::chrono::milliseconds timeout{5000};  ///< `peer_timeout`
+};
+
+/// The control connection before and during a session. Requests are serialised.
+class PeerControl {
+  public:
+    [[nodiscard]] static Result<std::unique_ptr<PeerControl>> connect(const PeerAddress& peer);
+    [[nodiscard]] Result<control::Json> ask(const control::Json& request);
+
+  private:
+    explicit PeerControl(control::MailboxClient client) : client_(std::move(client)) {}
+    Mutex mutex_;
+    control::MailboxClient client_ GUARDED_BY(mutex_);
+};
+
+class Session {
+  public:
+    /// Asks the standby to begin (closing older sessions), then opens the links. `on_lost` is
+    /// called at most once, from a link's thread, before any command of that link fails.
+    [[nodiscard]] static Result<std::shared_ptr<Session>> begin(
+        const PeerAddress& peer, std::unique_ptr<PeerControl> control, const std::string& volume,
+        const std::string& own_node, bool resync);
+
+    /// From here on a loss is reported; one that happened before is reported at once.
+    void watch(std::function<void(const Error&)> on_lost);
+
+    [[nodiscard]] const SessionId& id() const noexcept { return id_; }
+    [[nodiscard]] const std::string& peer_node() const noexcept { return peer_.node; }
+    /// Application writes and flushes.
+    [[nodiscard]] nbd::Link& data() noexcept { return *data_; }
+    /// Resync writes.
+    [[nodiscard]] nbd::Link& bulk() noexcept { return *bulk_; }
+    [[nodiscard]] nbd::Link& digests() noexcept { return *digests_; }
+    [[nodiscard]] const Digester& digester() const noexcept { return digester_; }
+
+    /// Ends all links; reported as a loss for this reason.
+    void lose(const std::string& reason);
+    [[nodiscard]] bool is_lost() const noexcept { return lost_.load(); }
+
+    [[nodiscard]] Result<void> tell_synced(const Lineage& lineage);
+    [[nodiscard]] Result<void> tell_generation(const Lineage& lineage);
+    /// `demote` or `disconnect`.
+    [[nodiscard]] Result<void> tell_end(const std::string& reason);
+
+  private:
+    Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume);
+    [[nodiscard]] control::Json message(const char* request) const;
+    [[nodiscard]] Result<void> open_links();
+    void link_lost(const Error& error);
+
+    const PeerAddress peer_;
+    const std::string volume_;
+    const SessionId id_;
+    const Digester digester_;
+    const std::unique_ptr<PeerControl> control_;
+    std::atomic<bool> lost_{false};
+
+    Mutex mutex_;
+    std::function<void(const Error&)> on_lost_ GUARDED_BY(mutex_);
+    std::optional<Error> loss_ GUARDED_BY(mutex_);
+
+    // Last, so that their threads are gone before what they call.
+    std::unique_ptr<nbd::Link> data_;
+    std::unique_ptr<nbd::Link> bulk_;
+    std::unique_ptr<nbd::Link> digests_;
+};
+
+/// The regions that a standby which was active before names in VOLUME/changes.
+[[nodiscard]] Result<Bitmap> read_changes(const PeerAddress& peer, const std::string& volume,
+                                          std::uint64_t volume_size);
+
+}  // namespace mirror

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The engine: one volume on its active node. The plugin calls read, write, zero, trim, flush and
+// extents from many threads, and handle() for requests of mirrord; the rest is inside.
+//
+// A write takes the range lock, then its intent, then learns who takes part, then goes to the peer
+// and to the local disk at the same time (docs/design.md, section 6). The order of the first three
+// matters: a write must have its intent before it chooses a session, so that whatever
+// ends the session finds it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/base/gate.hpp"
+#include "core/control/mailbox.hpp"
+#include "core/engine/peer.hpp"
+
+namespace mirror {
+
+enum class Durability { cached, fua };
+
+class Volume {
+  public:
+    struct Options {
+        std::string config_path;
+        std::string node;
+        std::string volume;
+    };
+
+    /// Opens backing and metadata and checks that mirrord has promoted this replica. Starts no
+    /// thread: nbdkit forks between this and start().
+    [[nodiscard]] static Result<std::unique_ptr<Volume>> open(const Options& options);
+    /// For tests: parts made elsewhere.
+    Volume(Config config, const std::string& node, const std::string& volume,
+           std::unique_ptr<Store> store, std::unique_ptr<MetaFile> meta,
+           std::unique_ptr<Differences> differences, const Clock& clock);
+    ~Volume();
+    Volume(const Volume&) = delete;
+    Volume& operator=(const Volume&) = delete;
+
+    /// Records that this replica is in use, and starts the threads.
+    [[nodiscard]] Result<void> start();
+
+    [[nodiscard]] const std::string& name() const noexcept { return settings_.name; }
+    [[nodiscard]] std::uint64_t size() const noexcept { return store_->size(); }
+
+    // Requests of clients. Ranges lie within size(). Any length: long ones are cut into pieces.
+    [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset);
+    [[nodiscard]] Result<void> write(std::span<const std::byte> from, std::uint64_t offset,
+                                     Durability durability);
+    /// Trim is zeroing with Space::may_free, so that replicas read alike.
+    [[nodiscard]] Result<void> zero(ByteRange range, Space space, Durability durability);
+    [[nodiscard]] Result<void> flush();
+    [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range);
+
+    /// Requests of docs/design.md, section 7.3.
+    [[nodiscard]] Result<control::Json> handle(const control::Json& request);
+
+    /// A client of the volume came or went; counted for status and quiesce.
+    void client_opened() noexcept { ++clients_; }
+    void client_closed() noexcept { --clients_; }
+
+  private:
+    /// One piece of a change: at most max_piece bytes, under one range lock.
+    struct Change {
+        ByteRange range;
+        std::span<const std::byte> data{};  ///< empty: zeroes
+        Space space = Space::may_free;
+        Durability durability = Durability::cached;
+    };
+
+    [[nodiscard]] Result<void> apply(const Change& change);
+    [[nodiscard]] Result<void> apply_locally(const Change& change);
+    static void send(nbd::Link& link, const Change& change, nbd::Link::Completion done);
+    [[nodiscard]] Result<void> read_from_peer(std::span<std::byte> into, std::uint64_t offset,
+                                              const Error& local_error);
+    void repair(std::span<const std::byte> good, std::uint64_t offset);
+
+    [[nodiscard]] control::Json status() const;
+    [[nodiscard]] Result<control::Json> quiesce(bool disconnect_clients);
+    void keep_house();
+
+    const Config config_;
+    const VolumeConfig& settings_;
+    const std::string node_;
+    const Clock& clock_;
+    EventLog events_;
+    const std::unique_ptr<Store> store_;
+    const std::unique_ptr<MetaFile> meta_;
+    const std::unique_ptr<Differences> differences_;
+    RangeLock ranges_;
+    Membership membership_;
+    Peer peer_;
+    Gate gate_;
+    std::atomic<int> clients_{0};
+    std::atomic<std::uint64_t> media_errors_{0};
+
+    Mutex house_mutex_;
+    CondVar house_wake_;
+    bool house_closed_ GUARDED_BY(house_mutex_) = false;
+    std::thread housekeeper_;
+};
+
+}  // namespace mirror

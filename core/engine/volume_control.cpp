@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What mirrord asks of a running engine, and the engine's housekeeping.
+#include <chrono>
+#include <utility>
+
+#include "core/base/log.hpp"
+#include "core/control/messages.hpp"
+#include "core/engine/volume.hpp"
+
+namespace mirror {
+namespace {
+
+using control::Json;
+using std::chrono::milliseconds;
+
+/// How often the housekeeper looks, and how long intents may stand before a checkpoint. The time
+/// alone clears nothing: a checkpoint flushes both replicas first.
+constexpr milliseconds house_period{1000};
+constexpr int periods_between_checkpoints = 5;
+/// More regions under intent than this would make the comparison after a crash long.
+constexpr std::uint64_t intents_worth_a_checkpoint = 1 * GiB;
+
+Json time_or_null(WallTime time) {
+    return time == WallTime{} ? Json() : Json(format_rfc3339(time));
+}
+
+Json progress_json(const std::optional<Resync::Progress>& progress) {
+    if (!progress) {
+        return nullptr;
+    }
+    return {{"done_bytes", progress->done_bytes},
+            {"total_bytes", progress->total_bytes},
+            {"bytes_per_second", progress->bytes_per_second},
+            {"eta_seconds", progress->eta_seconds ? Json(*progress->eta_seconds) : Json()},
+            {"sent_bytes", progress->sent_bytes},
+            {"sent_blocks", progress->sent_blocks},
+            {"zeroed_bytes", progress->zeroed_bytes},
+            {"compared_bytes", progress->compared_bytes}};
+}
+
+}  // namespace
+
+Result<Json> Volume::handle(const Json& request) {
+    const auto what = control::string_field(request, "request");
+    if (!what) {
+        return Failure(what.error());
+    }
+    const auto text = [](Result<std::string> done) {
+        return done.map([](const std::string& words) { return Json{{"text", words}}; });
+    };
+    if (*what == "status") {
+        return status();
+    }
+    if (*what == "peer-hint") {
+        peer_.hint();
+        return Json::object();
+    }
+    if (*what == "connect") {
+        return text(peer_.connect());
+    }
+    if (*what == "disconnect") {
+        return text(peer_.disconnect());
+    }
+    if (*what == "resync") {
+        return text(peer_.resync(request.value("full", false)));
+    }
+    if (*what == "quiesce") {
+        return quiesce(request.value("disconnect_clients", false));
+    }
+    return fail(ErrorKind::invalid, "the engine knows no request '{}'", *what);
+}
+
+Json Volume::status() const {
+    const Membership::View members = membership_.view();
+    const Peer::View peer = peer_.view();
+    Superblock block = meta_->superblock();
+    block.lineage = membership_.lineage();
+    const ReplicaSummary summary =
+        summarize(block, differences_->intent_bytes(), differences_->changed_bytes());
+    const std::uint64_t behind = differences_->behind_bytes();
+    const bool in_sync = members.mode == MirrorMode::in_sync;
+    const bool at_risk = !in_sync && members.wrote_alone;
+    const auto broken_for = clock_.wall_now() - members.break_at;
+    return {
+        {"summary", control::encode(summary)},
+        {"mode", to_string(members.mode)},
+        {"why", members.why},
+        {"since", format_rfc3339(members.since)},
+        {"local_failed", members.local_failed},
+        {"clients", clients_.load()},
+        {"media_errors", media_errors_.load() + block.media_errors},
+        {"rpo_seconds",
+         at_risk ? std::chrono::duration_cast<std::chrono::seconds>(broken_for).count() : 0},
+        {"rpo_bytes", at_risk ? behind : 0},
+        {"peer",
+         {{"node", settings_.peer_of(node_)},
+          {"link", peer.link},
+          {"paused", peer.paused},
+          {"role", "standby"},
+          {"action", peer.action ? Json(to_string(*peer.action)) : Json()},
+          {"replica_state",
+           peer.replica_state ? Json(to_string(*peer.replica_state)) : Json("unknown")},
+          {"behind_bytes", in_sync ? 0 : behind},
+          {"last_seen", peer.last_seen ? Json(format_rfc3339(*peer.last_seen)) : Json()},
+          {"break_at", time_or_null(members.break_at)},
+          {"resync", progress_json(peer.resync)},
+          {"last_resync", progress_json(peer.last_resync)}}},
+    };
+}
+
+Result<Json> Volume::quiesce(bool disconnect_clients) {
+    const int clients = clients_.load();
+    if (clients != 0 && !disconnect_clients) {
+        return Failure(Error{
+            ErrorKind::busy,
+            fmt::format("volume {} is in use on {} by {} client connection{}", name(), node_,
+                        clients, clients == 1 ? "" : "s"),
+            "unmount it and close what uses it, or add --disconnect-clients: they get I/O errors"});
+    }
+    gate_.close();
+    membership_.shut_down();
+    gate_.wait_until_empty();
+    peer_.stop();
+    auto settled = peer_.checkpoint();
+    if (settled) {
+        settled = meta_->update([this](Superblock& block) {
+            block.role = Role::standby;
+            block.unclean = false;
+            block.last_update = clock_.wall_now();
+        });
+    }
+    if (!settled) {
+        return Failure(settled.error());
+    }
+    return Json{
+        {"summary", control::encode(summarize(meta_->superblock(), differences_->intent_bytes(),
+                                               differences_->changed_bytes()))}};
+}
+
+void Volume::keep_house() {
+    int periods = 0;
+    MutexLock lock(house_mutex_);
+    while (!house_closed_) {
+        house_wake_.wait_for(lock, house_period);
+        ++periods;
+        const bool due = periods >= periods_between_checkpoints ||
+                         differences_->intent_bytes() >= intents_worth_a_checkpoint;
+        if (house_closed_ || !due || differences_->settled()) {
+            continue;
+        }
+        periods = 0;
+        lock.unlock();
+        if (auto done = peer_.checkpoint(); !done) {
+            log(LogLevel::warning, "volume {}: the intents stay: {}", name(), done.error().message);
+        }
+        lock.lock();
+    }
+}
+
+}  // namespace mirror

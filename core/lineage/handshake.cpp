@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/lineage/handshake.hpp"
+
+#include <fmt/format.h>
+
+#include "core/lineage/words.hpp"
+
+namespace mirror {
+namespace {
+
+constexpr detail::Words<Action, 10> action_words{{
+    {Action::resync_to_peer, "resync-to-peer"},
+    {Action::resync_from_peer, "resync-from-peer"},
+    {Action::full_to_peer, "full-to-peer"},
+    {Action::full_from_peer, "full-from-peer"},
+    {Action::peer_is_newer, "peer-is-newer"},
+    {Action::we_are_newer, "we-are-newer"},
+    {Action::diverged, "diverged"},
+    {Action::unrelated, "unrelated"},
+    {Action::refuse, "refuse"},
+    {Action::nobody_active, "nobody-active"},
+}};
+
+/// The failed one is left out here although its disk holds something: nobody may rely on it.
+bool has_usable_content(const ReplicaSummary& replica) noexcept {
+    return replica.state == ReplicaState::up_to_date || replica.state == ReplicaState::stale;
+}
+
+std::string describe(const ReplicaSummary& replica) {
+    return fmt::format("{} ({}, {}, generation {})", replica.node, to_string(replica.role),
+                       to_string(replica.state),
+                       replica.lineage.empty() ? "none" : short_form(replica.lineage.current()));
+}
+
+Decision decide_diverged(const ReplicaSummary& ours, const ReplicaSummary& theirs,
+                         Relation relation) {
+    if (relation == Relation::unrelated) {
+        return {Action::diverged,
+                fmt::format("the histories of {} and {} have no generation in common, and both "
+                            "hold data: which one to keep must be chosen",
+                            describe(ours), describe(theirs))};
+    }
+    return {Action::diverged,
+            fmt::format("{} and {} went on apart from a common ancestor: both have writes that "
+                        "the other lacks",
+                        describe(ours), describe(theirs))};
+}
+
+/// For two replicas with the same role, of which none can be the source now.
+std::string who_is_newer(const ReplicaSummary& ours, const ReplicaSummary& theirs,
+                         Relation relation) {
+    switch (relation) {
+        case Relation::ahead:
+            return fmt::format("{} is newer than {}", ours.node, theirs.node);
+        case Relation::behind:
+            return fmt::format("{} is newer than {}", theirs.node, ours.node);
+        case Relation::equal:
+            return fmt::format("{} and {} have the same generation", ours.node, theirs.node);
+        default:
+            return fmt::format("{} is {} and {} is {}", ours.node, to_string(ours.state),
+                               theirs.node, to_string(theirs.state));
+    }
+}
+
+Decision decide_both_active(const ReplicaSummary& ours, const ReplicaSummary& theirs,
+                            Relation relation) {
+    std::string advice = "one of them must be demoted";
+    if (relation == Relation::ahead || relation == Relation::behind) {
+        advice = fmt::format("demote {}", relation == Relation::ahead ? theirs.node : ours.node);
+    }
+    return {Action::refuse, fmt::format("{} and {} are both active; {}: {}", ours.node, theirs.node,
+                                        who_is_newer(ours, theirs, relation), advice)};
+}
+
+/// Exactly one is active. From its view, so that both ends run through the same lines; `relation`
+/// is the active's.
+Decision decide_with_source(const ReplicaSummary& active, const ReplicaSummary& standby,
+                            Relation relation) {
+    if (!has_usable_content(active)) {
+        return {Action::refuse,
+                fmt::format("{} is active but its replica is {}, so it can't be the source for {}",
+                            active.node, to_string(active.state), describe(standby))};
+    }
+    if (relation == Relation::behind) {
+        return {Action::peer_is_newer,
+                fmt::format("{} has gone beyond {}, which is active on older data",
+                            describe(standby), describe(active))};
+    }
+    const bool told_nothing = standby.state == ReplicaState::fresh ||
+                              standby.state == ReplicaState::failed ||
+                              relation == Relation::unrelated;
+    if (told_nothing) {
+        return {Action::full_to_peer,
+                fmt::format("{} can't tell what it holds: all of it is compared with {}",
+                            describe(standby), describe(active))};
+    }
+    if (standby.unclean) {
+        return {Action::resync_to_peer,
+                fmt::format("{} was active and did not end cleanly: what it wrote and never "
+                            "answered is rolled back to the data of {}",
+                            describe(standby), describe(active))};
+    }
+    return {Action::resync_to_peer,
+            fmt::format("{} is {} {}: what the maps name is sent", describe(active),
+                        relation == Relation::equal ? "of the same generation as" : "ahead of",
+                        describe(standby))};
+}
+
+Relation mirrored(Relation relation) noexcept {
+    switch (relation) {
+        case Relation::ahead:
+            return Relation::behind;
+        case Relation::behind:
+            return Relation::ahead;
+        default:
+            return relation;
+    }
+}
+
+}  // namespace
+
+std::string_view to_string(Action action) noexcept {
+    return detail::word_of(action_words, action);
+}
+
+Action mirrored(Action action) noexcept {
+    switch (action) {
+        case Action::resync_to_peer:
+            return Action::resync_from_peer;
+        case Action::resync_from_peer:
+            return Action::resync_to_peer;
+        case Action::full_to_peer:
+            return Action::full_from_peer;
+        case Action::full_from_peer:
+            return Action::full_to_peer;
+        case Action::peer_is_newer:
+            return Action::we_are_newer;
+        case Action::we_are_newer:
+            return Action::peer_is_newer;
+        default:
+            return action;
+    }
+}
+
+bool hold_diverged_data(const ReplicaSummary& ours, const ReplicaSummary& theirs) noexcept {
+    const Relation relation = relate(ours.lineage, theirs.lineage);
+    // A history longer than what is kept looks unrelated, and so does a foreign one. Where one
+    // side holds nothing that counts, filling it is safe; else a person must choose.
+    return relation == Relation::diverged ||
+           (relation == Relation::unrelated && has_usable_content(ours) &&
+            has_usable_content(theirs));
+}
+
+Decision decide(const ReplicaSummary& ours, const ReplicaSummary& theirs) {
+    if (ours.volume != theirs.volume) {
+        return {Action::unrelated,
+                fmt::format("{} holds volume {} and {} holds volume {}: not replicas of one volume",
+                            ours.node, short_form(ours.volume), theirs.node,
+                            short_form(theirs.volume))};
+    }
+    if (ours.size != theirs.size) {
+        return {Action::refuse, fmt::format("{} has {} bytes and {} has {} bytes", ours.node,
+                                            ours.size, theirs.node, theirs.size)};
+    }
+    const Relation relation = relate(ours.lineage, theirs.lineage);
+    if (hold_diverged_data(ours, theirs)) {
+        return decide_diverged(ours, theirs, relation);
+    }
+    if (ours.role == Role::active && theirs.role == Role::active) {
+        return decide_both_active(ours, theirs, relation);
+    }
+    if (ours.role == Role::active) {
+        return decide_with_source(ours, theirs, relation);
+    }
+    if (theirs.role == Role::active) {
+        Decision seen_there = decide_with_source(theirs, ours, mirrored(relation));
+        seen_there.action = mirrored(seen_there.action);
+        return seen_there;
+    }
+    return {Action::nobody_active, fmt::format("neither {} nor {} is active; {}", ours.node,
+                                               theirs.node, who_is_newer(ours, theirs, relation))};
+}
+
+}  // namespace mirror

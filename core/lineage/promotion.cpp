@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/lineage/promotion.hpp"
+
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "core/base/units.hpp"
+#include "core/lineage/handshake.hpp"
+
+namespace mirror {
+namespace {
+
+/// One thing that speaks against a promotion and that --force may set aside.
+struct Obstacle {
+    std::string reason;
+    std::string remedy;
+    std::string loss;
+};
+
+bool peer_may_serve(const PromotionRequest& request) {
+    return !request.peer || request.peer->state == ReplicaState::up_to_date ||
+           request.peer->state == ReplicaState::stale;
+}
+
+/// "on beta: mirrorctl promote r0": verbs act for the node they are typed on. Empty when the peer
+/// would be refused as well.
+std::string promote_there(const PromotionRequest& request) {
+    if (!peer_may_serve(request)) {
+        return {};
+    }
+    return fmt::format(
+        "{}on {}: mirrorctl promote {}",
+        request.peer ? "" : fmt::format("make {} reachable, then ", request.peer_name),
+        request.peer_name, request.volume_name);
+}
+
+PromotionVerdict refuse(std::string reason, std::string remedy) {
+    PromotionVerdict verdict;
+    verdict.reason = std::move(reason);
+    verdict.remedy = std::move(remedy);
+    return verdict;
+}
+
+Obstacle inconsistent_obstacle(const PromotionRequest& request) {
+    const std::string& node = request.ours.node;
+    return {
+        fmt::format("the replica of {} is half overwritten by a resync that has not ended", node),
+        promote_there(request),
+        fmt::format("the replica of {} is a mixture of old and new blocks that no disk ever "
+                    "held: the filesystem on it may be damaged, and files that {} has whole "
+                    "may be lost",
+                    node, request.peer_name)};
+}
+
+Obstacle stale_obstacle(const PromotionRequest& request) {
+    const ReplicaSummary& ours = request.ours;
+    const std::string since =
+        ours.break_at == WallTime{}
+            ? std::string("since the mirror broke")
+            : fmt::format("since the mirror broke at {}", format_rfc3339(ours.break_at));
+    return {
+        fmt::format("the replica of {} is stale: {} is known to have gone on without it", ours.node,
+                    request.peer_name),
+        promote_there(request),
+        fmt::format("what {} has written {} is not on {}", request.peer_name, since, ours.node)};
+}
+
+Obstacle behind_obstacle(const PromotionRequest& request, const ReplicaSummary& peer) {
+    const std::string& node = request.ours.node;
+    const std::string amount = peer.changed_bytes == 0 ? std::string("an unknown amount of data")
+                                                       : "up to " + format_size(peer.changed_bytes);
+    return {fmt::format("{} has newer data than {} (generation {} there, {} here)",
+                        request.peer_name, node, short_form(peer.lineage.current()),
+                        short_form(request.ours.lineage.current())),
+            peer_may_serve(request)
+                ? fmt::format("{}; then, when the resync has ended, mirrorctl switch {} --to {}",
+                              promote_there(request), request.volume_name, node)
+                : std::string(),
+            fmt::format("{} that {} has and {} lacks", amount, request.peer_name, node)};
+}
+
+Obstacle diverged_obstacle(const PromotionRequest& request, const ReplicaSummary& peer) {
+    const std::string& node = request.ours.node;
+    const std::string amount = peer.changed_bytes == 0
+                                   ? std::string("the writes")
+                                   : "up to " + format_size(peer.changed_bytes) + " of writes";
+    return {fmt::format("{} and {} have diverged: each has writes that the other lacks", node,
+                        request.peer_name),
+            fmt::format("mirrorctl resolve {} --keep NODE", request.volume_name),
+            fmt::format("{} that {} took apart from {} are not here, and keeping {} discards them",
+                        amount, request.peer_name, node, node)};
+}
+
+/// The strongest first: its reason and remedy are what the person reads.
+std::vector<Obstacle> find_obstacles(const PromotionRequest& request) {
+    const ReplicaSummary& ours = request.ours;
+    std::vector<Obstacle> obstacles;
+    if (request.peer && hold_diverged_data(ours, *request.peer)) {
+        obstacles.push_back(diverged_obstacle(request, *request.peer));
+    }
+    if (ours.state == ReplicaState::inconsistent) {
+        obstacles.push_back(inconsistent_obstacle(request));
+    }
+    if (request.peer && relate(ours.lineage, request.peer->lineage) == Relation::behind) {
+        obstacles.push_back(behind_obstacle(request, *request.peer));
+    } else if (ours.state == ReplicaState::stale) {
+        obstacles.push_back(stale_obstacle(request));
+    }
+    return obstacles;
+}
+
+std::string join_losses(const std::vector<Obstacle>& obstacles) {
+    std::string joined;
+    for (const Obstacle& obstacle : obstacles) {
+        joined += (joined.empty() ? "" : "; ") + obstacle.loss;
+    }
+    return joined;
+}
+
+PromotionVerdict forced(std::string reason, std::string loss) {
+    PromotionVerdict verdict;
+    verdict.allowed = true;
+    verdict.new_generation = GenerationReason::forced_promotion;
+    verdict.reason = std::move(reason);
+    verdict.loss = std::move(loss);
+    return verdict;
+}
+
+/// Decided by the obstacles alone; the caller says whether the peer must agree.
+PromotionVerdict judge_obstacles(const PromotionRequest& request,
+                                 const std::vector<Obstacle>& obstacles) {
+    if (request.force) {
+        return forced(fmt::format("forced, although {}", obstacles.front().reason),
+                      join_losses(obstacles));
+    }
+    std::string reason = obstacles.front().reason;
+    if (request.fenced) {
+        reason += "; that the peer is fenced makes it no better";
+    }
+    std::string remedy = obstacles.front().remedy;
+    remedy +=
+        remedy.empty() ? "--force, at the price of this: " : ", or --force at the price of this: ";
+    return refuse(std::move(reason), remedy + join_losses(obstacles));
+}
+
+/// A peer of another volume or size can't be asked for anything.
+std::optional<std::string> mismatch(const PromotionRequest& request, const ReplicaSummary& peer) {
+    if (request.ours.volume != peer.volume) {
+        return fmt::format("{} and {} hold different volumes ({} and {})", request.ours.node,
+                           request.peer_name, short_form(request.ours.volume),
+                           short_form(peer.volume));
+    }
+    if (request.ours.size != peer.size) {
+        return fmt::format("{} and {} differ in size ({} and {} bytes)", request.ours.node,
+                           request.peer_name, request.ours.size, peer.size);
+    }
+    return std::nullopt;
+}
+
+PromotionVerdict judge_with_peer(const PromotionRequest& request, const ReplicaSummary& peer) {
+    const ReplicaSummary& ours = request.ours;
+    if (peer.role == Role::active) {
+        return refuse(
+            fmt::format("{} is active", request.peer_name),
+            fmt::format("mirrorctl switch {} --to {} (or on {}: mirrorctl demote {})",
+                        request.volume_name, ours.node, request.peer_name, request.volume_name));
+    }
+    if (const auto what = mismatch(request, peer)) {
+        return refuse(*what, "mirrorctl check");
+    }
+    const std::vector<Obstacle> obstacles = find_obstacles(request);
+    PromotionVerdict verdict;
+    if (!obstacles.empty()) {
+        verdict = judge_obstacles(request, obstacles);
+    } else {
+        verdict.allowed = true;
+        verdict.reason =
+            peer.unclean
+                ? fmt::format("{} was active and did not end cleanly; {} has every answered write",
+                              request.peer_name, ours.node)
+                : fmt::format("{} is up-to-date and {} is a standby within reach", ours.node,
+                              request.peer_name);
+    }
+    verdict.needs_agreement = verdict.allowed && (!ours.last_active || peer.last_active);
+    return verdict;
+}
+
+std::string loss_without_peer(const PromotionRequest& request) {
+    const ReplicaSummary& ours = request.ours;
+    const std::string alone = fmt::format("what {} took alone", request.peer_name);
+    if (ours.break_at != WallTime{}) {
+        return fmt::format("{} lost touch with {} at {}: {} after that is not here", ours.node,
+                           request.peer_name, format_rfc3339(ours.break_at), alone);
+    }
+    const std::string contact =
+        ours.last_update == WallTime{}
+            ? std::string()
+            : fmt::format(" (the last write came at {})", format_rfc3339(ours.last_update));
+    return fmt::format(
+        "every answered write is on {}{}, unless {} went on without it: {} is not "
+        "here",
+        ours.node, contact, request.peer_name, alone);
+}
+
+PromotionVerdict judge_alone(const PromotionRequest& request) {
+    const ReplicaSummary& ours = request.ours;
+    const std::vector<Obstacle> obstacles = find_obstacles(request);
+    if (!obstacles.empty()) {
+        return judge_obstacles(request, obstacles);
+    }
+    PromotionVerdict verdict;
+    if (ours.last_active) {
+        verdict.allowed = true;
+        verdict.reason = fmt::format(
+            "{} can't be reached, but {} was active last and gave that "
+            "up to nobody",
+            request.peer_name, ours.node);
+        return verdict;
+    }
+    if (request.fenced) {
+        verdict.allowed = true;
+        verdict.new_generation = GenerationReason::fenced_promotion;
+        verdict.reason = fmt::format("{} is up-to-date, and {} is confirmed to be down", ours.node,
+                                     request.peer_name);
+        verdict.loss = loss_without_peer(request);
+        return verdict;
+    }
+    if (request.force) {
+        return forced(fmt::format("forced, although {} can't be reached and may be active",
+                                  request.peer_name),
+                      loss_without_peer(request));
+    }
+    return refuse(fmt::format("{} can't be reached and may be active: {} was not active last",
+                              request.peer_name, ours.node),
+                  fmt::format("make {} reachable, or pass --fenced when a cluster manager has "
+                              "confirmed that {} is down, or --force to go on without it "
+                              "(two actives and a split brain, if it runs)",
+                              request.peer_name, request.peer_name));
+}
+
+PromotionVerdict refuse_unusable(const PromotionRequest& request) {
+    const ReplicaSummary& ours = request.ours;
+    const std::string reason =
+        ours.state == ReplicaState::failed
+            ? fmt::format("the disk under the replica of {} has failed", ours.node)
+            : fmt::format("the replica of {} is new and was never filled", ours.node);
+    if (!peer_may_serve(request)) {
+        return refuse(fmt::format("{}, and the replica of {} is {}", reason, request.peer_name,
+                                  to_string(request.peer->state)),
+                      fmt::format("mirrorctl create {} on one of them, then restore a backup",
+                                  request.volume_name));
+    }
+    return refuse(reason, promote_there(request));
+}
+
+}  // namespace
+
+PromotionVerdict judge_promotion(const PromotionRequest& request) {
+    const ReplicaSummary& ours = request.ours;
+    if (ours.role == Role::active) {
+        return refuse(fmt::format("{} is active already", ours.node), "");
+    }
+    if (request.peer && request.peer->role == Role::active) {
+        return judge_with_peer(request, *request.peer);
+    }
+    if (ours.state == ReplicaState::failed || ours.state == ReplicaState::fresh) {
+        return refuse_unusable(request);
+    }
+    return request.peer ? judge_with_peer(request, *request.peer) : judge_alone(request);
+}
+
+}  // namespace mirror

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/nbd/link.hpp"
+
+#include <cerrno>
+#include <optional>
+#include <sys/eventfd.h>
+#include <utility>
+
+#include "core/base/sync.hpp"
+#include "core/nbd/link_driver.hpp"
+
+namespace mirror::nbd {
+namespace {
+
+std::uint32_t fua_flag(bool fua) {
+    return fua ? LIBNBD_CMD_FLAG_FUA : 0;
+}
+
+}  // namespace
+
+Link::Link(std::unique_ptr<LinkDriver> driver) noexcept : driver_(std::move(driver)) {}
+
+Link::~Link() = default;
+
+Result<std::unique_ptr<Link>> Link::connect(const Address& address, const std::string& export_name,
+                                            const LinkOptions& options) {
+    Result<OpenedExport> opened = open_export(address, export_name, options);
+    if (!opened) {
+        return Failure(std::move(opened.error()));
+    }
+    const std::string peer = options.peer_name.empty() ? address.text() : options.peer_name;
+    Fd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!wake.is_open()) {
+        return fail_errno(errno, fmt::format("{}: eventfd", peer));
+    }
+    auto driver = std::make_unique<LinkDriver>(std::move(*opened), options, peer, std::move(wake));
+    if (Result<void> started = driver->start(); !started) {
+        return Failure(std::move(started.error()));
+    }
+    return std::unique_ptr<Link>(new Link(std::move(driver)));
+}
+
+std::uint64_t Link::export_size() const noexcept {
+    return driver_->size();
+}
+
+void Link::read(std::span<std::byte> into, std::uint64_t offset, Completion done) {
+    driver_->submit({.verb = Verb::read, .range = {offset, into.size()}, .into = into.data()},
+                    std::move(done));
+}
+
+void Link::write(std::span<const std::byte> from, std::uint64_t offset, bool fua, Completion done) {
+    driver_->submit({.verb = Verb::write,
+                     .range = {offset, from.size()},
+                     .from = from.data(),
+                     .flags = fua_flag(fua)},
+                    std::move(done));
+}
+
+void Link::zero(ByteRange range, Space space, bool fua, Completion done) {
+    const std::uint32_t no_hole = space == Space::keep_allocated ? LIBNBD_CMD_FLAG_NO_HOLE : 0;
+    driver_->submit({.verb = Verb::zero, .range = range, .flags = fua_flag(fua) | no_hole},
+                    std::move(done));
+}
+
+void Link::flush(Completion done) {
+    driver_->submit({.verb = Verb::flush}, std::move(done));
+}
+
+namespace {
+
+/// Stands in for a caller that waits.
+class Waiter {
+  public:
+    [[nodiscard]] Link::Completion completion() {
+        return [this](Result<void> result) {
+            MutexLock lock(mutex_);
+            result_ = std::move(result);
+            // Under the lock, since the waiter is gone as soon as it sees the result.
+            answered_.notify_one();
+        };
+    }
+    [[nodiscard]] Result<void> wait() {
+        MutexLock lock(mutex_);
+        while (!result_.has_value()) {
+            answered_.wait(lock);
+        }
+        return std::move(*result_);
+    }
+
+  private:
+    Mutex mutex_;
+    CondVar answered_;
+    std::optional<Result<void>> result_ GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+Result<void> Link::read(std::span<std::byte> into, std::uint64_t offset) {
+    Waiter waiter;
+    read(into, offset, waiter.completion());
+    return waiter.wait();
+}
+
+Result<void> Link::write(std::span<const std::byte> from, std::uint64_t offset, bool fua) {
+    Waiter waiter;
+    write(from, offset, fua, waiter.completion());
+    return waiter.wait();
+}
+
+Result<void> Link::zero(ByteRange range, Space space, bool fua) {
+    Waiter waiter;
+    zero(range, space, fua, waiter.completion());
+    return waiter.wait();
+}
+
+Result<void> Link::flush() {
+    Waiter waiter;
+    flush(waiter.completion());
+    return waiter.wait();
+}
+
+void Link::lose(const std::string& reason) {
+    driver_->lose({ErrorKind::unreachable, fmt::format("{}: {}", driver_->peer(), reason)});
+}
+
+bool Link::is_lost() const noexcept {
+    return driver_->is_lost();
+}
+
+void Link::on_lost(std::function<void(const Error&)> callback) {
+    driver_->on_lost(std::move(callback));
+}
+
+std::chrono::steady_clock::time_point Link::last_answer() const noexcept {
+    return driver_->last_answer();
+}
+
+std::uint64_t Link::bytes_written() const noexcept {
+    return driver_->bytes_written();
+}
+
+}  // namespace mirror::nbd

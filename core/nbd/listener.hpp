@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The sockets under the server: listening on TCP and on a Unix socket, and what there is to know
+// and to set on an accepted one. Called by the server's starter and its accept threads.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <sys/types.h>
+
+#include "core/base/error.hpp"
+#include "core/base/fd.hpp"
+#include "core/config/config.hpp"
+#include "core/nbd/export.hpp"
+
+namespace mirror::nbd {
+
+/// A listening socket, non-blocking; removes its socket file at the end.
+class Listener {
+  public:
+    [[nodiscard]] static Result<Listener> on_tcp(const Endpoint& endpoint);
+    /// A socket file that nobody listens on is replaced; a live one, or any other file, is not.
+    [[nodiscard]] static Result<Listener> on_unix(const std::string& path, unsigned mode);
+
+    Listener(Listener&&) = default;
+    Listener& operator=(Listener&&) = delete;
+    ~Listener();
+
+    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+    /// The bound port; 0 for a Unix socket.
+    [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
+
+  private:
+    Listener() = default;
+
+    Fd fd_;
+    std::uint16_t port_ = 0;
+    std::string path_{};  ///< of the socket file; with its identity, since it may be replaced
+    dev_t device_ = 0;
+    ino_t inode_ = 0;
+};
+
+[[nodiscard]] Client identify(int socket);
+
+/// On TCP: no delay, and a peer that vanished without a word is noticed after about `silence`
+/// also while no request is under way. On other sockets nothing.
+void set_tcp_options(int socket, std::chrono::milliseconds silence) noexcept;
+
+}  // namespace mirror::nbd

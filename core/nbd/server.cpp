@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/nbd/server.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <list>
+#include <new>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/base/fd.hpp"
+#include "core/base/sync.hpp"
+#include "core/nbd/connection.hpp"
+#include "core/nbd/listener.hpp"
+
+namespace mirror::nbd {
+namespace {
+
+/// How long a newcomer waits for the place of the connection that is dropped for it.
+constexpr std::chrono::milliseconds eviction_timeout{1000};
+/// How long accepting rests when the process is out of descriptors or memory.
+constexpr std::chrono::milliseconds accept_pause{100};
+
+enum class Phase { handshaking, open };
+
+bool is_passing(int accept_error) noexcept {
+    return accept_error == EAGAIN || accept_error == EWOULDBLOCK || accept_error == EINTR ||
+           accept_error == ECONNABORTED || accept_error == EPROTO;
+}
+
+}  // namespace
+
+struct Server::Impl {
+    /// A connection and its thread; lives in `entries` until the thread takes it out as its last
+    /// act.
+    struct Entry final : Admission {
+        Entry(Impl& impl, Fd socket) : server(impl), connection(std::move(socket), impl.limits) {}
+
+        bool enter() override { return server.enter_open(*this); }
+        void leave() noexcept override { server.leave_open(*this); }
+        std::function<void()> shutdown() override {
+            return [breaker = connection.breaker()] { breaker->trip(); };
+        }
+
+        Impl& server;
+        Connection connection;
+        std::thread thread;  // guarded by server.mutex, as the next two
+        Phase phase = Phase::handshaking;
+        bool dropped = false;
+    };
+    using Entries = std::list<Entry>;  // in the order of arrival
+
+    Impl(ExportProvider& exports, ServerLimits server_limits)
+        : provider(exports),
+          limits(server_limits),
+          stop_event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+        limits.handshaking = std::max<std::size_t>(limits.handshaking, 1);
+    }
+
+    [[nodiscard]] Result<void> add_listener(Listener listener);
+    void accept_loop(int listener) noexcept;
+    [[nodiscard]] bool wait_for_stop(int listener, std::chrono::milliseconds most) const noexcept;
+    void admit(Fd socket) noexcept;
+    void start_connection(Fd socket) REQUIRES(mutex);
+    [[nodiscard]] bool make_room(MutexLock& lock) REQUIRES(mutex);
+    void drop_oldest_stranger() noexcept REQUIRES(mutex);
+    void run_connection(Entries::iterator self) noexcept;
+    [[nodiscard]] bool enter_open(Entry& entry);
+    void leave_open(Entry& entry) noexcept;
+    void stop();
+
+    ExportProvider& provider;
+    ServerLimits limits;
+    Fd stop_event;
+
+    // The starter's own; the accept threads know only the descriptors.
+    std::vector<Listener> listeners;
+    std::vector<std::thread> accept_threads;
+
+    mutable Mutex mutex;
+    CondVar changed;  ///< a handshake ended or a connection is gone
+    Entries entries GUARDED_BY(mutex);
+    Counters counters GUARDED_BY(mutex);
+    bool stopping GUARDED_BY(mutex) = false;
+    /// A thread cannot join itself: each ending one joins its predecessor and leaves itself here.
+    std::thread last_ended GUARDED_BY(mutex);
+};
+
+Result<void> Server::Impl::add_listener(Listener listener) {
+    if (!stop_event.is_open()) {
+        return fail(ErrorKind::internal, "no event descriptor for the NBD server");
+    }
+    if (MutexLock lock(mutex); stopping) {
+        return fail(ErrorKind::internal, "the NBD server has been stopped");
+    }
+    const int fd = listener.fd();
+    listeners.push_back(std::move(listener));
+    try {
+        accept_threads.emplace_back([this, fd] { accept_loop(fd); });
+    } catch (const std::system_error& error) {
+        listeners.pop_back();
+        return fail(ErrorKind::internal, "no thread for the NBD server: {}", error.what());
+    }
+    return {};
+}
+
+/// True when the server stops; false when the listener has something, or time is up. The listener
+/// may be -1.
+bool Server::Impl::wait_for_stop(int listener, std::chrono::milliseconds most) const noexcept {
+    pollfd watched[] = {{.fd = stop_event.get(), .events = POLLIN, .revents = 0},
+                        {.fd = listener, .events = POLLIN, .revents = 0}};
+    ::poll(watched, 2, static_cast<int>(most.count()));
+    return watched[0].revents != 0;
+}
+
+void Server::Impl::accept_loop(int listener) noexcept {
+    while (!wait_for_stop(listener, std::chrono::milliseconds(-1))) {
+        Fd socket(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+        if (socket.is_open()) {
+            admit(std::move(socket));
+        } else if (!is_passing(errno)) {
+            // Out of descriptors or memory: the newcomer stays in the kernel's queue, poll() would
+            // report it at once again. A stranger makes way, and then it is tried again.
+            {
+                MutexLock lock(mutex);
+                drop_oldest_stranger();
+            }
+            if (wait_for_stop(-1, accept_pause)) {
+                return;
+            }
+        }
+    }
+}
+
+void Server::Impl::admit(Fd socket) noexcept {
+    MutexLock lock(mutex);
+    ++counters.accepted;
+    if (stopping || (counters.handshaking >= limits.handshaking && !make_room(lock))) {
+        ++counters.dropped;
+        return;
+    }
+    try {
+        start_connection(std::move(socket));
+    } catch (const std::exception&) {  // no memory, no thread
+        ++counters.dropped;
+    }
+}
+
+void Server::Impl::start_connection(Fd socket) {
+    const auto self = entries.emplace(entries.end(), *this, std::move(socket));
+    try {
+        self->thread = std::thread([this, self] { run_connection(self); });
+    } catch (...) {
+        entries.erase(self);
+        throw;
+    }
+    ++counters.handshaking;
+}
+
+/// Waits for the dropped one's thread: only so the limit also holds for threads and memory.
+bool Server::Impl::make_room(MutexLock& lock) {
+    drop_oldest_stranger();
+    const auto deadline = std::chrono::steady_clock::now() + eviction_timeout;
+    while (counters.handshaking >= limits.handshaking) {
+        if (changed.wait_until(lock, deadline) == std::cv_status::timeout) {
+            return false;
+        }
+    }
+    return !stopping;
+}
+
+void Server::Impl::drop_oldest_stranger() noexcept {
+    const auto oldest = std::find_if(entries.begin(), entries.end(), [](const Entry& entry) {
+        return entry.phase == Phase::handshaking && !entry.dropped;
+    });
+    if (oldest != entries.end()) {
+        oldest->dropped = true;
+        ++counters.dropped;
+        oldest->connection.breaker()->trip();
+    }
+}
+
+void Server::Impl::run_connection(Entries::iterator self) noexcept {
+    self->connection.run(provider, *self);
+    std::thread predecessor;
+    {
+        MutexLock lock(mutex);
+        predecessor = std::exchange(last_ended, std::move(self->thread));
+    }
+    // Before this one is counted as gone: ending threads cannot pile up behind the limits.
+    if (predecessor.joinable()) {
+        predecessor.join();
+    }
+    MutexLock lock(mutex);
+    --(self->phase == Phase::open ? counters.open : counters.handshaking);
+    entries.erase(self);
+    changed.notify_all();
+}
+
+bool Server::Impl::enter_open(Entry& entry) {
+    MutexLock lock(mutex);
+    if (counters.open >= limits.open || entry.dropped || stopping) {
+        return false;
+    }
+    entry.phase = Phase::open;
+    ++counters.open;
+    --counters.handshaking;
+    changed.notify_all();
+    return true;
+}
+
+void Server::Impl::leave_open(Entry& entry) noexcept {
+    MutexLock lock(mutex);
+    entry.phase = Phase::handshaking;
+    --counters.open;
+    ++counters.handshaking;
+}
+
+void Server::Impl::stop() {
+    {
+        MutexLock lock(mutex);
+        stopping = true;
+    }
+    ::eventfd_write(stop_event.get(), 1);
+    for (std::thread& thread : accept_threads) {
+        thread.join();
+    }
+    accept_threads.clear();
+    listeners.clear();
+
+    MutexLock lock(mutex);
+    for (const Entry& entry : entries) {
+        entry.connection.breaker()->trip();
+    }
+    while (!entries.empty()) {
+        changed.wait(lock);
+    }
+    std::thread last = std::move(last_ended);
+    lock.unlock();
+    if (last.joinable()) {
+        last.join();
+    }
+}
+
+Server::Server(ExportProvider& provider, ServerLimits limits)
+    : impl_(std::make_unique<Impl>(provider, limits)) {}
+
+Server::~Server() {
+    stop();
+}
+
+Result<std::uint16_t> Server::listen_tcp(const Endpoint& endpoint) {
+    Result<Listener> listener = Listener::on_tcp(endpoint);
+    if (!listener) {
+        return Failure(listener.error());
+    }
+    const std::uint16_t port = listener->port();
+    if (Result<void> added = impl_->add_listener(std::move(*listener)); !added) {
+        return Failure(added.error());
+    }
+    return port;
+}
+
+Result<void> Server::listen_unix(const std::string& path, unsigned mode) {
+    Result<Listener> listener = Listener::on_unix(path, mode);
+    if (!listener) {
+        return Failure(listener.error());
+    }
+    return impl_->add_listener(std::move(*listener));
+}
+
+void Server::stop() {
+    impl_->stop();
+}
+
+Server::Counters Server::counters() const {
+    MutexLock lock(impl_->mutex);
+    return impl_->counters;
+}
+
+}  // namespace mirror::nbd

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/standby/replica.hpp"
+
+#include <utility>
+
+#include "core/standby/session_member.hpp"
+
+namespace mirror {
+namespace {
+
+struct Maps {
+    Bitmap regions;  ///< intent and suspect
+    Bitmap changed;
+};
+
+Result<Maps> read_maps(MetaFile& meta) {
+    auto intent = meta.read_map(MapKind::intent);
+    auto suspect = meta.read_map(MapKind::suspect);
+    auto changed = meta.read_map(MapKind::changed);
+    for (const auto* map : {&intent, &suspect, &changed}) {
+        if (!map->has_value()) {
+            return Failure(map->error());
+        }
+    }
+    intent->merge(*suspect);
+    return Maps{std::move(*intent), std::move(*changed)};
+}
+
+/// Marks a session change in progress for a scope, and wakes the next one at its end.
+class ChangingSession {
+  public:
+    ChangingSession(bool& flag, CondVar& changed) : flag_(flag), changed_(changed) { flag_ = true; }
+    ChangingSession(const ChangingSession&) = delete;
+    ChangingSession& operator=(const ChangingSession&) = delete;
+    ~ChangingSession() {
+        flag_ = false;
+        changed_.notify_all();
+    }
+
+  private:
+    bool& flag_;
+    CondVar& changed_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Replica>> Replica::open(std::unique_ptr<Store> backing,
+                                               std::unique_ptr<MetaFile> meta, const Clock& clock) {
+    const Superblock block = meta->superblock();
+    if (backing->size() != block.size) {
+        return fail(ErrorKind::invalid, "volume {}: the backing has {}, the metadata says {}",
+                    block.volume_name, format_size(backing->size()), format_size(block.size));
+    }
+    auto maps = read_maps(*meta);
+    if (!maps) {
+        return Failure(maps.error());
+    }
+    return std::unique_ptr<Replica>(new Replica(std::move(backing), std::move(meta), clock,
+                                                maps->regions.count() * region_size,
+                                                maps->changed.count() * block_size));
+}
+
+Replica::Replica(std::unique_ptr<Store> backing, std::unique_ptr<MetaFile> meta, const Clock& clock,
+                 std::uint64_t intent_bytes, std::uint64_t changed_bytes)
+    : backing_(std::move(backing)),
+      meta_(std::move(meta)),
+      clock_(clock),
+      intent_bytes_(intent_bytes),
+      changed_bytes_(changed_bytes) {}
+
+Replica::~Replica() {
+    close();
+}
+
+void Replica::close() {
+    MutexLock lock(mutex_);
+    closed_ = true;
+    session_.reset();
+    drain_members(lock);
+}
+
+ReplicaSummary Replica::summary() const {
+    MutexLock lock(mutex_);
+    return summarize(meta_->superblock(), intent_bytes_, changed_bytes_);
+}
+
+Result<void> Replica::update(const std::function<void(Superblock&)>& change) {
+    return meta_->update(change);
+}
+
+std::optional<Replica::SessionView> Replica::session() const {
+    MutexLock lock(mutex_);
+    if (!session_) {
+        return std::nullopt;
+    }
+    SessionView view = *session_;
+    view.connections = members_.size();
+    view.last_request = SteadyTime(SteadyTime::duration(last_request_.load()));
+    return view;
+}
+
+Result<void> Replica::begin_session(const SessionId& session, const std::string& source,
+                                    bool resync) {
+    MutexLock lock(mutex_);
+    while (changing_session_) {
+        members_changed_.wait(lock);
+    }
+    if (closed_) {
+        return fail(ErrorKind::refused, "the replica is being closed");
+    }
+    const ChangingSession changing(changing_session_, members_changed_);
+    session_.reset();
+    drain_members(lock);
+    lock.unlock();
+    auto recorded = meta_->update([&](Superblock& block) {
+        block.session = session;
+        block.role = Role::standby;
+        block.last_active = false;  // the source of the session has it
+        if (resync) {
+            block.state = ReplicaState::inconsistent;
+        }
+    });
+    lock.lock();
+    if (!recorded) {
+        return recorded;
+    }
+    if (closed_) {
+        return fail(ErrorKind::refused, "the replica is being closed");
+    }
+    last_request_ = clock_.steady_now().time_since_epoch().count();
+    session_ = SessionView{session, source, resync};
+    return {};
+}
+
+Result<void> Replica::session_synced(const SessionId& session, const Lineage& lineage) {
+    {
+        MutexLock lock(mutex_);
+        if (auto current = require_session(session); !current) {
+            return current;
+        }
+    }
+    if (auto flushed = backing_->flush(); !flushed) {
+        report_disk_error(flushed.error());
+        return flushed;
+    }
+    const WallTime now = clock_.wall_now();
+    auto recorded = meta_->update([&](Superblock& block) {
+        block.lineage = lineage;
+        block.state = ReplicaState::up_to_date;
+        block.unclean = false;
+        block.solo = false;
+        block.break_at = {};
+        block.synced_at = now;
+        block.last_update = now;
+    });
+    // The superblock first: if we stop in between, maps that name too much cost a comparison only.
+    if (!recorded || !(recorded = clear_maps())) {
+        return recorded;
+    }
+    MutexLock lock(mutex_);
+    intent_bytes_ = 0;
+    changed_bytes_ = 0;
+    if (session_ && session_->id == session) {
+        session_->resyncing = false;
+    }
+    return {};
+}
+
+Result<void> Replica::end_session(const SessionId& session, bool source_goes_on) {
+    MutexLock lock(mutex_);
+    while (changing_session_) {
+        members_changed_.wait(lock);
+    }
+    if (auto current = require_session(session); !current) {
+        return current;
+    }
+    const ChangingSession changing(changing_session_, members_changed_);
+    session_.reset();
+    drain_members(lock);
+    lock.unlock();
+    const WallTime now = clock_.wall_now();
+    auto flushed = backing_->flush();
+    auto recorded = meta_->update([&](Superblock& block) {
+        if (source_goes_on) {
+            block.break_at = now;
+            if (block.state == ReplicaState::up_to_date) {
+                block.state = ReplicaState::stale;
+            }
+        }
+    });
+    lock.lock();
+    return flushed ? recorded : flushed;
+}
+
+Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& lineage) {
+    {
+        MutexLock lock(mutex_);
+        if (auto current = require_session(session); !current) {
+            return current;
+        }
+    }
+    if (!lineage.contains(meta_->superblock().lineage.current())) {
+        return fail(ErrorKind::protocol, "the new generation does not descend from ours");
+    }
+    return meta_->update([&](Superblock& block) { block.lineage = lineage; });
+}
+
+Result<std::unique_ptr<nbd::Export>> Replica::open_export(const std::string& suffix,
+                                                          std::function<void()> shutdown) {
+    if (suffix == "/changes") {
+        return regions_that_may_differ().map(
+            [](const Bitmap& regions) { return make_changes_export(regions); });
+    }
+    constexpr std::string_view digest_prefix = "/digest@";
+    const bool digests = suffix.starts_with(digest_prefix);
+    if (!digests && !suffix.starts_with("@")) {
+        return fail(ErrorKind::not_found, "there is no export of that name");
+    }
+    const auto session = parse_id<SessionId>(suffix.substr(digests ? digest_prefix.size() : 1));
+    if (!session) {
+        return Failure(session.error());
+    }
+    MutexLock lock(mutex_);
+    if (auto current = require_session(*session); !current) {
+        return Failure(current.error());
+    }
+    members_.push_front(Member{std::move(shutdown)});
+    auto member = std::make_unique<SessionMember>(*this, members_.begin());
+    return digests ? make_digest_export(std::move(member), *session)
+                   : make_data_export(std::move(member));
+}
+
+void Replica::on_disk_error(std::function<void(const Error&)> callback) {
+    MutexLock lock(mutex_);
+    disk_error_ = std::move(callback);
+}
+
+Result<void> Replica::require_session(const SessionId& session) const {
+    if (!session_ || session_->id != session || session.is_none()) {
+        return fail(ErrorKind::refused, "session {} is over or was never begun",
+                    short_form(session));
+    }
+    return {};
+}
+
+void Replica::drain_members(MutexLock& lock) {
+    for (const Member& member : members_) {
+        member.shutdown();
+    }
+    while (!members_.empty()) {
+        members_changed_.wait(lock);
+    }
+}
+
+Result<void> Replica::clear_maps() {
+    const std::uint64_t size = meta_->superblock().size;
+    for (const MapKind kind : {MapKind::intent, MapKind::suspect, MapKind::changed}) {
+        if (auto written = meta_->write_map(kind, Bitmap(map_bits(kind, size))); !written) {
+            return written;
+        }
+    }
+    return meta_->sync();
+}
+
+Result<Bitmap> Replica::regions_that_may_differ() const {
+    auto maps = read_maps(*meta_);
+    if (!maps) {
+        return Failure(maps.error());
+    }
+    constexpr std::uint64_t blocks_per_region = region_size / block_size;
+    const Bitmap& changed = maps->changed;
+    std::uint64_t from = 0;
+    while (const auto run = changed.next_run(from, changed.size())) {
+        maps->regions.set(
+            {run->first / blocks_per_region, divide_up(run->last, blocks_per_region)});
+        from = run->last;
+    }
+    return std::move(maps->regions);
+}
+
+void Replica::note_request() noexcept {
+    last_request_.store(clock_.steady_now().time_since_epoch().count(), std::memory_order_relaxed);
+}
+
+void Replica::report_disk_error(const Error& error) {
+    std::function<void(const Error&)> callback;
+    {
+        MutexLock lock(mutex_);
+        callback = disk_error_;
+    }
+    if (callback) {
+        callback(error);
+    }
+}
+
+SessionMember::~SessionMember() {
+    MutexLock lock(replica_.mutex_);
+    replica_.members_.erase(member_);
+    replica_.members_changed_.notify_all();
+}
+
+Result<void> SessionMember::watched(Result<void> result) const {
+    if (!result) {
+        replica_.report_disk_error(result.error());
+    }
+    return result;
+}
+
+}  // namespace mirror

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One replica that is not active here: its backing, its metadata, and the session in which an
+// active elsewhere writes to it. mirrord owns it; its NBD connections call the exports made here.
+//
+// The session id is the fencing token (promise 6): begin_session() shuts the connections of older
+// sessions and returns only when each has applied its last write and is gone, so that nothing left
+// in a socket's buffer can land on newer data.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/base/checksum.hpp"
+#include "core/base/clock.hpp"
+#include "core/base/sync.hpp"
+#include "core/lineage/handshake.hpp"
+#include "core/meta/meta_file.hpp"
+#include "core/nbd/export.hpp"
+#include "core/store/store.hpp"
+
+namespace mirror {
+
+class Replica {
+  public:
+    /// What an open session is at; for status.
+    struct SessionView {
+        SessionId id;
+        std::string source;      ///< the active's node
+        bool resyncing = false;  ///< begun with a resync that has not ended
+        std::size_t connections = 0;
+        SteadyTime last_request{};  ///< of any connection of the session; epoch: none yet
+    };
+
+    /// Opens what was created before; `name` and `node` are checked against the metadata.
+    [[nodiscard]] static Result<std::unique_ptr<Replica>> open(std::unique_ptr<Store> backing,
+                                                               std::unique_ptr<MetaFile> meta,
+                                                               const Clock& clock);
+    ~Replica();  ///< ends the session as close() does
+    Replica(const Replica&) = delete;
+    Replica& operator=(const Replica&) = delete;
+
+    /// Shuts every connection and waits until they are gone. Nothing is served afterwards.
+    void close();
+
+    [[nodiscard]] ReplicaSummary summary() const;
+    [[nodiscard]] Superblock superblock() const { return meta_->superblock(); }
+    /// Changes the superblock durably: for promotion, agreement, the verdict of a peer.
+    [[nodiscard]] Result<void> update(const std::function<void(Superblock&)>& change);
+    [[nodiscard]] std::optional<SessionView> session() const;
+
+    // What the active asks for (docs/design.md, section 5).
+    [[nodiscard]] Result<void> begin_session(const SessionId& session, const std::string& source,
+                                             bool resync);
+    [[nodiscard]] Result<void> session_synced(const SessionId& session, const Lineage& lineage);
+    [[nodiscard]] Result<void> end_session(const SessionId& session, bool source_goes_on);
+    [[nodiscard]] Result<void> adopt_generation(const SessionId& session, const Lineage& lineage);
+
+    /// `suffix` is the export's name after "VOLUME": "@SESSION", "/digest@SESSION", "/changes".
+    [[nodiscard]] Result<std::unique_ptr<nbd::Export>> open_export(const std::string& suffix,
+                                                                   std::function<void()> shutdown);
+
+    /// Called (from a connection's thread) when a write or flush on the backing failed.
+    void on_disk_error(std::function<void(const Error&)> callback);
+
+  private:
+    friend class SessionMember;
+    /// One connection of the session.
+    struct Member {
+        std::function<void()> shutdown;
+    };
+
+    Replica(std::unique_ptr<Store> backing, std::unique_ptr<MetaFile> meta, const Clock& clock,
+            std::uint64_t intent_bytes, std::uint64_t changed_bytes);
+
+    [[nodiscard]] Result<void> require_session(const SessionId& session) const REQUIRES(mutex_);
+    /// Shuts every connection and waits until they are gone.
+    void drain_members(MutexLock& lock) REQUIRES(mutex_);
+    [[nodiscard]] Result<void> clear_maps();
+    [[nodiscard]] Result<Bitmap> regions_that_may_differ() const;
+    void note_request() noexcept;
+    void report_disk_error(const Error& error);
+
+    const std::unique_ptr<Store> backing_;
+    const std::unique_ptr<MetaFile> meta_;
+    const Clock& clock_;
+    std::atomic<SteadyTime::rep> last_request_{0};
+
+    mutable Mutex mutex_;
+    bool closed_ GUARDED_BY(mutex_) = false;
+    bool changing_session_ GUARDED_BY(mutex_) = false;
+    std::optional<SessionView> session_ GUARDED_BY(mutex_);
+    std::list<Member> members_ GUARDED_BY(mutex_);
+    CondVar members_changed_;
+    std::function<void(const Error&)> disk_error_ GUARDED_BY(mutex_);
+    /// What this replica's maps hold from when it was active: reported, cleared by session_synced.
+    std::uint64_t intent_bytes_ GUARDED_BY(mutex_) = 0;
+    std::uint64_t changed_bytes_ GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace mirror

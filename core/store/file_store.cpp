@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/store/file_store.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <unistd.h>
+
+namespace mirror {
+namespace {
+
+constexpr std::array<std::byte, 256 * KiB> zeroes{};
+
+std::string describe(std::string_view path, std::string_view verb, ByteRange range) {
+    return fmt::format("{}: {} of {} bytes at {}", path, verb, range.length, range.offset);
+}
+
+bool fallocate_whole(int fd, int mode, ByteRange range) {
+    int result = -1;
+    do {
+        result = ::fallocate(fd, mode, static_cast<off_t>(range.offset),
+                             static_cast<off_t>(range.length));
+    } while (result != 0 && errno == EINTR);
+    return result == 0;
+}
+
+/// The part of the range that consists of whole blocks; empty at the range's end if none does.
+ByteRange aligned_middle(ByteRange range, std::uint64_t alignment) {
+    const std::uint64_t first = divide_up(range.offset, alignment) * alignment;
+    const std::uint64_t last = range.end() / alignment * alignment;
+    return first < last ? ByteRange{first, last - first} : ByteRange{range.end(), 0};
+}
+
+}  // namespace
+
+Result<void> FileStore::check_range(std::string_view verb, ByteRange range) const {
+    if (!range.fits_in(size_)) {
+        return fail(ErrorKind::invalid, "{} goes beyond its {} bytes", describe(path_, verb, range),
+                    size_);
+    }
+    return {};
+}
+
+Result<void> FileStore::read(std::span<std::byte> into, std::uint64_t offset) {
+    const ByteRange range{offset, into.size()};
+    if (auto inside = check_range("read", range); !inside) {
+        return inside;
+    }
+    while (!into.empty()) {
+        const ssize_t got =
+            ::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return fail_errno(errno, describe(path_, "read", range));
+        }
+        if (got == 0) {
+            return fail(ErrorKind::io, "{}: it ends at {}: it was cut short",
+                        describe(path_, "read", range), offset);
+        }
+        into = into.subspan(static_cast<std::size_t>(got));
+        offset += static_cast<std::uint64_t>(got);
+    }
+    return {};
+}
+
+Result<void> FileStore::write(std::span<const std::byte> from, std::uint64_t offset) {
+    const ByteRange range{offset, from.size()};
+    if (auto inside = check_range("write", range); !inside) {
+        return inside;
+    }
+    while (!from.empty()) {
+        const ssize_t done =
+            ::pwrite(fd_.get(), from.data(), from.size(), static_cast<off_t>(offset));
+        if (done < 0 && errno == EINTR) {
+            continue;
+        }
+        if (done <= 0) {
+            return fail_errno(done < 0 ? errno : EIO, describe(path_, "write", range));
+        }
+        from = from.subspan(static_cast<std::size_t>(done));
+        offset += static_cast<std::uint64_t>(done);
+    }
+    return {};
+}
+
+Result<void> FileStore::write_zeroes(ByteRange range) {
+    while (!range.empty()) {
+        const std::uint64_t length = std::min<std::uint64_t>(range.length, zeroes.size());
+        if (auto done = write(std::span(zeroes).first(length), range.offset); !done) {
+            return done;
+        }
+        range = {range.offset + length, range.length - length};
+    }
+    return {};
+}
+
+/// Without sending zeroes, where the filesystem or device can. Any failure means "no": writing
+/// the zeroes then works, or says what is wrong.
+bool FileStore::zero_at_once(ByteRange range, Space space) {
+    if (space == Space::may_free &&
+        fallocate_whole(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range)) {
+        return true;
+    }
+    return fallocate_whole(fd_.get(), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, range);
+}
+
+Result<void> FileStore::zero(ByteRange range, Space space) {
+    if (auto inside = check_range("zeroing", range); !inside) {
+        return inside;
+    }
+    const ByteRange middle = aligned_middle(range, alignment_);
+    if (middle.empty() || !zero_at_once(middle, space)) {
+        return write_zeroes(range);
+    }
+    if (auto head = write_zeroes({range.offset, middle.offset - range.offset}); !head) {
+        return head;
+    }
+    return write_zeroes({middle.end(), range.end() - middle.end()});
+}
+
+Result<void> FileStore::flush() {
+    MutexLock lock(flush_mutex_);
+    // A sync that runs already may have passed by what was written since it began: only one
+    // that begins from here on counts.
+    const std::uint64_t mine = ++flushes_asked_;
+    while (flushing_ && flushes_done_ < mine) {
+        flush_done_.wait(lock);
+    }
+    if (flushes_done_ < mine && !flush_error_) {
+        flushing_ = true;
+        const std::uint64_t covered = flushes_asked_;
+        lock.unlock();
+        int result = -1;
+        do {
+            result = ::fdatasync(fd_.get());
+        } while (result != 0 && errno == EINTR);
+        const int error = result == 0 ? 0 : errno;
+        lock.lock();
+        flushing_ = false;
+        flushes_done_ = covered;
+        if (error != 0) {
+            flush_error_ = fail_errno(error, path_ + ": flush").value();
+            flush_error_->remedy = "what was written since the last flush may be lost";
+        }
+        flush_done_.notify_all();
+    }
+    if (flush_error_) {
+        return Failure(*flush_error_);
+    }
+    return {};
+}
+
+Result<std::vector<Extent>> FileStore::extents(ByteRange range) {
+    if (auto inside = check_range("looking for holes", range); !inside) {
+        return Failure(inside.error());
+    }
+    std::vector<Extent> found;
+    std::uint64_t at = range.offset;
+    const auto add = [&](std::uint64_t end, bool hole) {
+        if (end > at) {
+            found.push_back({{at, end - at}, hole});
+            at = end;
+        }
+    };
+    while (at < range.end()) {
+        const off_t data = is_device_ ? static_cast<off_t>(at)
+                                      : ::lseek(fd_.get(), static_cast<off_t>(at), SEEK_DATA);
+        if (data < 0 && errno == ENXIO) {
+            add(range.end(), true);
+            break;
+        }
+        const off_t hole = is_device_ || data < 0 ? -1 : ::lseek(fd_.get(), data, SEEK_HOLE);
+        if (data >= 0) {
+            add(std::min(static_cast<std::uint64_t>(data), range.end()), true);
+        }
+        // Where holes can't be told, or a writer fills them as we look, the rest counts as data.
+        const bool known = hole >= 0 && static_cast<std::uint64_t>(hole) > at;
+        add(known ? std::min(static_cast<std::uint64_t>(hole), range.end()) : range.end(), false);
+    }
+    return found;
+}
+
+}  // namespace mirror

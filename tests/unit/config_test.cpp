@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/config/config.hpp"
+
+#include <fstream>
+#include <stdlib.h>
+
+#include <doctest/doctest.h>
+
+#include "core/base/units.hpp"
+#include "tests/unit/temp_dir.hpp"
+
+using namespace mirror;
+using namespace std::chrono_literals;
+
+namespace {
+
+const std::string nodes = R"([node.alpha]
+address = "10.0.0.1:10809"
+[node.beta]
+address = "10.0.0.2:10809"
+)";
+const std::string r0 = R"([volume.r0]
+backing.alpha = "/srv/a.img"
+backing.beta = "/srv/b.img"
+)";  // from line 5 on, after the nodes; what a test appends stands on line 8
+
+std::string refusal(const std::string& text) {
+    const Result<Config> config = parse_config(text, "m.toml");
+    return config ? "accepted" : config.error().text();
+}
+
+/// The same for one more line in [volume.r0].
+std::string refusal_of_line(const std::string& line) {
+    return refusal(nodes + r0 + line + "\n");
+}
+
+}  // namespace
+
+TEST_CASE("a whole configuration is read") {
+    const Result<Config> config = parse_config(R"(
+        [volume.r0]                       # before the nodes that it names
+        size = "10GiB"
+        mode = "sync"
+        device = "/dev/nbd0"
+        peer_timeout = "250ms"
+        on_peer_loss = "stop"
+        backing.alpha = "/srv//x/../r0.img"
+        backing.beta = "/srv/r0.img"
+        [node.alpha]
+        address = "10.0.0.1:10809"
+        run_dir = "/tmp/a/"
+        state_dir = "/tmp/b"
+        [node.beta]
+        address = "[fe80::2%eth0]:1"
+    )",
+                                               "m.toml");
+    REQUIRE(config.has_value());
+    const NodeConfig& alpha = *config->node("alpha").value();
+    CHECK(alpha.name == "alpha");
+    CHECK(alpha.daemon_socket() == "/tmp/a/mirrord.sock");
+    CHECK(alpha.state_dir == "/tmp/b");
+    const NodeConfig& beta = *config->node("beta").value();
+    CHECK(beta.address == Endpoint{"fe80::2%eth0", 1});
+    CHECK(beta.address.text() == "[fe80::2%eth0]:1");
+    CHECK(beta.run_dir == "/run/mirrordisk");
+    const VolumeConfig& volume = *config->volume("r0").value();
+    CHECK(volume.size == 10 * GiB);
+    CHECK(volume.device == "/dev/nbd0");
+    CHECK(volume.peer_timeout == 250ms);
+    CHECK(volume.on_peer_loss == OnPeerLoss::stop);
+    CHECK(volume.backing.at("alpha") == "/srv/r0.img");
+    CHECK(volume.peer_of("alpha") == "beta");
+    CHECK(volume.peer_of("beta") == "alpha");
+    CHECK(volume.peer_of("gamma").empty());
+}
+
+TEST_CASE("shared settings name every setting, defaults too") {
+    const Result<Config> config = parse_config(nodes + r0, "m.toml");
+    REQUIRE(config.has_value());
+    const std::map<std::string, std::string> expected{
+        {"size", ""},
+        {"mode", "sync"},
+        {"device", ""},
+        {"peer_timeout", "5000ms"},
+        {"on_peer_loss", "continue"},
+        {"backing.alpha", "/srv/a.img"},
+        {"backing.beta", "/srv/b.img"},
+        {"address.alpha", "10.0.0.1:10809"},
+        {"address.beta", "10.0.0.2:10809"},
+    };
+    CHECK(config->volume("r0").value()->shared_settings() == expected);
+}
+
+TEST_CASE("what every node's file has in common is no mistake") {
+    CHECK(refusal(nodes) == "accepted");  // no volume yet; the same default directories
+    CHECK(refusal(nodes + "[volume.r0]\nbacking.alpha = '/srv/r0'\nbacking.beta = '/srv/r0'\n") ==
+          "accepted");
+    CHECK(refusal_of_line("size = 1048576") == "accepted");
+}
+
+TEST_CASE("a syntax error names its line") {
+    CHECK(refusal("[node.alpha]\naddress = \n").starts_with("m.toml:2: "));
+    CHECK(refusal(nodes + r0 + "size = 512\nsize = 512\n").starts_with("m.toml:9: "));
+}
+
+TEST_CASE("an unknown key is refused on every level, with the known ones") {
+    CHECK(refusal("nodes = 1\n") ==
+          "m.toml:1: nodes: unknown key; known keys are node.NAME, volume.NAME");
+    CHECK(refusal("[node.a]\naddress = 'x:1'\nadress = 'x:1'\n") ==
+          "m.toml:3: node.a.adress: unknown key; known keys are address, run_dir, state_dir");
+    CHECK(refusal_of_line("sise = 512") ==
+          "m.toml:8: volume.r0.sise: unknown key; known keys are size, mode, device, "
+          "peer_timeout, on_peer_loss, backing.NODE");
+}
+
+TEST_CASE("values of the wrong type are refused") {
+    CHECK(refusal("node = 1\n") == "m.toml:1: node: must be a table");
+    CHECK(refusal("node.a = 1\n") == "m.toml:1: node.a: must be a table");
+    CHECK(refusal("[node.a]\naddress = 1\n") ==
+          "m.toml:2: node.a.address: must be a string; such as \"10.0.0.1:10809\"");
+    CHECK(refusal("volume = []\n" + nodes) == "m.toml:1: volume: must be a table");
+    CHECK(refusal(nodes + "[volume]\nr0 = 1\n") == "m.toml:6: volume.r0: must be a table");
+    CHECK(refusal(nodes + "[volume.r0]\nbacking = '/x'\n") ==
+          "m.toml:6: volume.r0.backing: must name its node; write backing.NODE = \"/PATH\"");
+    CHECK(refusal_of_line("peer_timeout = 5")
+              .starts_with("m.toml:8: volume.r0.peer_timeout: must be a string"));
+    CHECK(refusal_of_line("size = 1.5").starts_with("m.toml:8: volume.r0.size: must be a string "));
+    CHECK(refusal_of_line("mode = true").starts_with("m.toml:8: volume.r0.mode: must be a string"));
+    CHECK(refusal_of_line("device = 0").starts_with("m.toml:8: volume.r0.device: must be a str"));
+}
+
+TEST_CASE("nodes must be there, with an address each") {
+    CHECK(refusal("") ==
+          "m.toml: node: no node is configured; add [node.NAME] with address = \"HOST:PORT\" "
+          "for both machines");
+    CHECK(refusal("[node.a]\nrun_dir = '/x'\n") ==
+          "m.toml:1: node.a: address is missing; add address = \"HOST:PORT\"");
+    CHECK(refusal("[node.a]\naddress = 'h:1'\n[node.b]\naddress = 'h:1'\n") ==
+          "m.toml:3: node.b: has the address h:1 of node.a; give each node an address of its own");
+    CHECK(refusal("[node.a]\naddress = 'h:1'\nrun_dir = 'run'\n")
+              .starts_with("m.toml:3: node.a.run_dir: 'run' is not an absolute path"));
+}
+
+TEST_CASE("addresses are checked") {
+    for (const char* address : {"", "h", "h:", ":1", "h:0", "h:65536", "h:x", "h:1x", "h:-1",
+                                "::1:5", "[::1]", "[h]:1", "[::1:1", "a b:1", "a/b:1"}) {
+        CAPTURE(address);
+        CHECK(refusal(fmt::format("[node.a]\naddress = '{}'\n", address))
+                  .starts_with(
+                      fmt::format("m.toml:2: node.a.address: '{}' is not an address", address)));
+    }
+    for (const char* address : {"0.0.0.0:1", "[::]:1"}) {
+        CHECK(refusal(fmt::format("[node.a]\naddress = '{}'\n", address))
+                  .find("no address that a peer can connect to") != std::string::npos);
+    }
+}
+
+TEST_CASE("names are checked") {
+    for (const char* name : {"''", "'-a'", "'a/b'", "'a b'", "'.a'", "'\u00e4'"}) {
+        CAPTURE(name);
+        CHECK(refusal(fmt::format("[node.{}]\naddress = 'h:1'\n", name))
+                  .find("not a valid name of a node") != std::string::npos);
+        CHECK(refusal(fmt::format("{}[volume.{}]\n", nodes, name))
+                  .find("not a valid name of a volume") != std::string::npos);
+    }
+    CHECK(is_valid_name(std::string(63, 'a')));
+    CHECK_FALSE(is_valid_name(std::string(64, 'a')));
+}
+
+TEST_CASE("a volume has backing on exactly two known nodes, by absolute paths") {
+    CHECK(refusal(nodes + "[volume.r0]\nbacking.alpha = '/x'\n") ==
+          "m.toml:5: volume.r0: has backing for 1 nodes; write backing.NODE = \"/PATH\" for "
+          "exactly two nodes");
+    CHECK(refusal(nodes + "[volume.r0]\n").find("has backing for 0 nodes") != std::string::npos);
+    CHECK(refusal(nodes + r0 + "backing.gamma = '/x'\n[node.gamma]\naddress = 'h:1'\n")
+              .find("has backing for 3 nodes") != std::string::npos);
+    CHECK(refusal_of_line("backing.gamma = '/x'") ==
+          "m.toml:8: volume.r0.backing.gamma: there is no [node.gamma]; add it, or correct the "
+          "name");
+    CHECK(refusal(nodes + "[volume.r0]\nbacking.alpha = 'x.img'\n")
+              .starts_with("m.toml:6: volume.r0.backing.alpha: 'x.img' is not an absolute path"));
+}
+
+TEST_CASE("sizes that no disk can have are refused") {
+    CHECK(refusal_of_line("size = 0").find("0 bytes is not a size") != std::string::npos);
+    CHECK(refusal_of_line("size = '1000'").find("multiple of 512") != std::string::npos);
+    CHECK(refusal_of_line("size = -512") == "m.toml:8: volume.r0.size: must not be negative");
+    CHECK(refusal_of_line("size = '10GB'") ==
+          "m.toml:8: volume.r0.size: 'GB' is a decimal unit; write GiB, which is a power of 1024");
+    CHECK(refusal_of_line("size = 1152921504606846976") == "accepted");
+    CHECK(refusal_of_line("size = 1152921504606847488").find("too large") != std::string::npos);
+}
+
+TEST_CASE("choices and times are checked") {
+    CHECK(refusal_of_line("mode = 'raid0'") ==
+          "m.toml:8: volume.r0.mode: 'raid0' is not known; take \"sync\" or \"async\"");
+    CHECK(refusal_of_line("mode = 'async'") ==
+          "m.toml:8: volume.r0.mode: asynchronous mode is not available in this version; "
+          "use mode = \"sync\"");
+    CHECK(refusal_of_line("on_peer_loss = 'wait'") ==
+          "m.toml:8: volume.r0.on_peer_loss: 'wait' is not known; take \"continue\" or \"stop\"");
+    CHECK(refusal_of_line("peer_timeout = '5'").find("'5' has no unit") != std::string::npos);
+    for (const char* timeout : {"0s", "99ms", "601s", "1h"}) {
+        CHECK(refusal_of_line(fmt::format("peer_timeout = '{}'", timeout)) ==
+              fmt::format("m.toml:8: volume.r0.peer_timeout: '{}' is out of range; take 100ms to "
+                          "10min",
+                          timeout));
+    }
+    CHECK(refusal_of_line("peer_timeout = '100ms'") == "accepted");
+    CHECK(refusal_of_line("peer_timeout = '10min'") == "accepted");
+}
+
+TEST_CASE("no path serves twice on a node") {
+    const std::string r1 = "[volume.r1]\nbacking.alpha = '/srv/./a.img'\nbacking.beta = '/y'\n";
+    CHECK(refusal(nodes + r0 + r1) ==
+          "m.toml:8: volume.r1: backing.alpha /srv/a.img is also volume.r0.backing.alpha on node "
+          "alpha; give each volume a backing and a device of its own");
+    const std::string other =
+        "device = '/dev/nbd0'\n[volume.r1]\nbacking.alpha = '/x'\n"
+        "backing.beta = '/y'\ndevice = '/dev/nbd0'\n";
+    CHECK(refusal(nodes + r0 + other)
+              .starts_with("m.toml:9: volume.r1: device /dev/nbd0 is also volume.r0.device on "));
+    CHECK(refusal_of_line("device = '/srv/a.img'").find("is also volume.r0.backing.alpha") !=
+          std::string::npos);
+    const std::string apart =
+        "[node.c]\naddress = 'c:1'\n[node.d]\naddress = 'd:1'\n"
+        "[volume.r1]\nbacking.c = '/srv/a.img'\nbacking.d = '/srv/b.img'\n"
+        "device = '/dev/nbd0'\n";
+    CHECK(refusal(nodes + r0 + "device = '/dev/nbd0'\n" + apart) == "accepted");
+}
+
+TEST_CASE("a socket's path that the system cannot bind is refused early") {
+    const std::string text = fmt::format(
+        "[node.a]\naddress = 'h:1'\nrun_dir = '/{}'\n[node.b]\naddress = 'h:2'\n"
+        "[volume.r0]\nbacking.a = '/x'\nbacking.b = '/x'\n",
+        std::string(100, 'd'));
+    CHECK(refusal(text).find("has a path of 109 bytes; the system allows 107") !=
+          std::string::npos);
+}
+
+TEST_CASE("a name that is not in the file is answered with those that are") {
+    const Result<Config> config = parse_config(nodes + r0, "m.toml");
+    REQUIRE(config.has_value());
+    CHECK(config->volume("r9").error().text() ==
+          "m.toml: no volume is named 'r9'; the file has r0");
+    CHECK(config->node("zeta").error().text() ==
+          "m.toml: no node is named 'zeta'; the file has alpha, beta; choose this machine's with "
+          "--node NAME or $MIRRORDISK_NODE");
+    CHECK(config->node("zeta").error().kind == ErrorKind::not_found);
+}
+
+TEST_CASE("a file is loaded, and one that is missing is named") {
+    const test::TempDir dir;
+    std::ofstream(dir.file("ok.toml")) << nodes << r0;
+    const Result<Config> config = load_config(dir.file("ok.toml"));
+    REQUIRE(config.has_value());
+    CHECK(config->path == dir.file("ok.toml"));
+    const Result<Config> missing = load_config(dir.file("none.toml"));
+    REQUIRE_FALSE(missing.has_value());
+    CHECK(missing.error().kind == ErrorKind::not_found);
+    CHECK(missing.error().message == dir.file("none.toml") + ": No such file or directory");
+    CHECK_FALSE(load_config(dir.path()).has_value());
+}
+
+TEST_CASE("the file and the node come from the option, the environment, the default") {
+    ::setenv("MIRRORDISK_CONFIG", "/x/y.toml", 1);
+    ::setenv("MIRRORDISK_NODE", "gamma.x", 1);
+    CHECK(config_path("/given") == "/given");
+    CHECK(config_path("") == "/x/y.toml");
+    CHECK(node_name("given.x") == "given.x");
+    CHECK(node_name("") == "gamma.x");
+    ::unsetenv("MIRRORDISK_CONFIG");
+    ::unsetenv("MIRRORDISK_NODE");
+    CHECK(config_path("") == "/etc/mirrordisk/mirrordisk.toml");
+    CHECK(node_name("").find('.') == std::string::npos);
+    CHECK_FALSE(node_name("").empty());
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/lineage/handshake.hpp"
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "tests/unit/replicas.hpp"
+
+using namespace mirror;
+using test::lineage_of;
+using test::replica;
+
+namespace {
+
+const Lineage old_data = lineage_of({2, 1});
+const Lineage new_data = lineage_of({3, 2, 1});
+const Lineage other_branch = lineage_of({4, 2, 1});
+const Lineage foreign = lineage_of({9, 8});
+
+constexpr Role active = Role::active;
+constexpr Role standby = Role::standby;
+constexpr ReplicaState fresh = ReplicaState::fresh;
+constexpr ReplicaState up_to_date = ReplicaState::up_to_date;
+constexpr ReplicaState stale = ReplicaState::stale;
+constexpr ReplicaState inconsistent = ReplicaState::inconsistent;
+constexpr ReplicaState failed = ReplicaState::failed;
+
+bool holds_nothing_usable(const ReplicaSummary& summary) {
+    return summary.state == fresh || summary.state == inconsistent || summary.state == failed;
+}
+
+/// Every replica that the rules can tell apart, of one node.
+std::vector<ReplicaSummary> every_replica(const std::string& node) {
+    std::vector<ReplicaSummary> all;
+    for (const Lineage& lineage : {Lineage{}, old_data, new_data, other_branch, foreign}) {
+        for (Role role : {standby, active}) {
+            for (ReplicaState state : {fresh, up_to_date, stale, inconsistent, failed}) {
+                for (unsigned flags = 0; flags < 8; ++flags) {
+                    ReplicaSummary summary = replica(node, role, state, lineage);
+                    summary.unclean = (flags & 1U) != 0;
+                    summary.intent_bytes = (flags & 2U) != 0 ? 4096 : 0;
+                    summary.changed_bytes = (flags & 2U) != 0 ? 8192 : 0;
+                    summary.last_active = (flags & 4U) != 0;
+                    all.push_back(summary);
+                }
+            }
+        }
+    }
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE("what two replicas of one volume do, case by case") {
+    struct Row {
+        const char* story;
+        Role our_role;
+        ReplicaState our_state;
+        const Lineage& ours;
+        Role their_role;
+        ReplicaState their_state;
+        const Lineage& theirs;
+        Action expected;
+    };
+    const std::array<Row, 27> rows{{
+        {"back after a short loss", active, up_to_date, old_data, standby, up_to_date, old_data,
+         Action::resync_to_peer},
+        {"back after the active went on alone", active, up_to_date, new_data, standby, up_to_date,
+         old_data, Action::resync_to_peer},
+        {"a stale standby", active, up_to_date, new_data, standby, stale, old_data,
+         Action::resync_to_peer},
+        {"a resync was interrupted", active, up_to_date, new_data, standby, inconsistent, new_data,
+         Action::resync_to_peer},
+        {"the same, before the target took the lineage", active, up_to_date, new_data, standby,
+         inconsistent, old_data, Action::resync_to_peer},
+        {"a new standby", active, up_to_date, new_data, standby, fresh, Lineage{},
+         Action::full_to_peer},
+        {"the standby's disk failed", active, up_to_date, new_data, standby, failed, old_data,
+         Action::full_to_peer},
+        {"a half-filled standby whose history is too short", active, up_to_date, new_data, standby,
+         inconsistent, foreign, Action::full_to_peer},
+        {"the standby has gone beyond us", active, up_to_date, old_data, standby, up_to_date,
+         new_data, Action::peer_is_newer},
+        {"the same, and its resync never ended", active, up_to_date, old_data, standby,
+         inconsistent, new_data, Action::peer_is_newer},
+        {"newer, on a failed disk: still not ours to overwrite", active, up_to_date, old_data,
+         standby, failed, new_data, Action::peer_is_newer},
+        {"split brain, one demoted since", active, up_to_date, new_data, standby, up_to_date,
+         other_branch, Action::diverged},
+        {"split brain, interrupted resync", active, up_to_date, new_data, standby, inconsistent,
+         other_branch, Action::diverged},
+        {"split brain, both active", active, up_to_date, new_data, active, up_to_date, other_branch,
+         Action::diverged},
+        {"split brain, none active", standby, up_to_date, new_data, standby, stale, other_branch,
+         Action::diverged},
+        {"histories that have nothing in common", active, up_to_date, new_data, standby, up_to_date,
+         foreign, Action::diverged},
+        {"the same, none active", standby, up_to_date, new_data, standby, stale, foreign,
+         Action::diverged},
+        {"two actives, we are newer", active, up_to_date, new_data, active, up_to_date, old_data,
+         Action::refuse},
+        {"two actives on one generation", active, up_to_date, old_data, active, up_to_date,
+         old_data, Action::refuse},
+        {"our disk failed while active", active, failed, old_data, standby, up_to_date, old_data,
+         Action::refuse},
+        {"active on a half-overwritten replica", active, inconsistent, new_data, standby,
+         up_to_date, old_data, Action::refuse},
+        {"active on a new replica", active, fresh, Lineage{}, standby, fresh, Lineage{},
+         Action::refuse},
+        {"both rebooted", standby, up_to_date, old_data, standby, up_to_date, old_data,
+         Action::nobody_active},
+        {"both rebooted, the peer is newer", standby, stale, old_data, standby, up_to_date,
+         new_data, Action::nobody_active},
+        {"both new", standby, fresh, Lineage{}, standby, fresh, Lineage{}, Action::nobody_active},
+        {"a new one beside a standby", standby, up_to_date, old_data, standby, fresh, Lineage{},
+         Action::nobody_active},
+        {"forced onto stale data that the peer has not left", active, stale, old_data, standby,
+         up_to_date, old_data, Action::resync_to_peer},
+    }};
+    for (const Row& row : rows) {
+        CAPTURE(row.story);
+        const ReplicaSummary ours = replica("alpha", row.our_role, row.our_state, row.ours);
+        const ReplicaSummary theirs = replica("beta", row.their_role, row.their_state, row.theirs);
+        CHECK(to_string(decide(ours, theirs).action) == to_string(row.expected));
+        CHECK(to_string(decide(theirs, ours).action) == to_string(mirrored(row.expected)));
+    }
+}
+
+TEST_CASE("what holds for every pair of replicas") {
+    const std::vector<ReplicaSummary> all_ours = every_replica("alpha");
+    const std::vector<ReplicaSummary> all_theirs = every_replica("beta");
+    std::size_t broken = 0;
+    const auto expect = [&](bool holds, const char* what, const ReplicaSummary& ours,
+                            const ReplicaSummary& theirs, const Decision& decision) {
+        if (!holds && ++broken < 10) {
+            MESSAGE(what, ": ", to_string(decision.action), ": ", decision.reason, " for ",
+                    to_string(ours.state), " against ", to_string(theirs.state));
+        }
+    };
+    for (const ReplicaSummary& ours : all_ours) {
+        for (const ReplicaSummary& theirs : all_theirs) {
+            const Decision here = decide(ours, theirs);
+            const Decision there = decide(theirs, ours);
+            const Action action = here.action;
+            const bool to_peer = here.replicates_to_peer();
+            const bool session =
+                to_peer || action == Action::resync_from_peer || action == Action::full_from_peer;
+            const ReplicaSummary& source = to_peer ? ours : theirs;
+            const ReplicaSummary& target = to_peer ? theirs : ours;
+            const auto holds = [&](bool what, const char* words) {
+                expect(what, words, ours, theirs, here);
+            };
+            holds(mirrored(action) == there.action, "both ends agree");
+            holds(mirrored(mirrored(action)) == action, "a mirror of a mirror is the thing");
+            holds(here.reason.find("alpha") != std::string::npos &&
+                      here.reason.find("beta") != std::string::npos,
+                  "the reason names both nodes");
+            holds(!session || (source.role == active && target.role == standby),
+                  "only an active is a source, only a standby a target");
+            holds(!session || !holds_nothing_usable(source), "the source has data");
+            const Relation relation = relate(ours.lineage, theirs.lineage);
+            holds(relation != Relation::diverged || action == Action::diverged,
+                  "a split brain is never resynced");
+            holds(!session || relate(target.lineage, source.lineage) != Relation::ahead,
+                  "newer data is never overwritten");
+            holds(action != Action::unrelated, "one volume id means related");
+            holds(
+                (ours.role == standby && theirs.role == standby) || action != Action::nobody_active,
+                "nobody is active only where nobody is");
+        }
+    }
+    CHECK(broken == 0);
+}
+
+TEST_CASE("volumes that differ in id or size never replicate") {
+    for (ReplicaSummary theirs : every_replica("beta")) {
+        const ReplicaSummary ours = replica("alpha", active, up_to_date, old_data);
+        theirs.size += 4096;
+        CHECK(decide(ours, theirs).action == Action::refuse);
+        CHECK(decide(theirs, ours).action == Action::refuse);
+        theirs.volume.bytes[0] = 1;
+        CHECK(decide(ours, theirs).action == Action::unrelated);
+        CHECK(decide(theirs, ours).action == Action::unrelated);
+    }
+}
+
+TEST_CASE("the reason says what a person must know") {
+    const ReplicaSummary ours = replica("alpha", active, up_to_date, new_data);
+    ReplicaSummary theirs = replica("beta", active, up_to_date, old_data);
+    CHECK(decide(ours, theirs).reason ==
+          "alpha and beta are both active; alpha is newer than beta: demote beta");
+    CHECK(decide(theirs, ours).reason ==
+          "beta and alpha are both active; alpha is newer than beta: demote beta");
+
+    theirs.role = standby;
+    theirs.unclean = true;
+    CHECK(
+        decide(ours, theirs).reason ==
+        "beta (standby, up-to-date, generation 02000000) was active and did not end cleanly: what "
+        "it wrote and never answered is rolled back to the data of alpha (active, up-to-date, "
+        "generation 03000000)");
+    CHECK(decide(ours, theirs).reason == decide(theirs, ours).reason);
+}

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/lineage/promotion.hpp"
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include <doctest/doctest.h>
+
+#include "tests/unit/replicas.hpp"
+
+using namespace mirror;
+using namespace std::chrono_literals;
+using test::lineage_of;
+using test::replica;
+
+namespace {
+
+const Lineage old_data = lineage_of({2, 1});
+const Lineage new_data = lineage_of({3, 2, 1});
+const Lineage other_branch = lineage_of({4, 2, 1});
+
+PromotionRequest request_with(ReplicaSummary ours, std::optional<ReplicaSummary> peer) {
+    PromotionRequest request;
+    request.ours = std::move(ours);
+    request.peer = std::move(peer);
+    request.peer_name = "beta";
+    request.volume_name = "r0";
+    return request;
+}
+
+ReplicaSummary alpha(ReplicaState state, const Lineage& lineage) {
+    return replica("alpha", Role::standby, state, lineage);
+}
+ReplicaSummary beta(ReplicaState state, const Lineage& lineage) {
+    return replica("beta", Role::standby, state, lineage);
+}
+
+PromotionVerdict judge_forced(PromotionRequest request) {
+    request.force = true;
+    return judge_promotion(request);
+}
+
+PromotionVerdict judge_fenced(PromotionRequest request) {
+    request.fenced = true;
+    return judge_promotion(request);
+}
+
+void check_refused(const PromotionVerdict& verdict, std::string_view reason,
+                   std::string_view remedy) {
+    CHECK(!verdict.allowed);
+    CHECK(!verdict.new_generation);
+    CHECK(!verdict.needs_agreement);
+    CHECK(verdict.reason == reason);
+    CHECK(verdict.remedy == remedy);
+}
+
+void check_new_generation(const PromotionVerdict& verdict, GenerationReason generation,
+                          std::string_view reason, std::string_view loss) {
+    CHECK(verdict.allowed);
+    REQUIRE(verdict.new_generation);
+    CHECK(*verdict.new_generation == generation);
+    CHECK(verdict.reason == reason);
+    CHECK(verdict.loss == loss);
+    CHECK(verdict.remedy.empty());
+}
+
+}  // namespace
+
+TEST_CASE("an active needs no promotion") {
+    auto request = request_with(alpha(ReplicaState::up_to_date, old_data), std::nullopt);
+    request.ours.role = Role::active;
+    check_refused(judge_promotion(request), "alpha is active already", "");
+    check_refused(judge_forced(request), "alpha is active already", "");
+}
+
+TEST_CASE("a failed or new replica is never promoted") {
+    auto request = request_with(alpha(ReplicaState::failed, old_data),
+                                beta(ReplicaState::up_to_date, old_data));
+    for (bool force : {false, true}) {
+        request.force = force;
+        check_refused(judge_promotion(request), "the disk under the replica of alpha has failed",
+                      "on beta: mirrorctl promote r0");
+    }
+    request.ours.state = ReplicaState::fresh;
+    check_refused(judge_forced(request), "the replica of alpha is new and was never filled",
+                  "on beta: mirrorctl promote r0");
+    request.peer.reset();
+    check_refused(judge_forced(request), "the replica of alpha is new and was never filled",
+                  "make beta reachable, then on beta: mirrorctl promote r0");
+    request.peer = beta(ReplicaState::failed, old_data);
+    check_refused(judge_fenced(request),
+                  "the replica of alpha is new and was never filled, and the replica of beta is "
+                  "failed",
+                  "mirrorctl create r0 on one of them, then restore a backup");
+}
+
+TEST_CASE("never beside an active peer, also with --force") {
+    auto request = request_with(alpha(ReplicaState::up_to_date, new_data),
+                                beta(ReplicaState::up_to_date, old_data));
+    request.peer->role = Role::active;
+    const char* remedy = "mirrorctl switch r0 --to alpha (or on beta: mirrorctl demote r0)";
+    check_refused(judge_promotion(request), "beta is active", remedy);
+    check_refused(judge_forced(request), "beta is active", remedy);
+    check_refused(judge_fenced(request), "beta is active", remedy);
+}
+
+TEST_CASE("beside a standby with the same data the lineage goes on") {
+    const auto request = request_with(alpha(ReplicaState::up_to_date, old_data),
+                                      beta(ReplicaState::up_to_date, old_data));
+    const PromotionVerdict verdict = judge_promotion(request);
+    CHECK(verdict.allowed);
+    CHECK(!verdict.new_generation);
+    CHECK(verdict.needs_agreement);
+    CHECK(verdict.reason == "alpha is up-to-date and beta is a standby within reach");
+    CHECK(verdict.loss.empty());
+    CHECK(!judge_forced(request).new_generation);
+}
+
+TEST_CASE("the peer must agree unless nobody but us could be promoted alone") {
+    auto request = request_with(alpha(ReplicaState::up_to_date, old_data),
+                                beta(ReplicaState::up_to_date, old_data));
+    for (bool ours : {false, true}) {
+        for (bool theirs : {false, true}) {
+            request.ours.last_active = ours;
+            request.peer->last_active = theirs;
+            CHECK(judge_promotion(request).needs_agreement == (!ours || theirs));
+        }
+    }
+}
+
+TEST_CASE("a crashed former active agrees, and the lineage goes on") {
+    auto request = request_with(alpha(ReplicaState::up_to_date, old_data),
+                                beta(ReplicaState::up_to_date, old_data));
+    request.peer->unclean = true;
+    request.peer->last_active = true;
+    const PromotionVerdict verdict = judge_promotion(request);
+    CHECK(verdict.allowed);
+    CHECK(verdict.needs_agreement);
+    CHECK(!verdict.new_generation);
+    CHECK(verdict.reason ==
+          "beta was active and did not end cleanly; alpha has every answered "
+          "write");
+}
+
+TEST_CASE("a peer that is older, new or failed does not stand in the way") {
+    for (ReplicaState state : {ReplicaState::fresh, ReplicaState::failed,
+                               ReplicaState::inconsistent, ReplicaState::stale}) {
+        const Lineage lineage = state == ReplicaState::fresh ? Lineage{} : old_data;
+        const PromotionVerdict verdict = judge_promotion(
+            request_with(alpha(ReplicaState::up_to_date, new_data), beta(state, lineage)));
+        CHECK(verdict.allowed);
+        CHECK(!verdict.new_generation);
+        CHECK(verdict.loss.empty());
+    }
+}
+
+TEST_CASE("a replica that the peer has gone beyond") {
+    auto request = request_with(alpha(ReplicaState::up_to_date, old_data),
+                                beta(ReplicaState::up_to_date, new_data));
+    request.peer->changed_bytes = 3 * MiB;
+    const char* reason =
+        "beta has newer data than alpha (generation 03000000 there, 02000000 here)";
+    check_refused(judge_promotion(request), reason,
+                  "on beta: mirrorctl promote r0; then, when the resync has ended, mirrorctl "
+                  "switch r0 --to alpha, or --force at the price of this: up to 3 MiB that beta "
+                  "has and alpha lacks");
+    const PromotionVerdict forced = judge_forced(request);
+    check_new_generation(forced, GenerationReason::forced_promotion,
+                         std::string("forced, although ") + reason,
+                         "up to 3 MiB that beta has and alpha lacks");
+    CHECK(forced.needs_agreement);
+
+    request.peer->changed_bytes = 0;
+    CHECK(judge_forced(request).loss == "an unknown amount of data that beta has and alpha lacks");
+
+    request.peer->state = ReplicaState::failed;
+    CHECK(judge_promotion(request).remedy ==
+          "--force, at the price of this: an unknown amount of data that beta has and alpha lacks");
+}
+
+TEST_CASE("a stale replica") {
+    auto request =
+        request_with(alpha(ReplicaState::stale, old_data), beta(ReplicaState::stale, old_data));
+    request.ours.break_at = WallTime{1s};
+    const char* reason = "the replica of alpha is stale: beta is known to have gone on without it";
+    const char* loss =
+        "what beta has written since the mirror broke at 1970-01-01T00:00:01.000Z is not on alpha";
+    check_refused(
+        judge_promotion(request), reason,
+        std::string("on beta: mirrorctl promote r0, or --force at the price of this: ") + loss);
+    check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
+                         std::string("forced, although ") + reason, loss);
+
+    request.peer.reset();
+    request.ours.last_active = true;
+    check_refused(judge_fenced(request),
+                  std::string(reason) + "; that the peer is fenced makes it no better",
+                  std::string("make beta reachable, then on beta: mirrorctl promote r0, or "
+                              "--force at the price of this: ") +
+                      loss);
+    CHECK(judge_forced(request).allowed);
+}
+
+TEST_CASE("a half-overwritten replica") {
+    auto request = request_with(alpha(ReplicaState::inconsistent, old_data),
+                                beta(ReplicaState::up_to_date, new_data));
+    const char* reason = "the replica of alpha is half overwritten by a resync that has not ended";
+    const std::string loss =
+        "the replica of alpha is a mixture of old and new blocks that no disk ever held: the "
+        "filesystem on it may be damaged, and files that beta has whole may be lost";
+    const PromotionVerdict refused = judge_promotion(request);
+    CHECK(!refused.allowed);
+    CHECK(refused.reason == reason);
+    check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
+                         std::string("forced, although ") + reason,
+                         loss + "; an unknown amount of data that beta has and alpha lacks");
+
+    request.peer.reset();
+    CHECK(!judge_promotion(request).allowed);
+    CHECK(!judge_fenced(request).allowed);
+    check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
+                         std::string("forced, although ") + reason, loss);
+}
+
+TEST_CASE("a diverged replica") {
+    auto request = request_with(alpha(ReplicaState::up_to_date, new_data),
+                                beta(ReplicaState::up_to_date, other_branch));
+    request.peer->changed_bytes = 4 * KiB;
+    const char* reason = "alpha and beta have diverged: each has writes that the other lacks";
+    const char* loss =
+        "up to 4 KiB of writes that beta took apart from alpha are not here, and keeping alpha "
+        "discards them";
+    check_refused(judge_promotion(request), reason,
+                  std::string("mirrorctl resolve r0 --keep NODE, or --force at the price of "
+                              "this: ") +
+                      loss);
+    check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
+                         std::string("forced, although ") + reason, loss);
+}
+
+TEST_CASE("a peer of another volume or size") {
+    auto request = request_with(alpha(ReplicaState::up_to_date, old_data),
+                                beta(ReplicaState::up_to_date, old_data));
+    request.peer->size = 4096;
+    check_refused(judge_promotion(request),
+                  "alpha and beta differ in size (1073741824 and 4096 bytes)", "mirrorctl check");
+    request.peer->volume.bytes[0] = 8;
+    CHECK(judge_forced(request).reason ==
+          "alpha and beta hold different volumes (07000000 and 08000000)");
+}
+
+TEST_CASE("out of the peer's reach, only the node that was last active goes on alone") {
+    auto request = request_with(alpha(ReplicaState::up_to_date, old_data), std::nullopt);
+    request.ours.last_active = true;
+    const PromotionVerdict alone = judge_promotion(request);
+    CHECK(alone.allowed);
+    CHECK(!alone.new_generation);
+    CHECK(!alone.needs_agreement);
+    CHECK(alone.reason ==
+          "beta can't be reached, but alpha was active last and gave that up to nobody");
+
+    request.ours.last_active = false;
+    check_refused(judge_promotion(request),
+                  "beta can't be reached and may be active: alpha was not active last",
+                  "make beta reachable, or pass --fenced when a cluster manager has confirmed that "
+                  "beta is down, or --force to go on without it (two actives and a split brain, if "
+                  "it runs)");
+}
+
+TEST_CASE("a confirmed fence or --force lets the other node go on, in a generation of its own") {
+    auto request = request_with(alpha(ReplicaState::up_to_date, old_data), std::nullopt);
+    check_new_generation(judge_fenced(request), GenerationReason::fenced_promotion,
+                         "alpha is up-to-date, and beta is confirmed to be down",
+                         "every answered write is on alpha, unless beta went on without it: what "
+                         "beta took alone is not here");
+    request.ours.last_update = WallTime{2s};
+    check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
+                         "forced, although beta can't be reached and may be active",
+                         "every answered write is on alpha (the last write came at "
+                         "1970-01-01T00:00:02.000Z), unless beta went on without it: what beta "
+                         "took alone is not here");
+    request.ours.break_at = WallTime{3s};
+    CHECK(judge_forced(request).loss ==
+          "alpha lost touch with beta at 1970-01-01T00:00:03.000Z: what beta took alone after that "
+          "is not here");
+}
+
+TEST_CASE("every refusal but that of an active names what would be accepted") {
+    for (const Lineage& theirs : {Lineage{}, old_data, new_data, other_branch}) {
+        for (int ours_state = 0; ours_state <= 4; ++ours_state) {
+            for (int their_state = 0; their_state <= 4; ++their_state) {
+                for (unsigned flags = 0; flags < 16; ++flags) {
+                    auto request =
+                        request_with(alpha(static_cast<ReplicaState>(ours_state), new_data),
+                                     beta(static_cast<ReplicaState>(their_state), theirs));
+                    request.force = (flags & 1U) != 0;
+                    request.fenced = (flags & 2U) != 0;
+                    request.ours.last_active = (flags & 4U) != 0;
+                    if ((flags & 8U) != 0) {
+                        request.peer.reset();
+                    }
+                    const PromotionVerdict verdict = judge_promotion(request);
+                    CHECK(!verdict.reason.empty());
+                    CHECK(verdict.allowed == verdict.remedy.empty());
+                    CHECK((!verdict.new_generation || !verdict.loss.empty()));
+                    CHECK((!verdict.needs_agreement || request.peer.has_value()));
+                }
+            }
+        }
+    }
+}
