@@ -58,6 +58,7 @@ class Load:
         self._last_answer = 0.0
         self._next_write = 0.0
         self._stopping = threading.Event()
+        self._abandoned = threading.Event()
         self._paused = threading.Event()
         self._idle = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -104,10 +105,9 @@ class Load:
         return self
 
     def abandon(self):
-        """The application is gone with its node; what was in flight stays un-answered."""
-        self.follow = False
+        """The application dies: what was in flight stays un-answered."""
+        self._abandoned.set()
         self._stopping.set()
-        self._paused.clear()
         self._thread.join(60 * environment.slowness())
         assert not self._thread.is_alive(), "the load hangs"
         self.failure = None
@@ -136,6 +136,9 @@ class Load:
                 if self._handle is None:
                     break
                 self._serve_connection()
+                if self._abandoned.is_set():
+                    self._handle = None
+                    break
                 if self._handle is not None:  # ended because it was asked to
                     self._handle.shutdown()
                     break
@@ -171,7 +174,7 @@ class Load:
 
     def _serve_connection(self):
         """Returns with the handle still there when asked to stop, without it when it was lost."""
-        while True:
+        while not self._abandoned.is_set():
             alive = self._collect()
             if not alive:
                 self._lose_connection()
