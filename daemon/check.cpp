@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/check.hpp"
 
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdlib>
 #include <sstream>
+#include <unistd.h>
 
 #include "core/store/file_store.hpp"
 #include "daemon/engine_process.hpp"
@@ -34,8 +33,8 @@ bool is_on_path(const std::string& program) {
 
 void check_programs(Json& problems) {
     if (!is_on_path(nbdkit_program())) {
-        problems.push_back(fmt::format("{} is not installed: no volume can be promoted here",
-                                       nbdkit_program()));
+        problems.push_back(
+            fmt::format("{} is not installed: no volume can be promoted here", nbdkit_program()));
     }
     if (::access(plugin_path().c_str(), R_OK) != 0) {
         problems.push_back(
@@ -86,17 +85,16 @@ bool compare_settings(const Context& context, const PeerAnswer& answer, Json& pr
 }
 
 Json own_entry(const Context& context) {
-    return {{"node", context.node.name},   {"address", context.node.address.text()},
-            {"reachable", true},           {"version", MIRROR_VERSION},
-            {"clock_skew_seconds", 0.0},   {"same_config", true},
+    return {{"node", context.node.name}, {"address", context.node.address.text()},
+            {"reachable", true},         {"version", MIRROR_VERSION},
+            {"clock_skew_seconds", 0.0}, {"same_config", true},
             {"message", "this node"}};
 }
 
 Json peer_entry(const Context& context, const PeerWatch& peers, const NodeConfig& node,
                 Json& problems) {
-    Json entry = {{"node", node.name},           {"address", node.address.text()},
-                  {"reachable", false},          {"version", nullptr},
-                  {"clock_skew_seconds", nullptr}, {"same_config", nullptr},
+    Json entry = {{"node", node.name},  {"address", node.address.text()}, {"reachable", false},
+                  {"version", nullptr}, {"clock_skew_seconds", nullptr},  {"same_config", nullptr},
                   {"message", ""}};
     const WallTime asked = context.clock.wall_now();
     const auto answer = peers.ask_status(node.name);

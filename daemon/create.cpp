@@ -45,14 +45,14 @@ Result<std::optional<ReplicaSummary>> look_at_peer(VolumeKeeper& keeper) {
     }
     const auto theirs = answer->settings.find(keeper.name());
     if (theirs == answer->settings.end()) {
-        return Failure(Error{ErrorKind::refused,
-                             fmt::format("the config of {} has no volume {}", keeper.peer(),
-                                         keeper.name()),
-                             "install the same config on both nodes and restart mirrord"});
+        return Failure(
+            Error{ErrorKind::refused,
+                  fmt::format("the config of {} has no volume {}", keeper.peer(), keeper.name()),
+                  "install the same config on both nodes and restart mirrord"});
     }
-    auto same = require_same_settings(keeper.name(), keeper.node(),
-                                      keeper.config().shared_settings(), keeper.peer(),
-                                      theirs->second);
+    auto same =
+        require_same_settings(keeper.name(), keeper.node(), keeper.config().shared_settings(),
+                              keeper.peer(), theirs->second);
     if (!same) {
         return Failure(same.error());
     }
@@ -114,8 +114,7 @@ Result<Json> join_peer(VolumeKeeper& keeper, const VolumeKeeper::Operation& oper
                        const CreateOptions& options, const Stopwatch& watch) {
     if (theirs.size != files.size()) {
         return fail(ErrorKind::refused, "{} has {} bytes on {}, and {} on {} has {}", keeper.name(),
-                    theirs.size, keeper.peer(), keeper.backing_path(), keeper.node(),
-                    files.size());
+                    theirs.size, keeper.peer(), keeper.backing_path(), keeper.node(), files.size());
     }
     const bool is_source = theirs.state == ReplicaState::fresh && !theirs.last_active;
     if (!is_source && !files.is_empty()) {
@@ -147,8 +146,7 @@ Result<Json> create_first(VolumeKeeper& keeper, const VolumeKeeper::Operation& o
                           const Stopwatch& watch) {
     const Superblock block = source_superblock(keeper, files.size());
     if (!options.local_only) {
-        const auto possible =
-            ask_peer_to_create(keeper, block, files.is_empty(), options, true);
+        const auto possible = ask_peer_to_create(keeper, block, files.is_empty(), options, true);
         if (!possible) {
             return Failure(possible.error());
         }
@@ -263,12 +261,12 @@ Result<Json> create_replica(VolumeKeeper& keeper, const Json& request) {
                     wanted->block.size);
     }
     if (!files->is_empty() && !wanted->overwrite) {
-        return Failure(Error{
-            ErrorKind::refused,
-            fmt::format("{} on {} holds {} of data that would be lost", keeper.backing_path(),
-                        keeper.node(), format_size(files->data_bytes())),
-            fmt::format("mirrorctl create {} --overwrite-peer, or move the file away",
-                        keeper.name())});
+        return Failure(
+            Error{ErrorKind::refused,
+                  fmt::format("{} on {} holds {} of data that would be lost", keeper.backing_path(),
+                              keeper.node(), format_size(files->data_bytes())),
+                  fmt::format("mirrorctl create {} --overwrite-peer, or move the file away",
+                              keeper.name())});
     }
     const Json answer = {{"empty", files->is_empty()}};
     if (wanted->dry_run) {

@@ -40,9 +40,9 @@ void attach_again(VolumeKeeper& keeper) {
 
 /// All that must survive, in one request to the engine, before it is killed.
 Result<void> quiesce(VolumeKeeper& keeper, bool disconnect_clients) {
-    const auto answer = keeper.engine().ask(
-        {{"request", "quiesce"}, {"disconnect_clients", disconnect_clients}},
-        quiesce_deadline(keeper));
+    const auto answer =
+        keeper.engine().ask({{"request", "quiesce"}, {"disconnect_clients", disconnect_clients}},
+                            quiesce_deadline(keeper));
     if (!answer) {
         return Failure(answer.error());
     }
@@ -54,8 +54,8 @@ Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operat
     const Stopwatch watch(keeper.context().clock);
     const bool was_running = keeper.engine_is_running();
     if (was_running) {
-        const bool was_attached = !keeper.config().device.empty() &&
-                                  keeper.devices().is_attached(keeper.config().device);
+        const bool was_attached =
+            !keeper.config().device.empty() && keeper.devices().is_attached(keeper.config().device);
         if (auto detached = detach_device(keeper); !detached) {
             return Failure(detached.error());
         }
@@ -95,9 +95,9 @@ Result<void> require_device(const VolumeKeeper& keeper) {
 
 Result<void> require_active(VolumeKeeper& keeper) {
     if (keeper.place() != Place::active) {
-        return Failure(Error{
-            ErrorKind::refused, fmt::format("{} is not active on {}", keeper.name(), keeper.node()),
-            fmt::format("mirrorctl promote {}", keeper.name())});
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("{} is not active on {}", keeper.name(), keeper.node()),
+                             fmt::format("mirrorctl promote {}", keeper.name())});
     }
     return {};
 }
@@ -205,10 +205,10 @@ Result<Json> ask_active(VolumeKeeper& keeper, const Json& request, bool may_forw
                                       quiesce_deadline(keeper) + std::chrono::seconds(5));
         }
     }
-    return Failure(Error{ErrorKind::refused,
-                         fmt::format("{} is active on no node, so there is nothing to {}",
-                                     keeper.name(), *verb),
-                         fmt::format("mirrorctl promote {}", keeper.name())});
+    return Failure(Error{
+        ErrorKind::refused,
+        fmt::format("{} is active on no node, so there is nothing to {}", keeper.name(), *verb),
+        fmt::format("mirrorctl promote {}", keeper.name())});
 }
 
 }  // namespace mirror::daemon

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/device.hpp"
 
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <unistd.h>
 
 #include "daemon/spawn.hpp"
 
@@ -16,7 +15,9 @@ namespace fs = std::filesystem;
 
 constexpr std::chrono::seconds tool_deadline{20};
 
-std::string base_name(const std::string& device) { return fs::path(device).filename().string(); }
+std::string base_name(const std::string& device) {
+    return fs::path(device).filename().string();
+}
 
 bool path_exists(const std::string& path) {
     std::error_code code;
@@ -127,15 +128,14 @@ class NbdClientAttacher final : public DeviceAttacher {
         if (path_exists("/sys/module/nbd") && path_exists(device)) {
             return {};
         }
-        return Failure(
-            Error{ErrorKind::not_found,
-                  path_exists("/sys/module/nbd")
-                      ? fmt::format("there is no device {}", device)
-                      : fmt::format("the kernel's nbd driver is not loaded, so there is no {}",
-                                    device),
-                  fmt::format("modprobe nbd; where the kernel has none, use the volume as NBD at "
-                              "{}, or as a file with nbdfuse(1)",
-                              socket)});
+        return Failure(Error{
+            ErrorKind::not_found,
+            path_exists("/sys/module/nbd")
+                ? fmt::format("there is no device {}", device)
+                : fmt::format("the kernel's nbd driver is not loaded, so there is no {}", device),
+            fmt::format("modprobe nbd; where the kernel has none, use the volume as NBD at "
+                        "{}, or as a file with nbdfuse(1)",
+                        socket)});
     }
 
     static Result<void> run(const std::vector<std::string>& arguments, const std::string& device) {

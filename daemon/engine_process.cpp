@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/engine_process.hpp"
 
-#include <poll.h>
-#include <signal.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <vector>
-
 
 #include "core/base/log.hpp"
 #include "daemon/spawn.hpp"
@@ -24,7 +22,9 @@ namespace {
 constexpr const char* engine_threads = "--threads=32";
 
 /// By system call: glibc has had the wrapper only since 2.36.
-Fd open_pidfd(pid_t pid) { return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))); }
+Fd open_pidfd(pid_t pid) {
+    return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+}
 
 std::optional<std::string> read_file(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
@@ -74,19 +74,22 @@ EnginePaths EnginePaths::of(const NodeConfig& node, const std::string& volume) {
     return {node.volume_socket(volume), base + ".pid", base + ".engine-error", base + ".active"};
 }
 
-std::string nbdkit_program() { return from_environment("MIRRORDISK_NBDKIT", "nbdkit"); }
+std::string nbdkit_program() {
+    return from_environment("MIRRORDISK_NBDKIT", "nbdkit");
+}
 
-std::string plugin_path() { return from_environment("MIRRORDISK_PLUGIN", MIRROR_PLUGIN_PATH); }
+std::string plugin_path() {
+    return from_environment("MIRRORDISK_PLUGIN", MIRROR_PLUGIN_PATH);
+}
 
 Result<std::shared_ptr<EngineProcess>> EngineProcess::spawn(const EngineCommand& command) {
     remove_engine_files(command.paths);
     ::unlink(command.paths.error_file.c_str());
-    const auto started = daemon::spawn({{nbdkit_program(), "-f", engine_threads, "-U",
-                                         command.paths.socket, "-P", command.paths.pid_file,
-                                         plugin_path(), "volume=" + command.volume,
-                                         "node=" + command.node, "config=" + command.config_path,
-                                         "error_file=" + command.paths.error_file},
-                                        engine_environment()});
+    const auto started = daemon::spawn(
+        {{nbdkit_program(), "-f", engine_threads, "-U", command.paths.socket, "-P",
+          command.paths.pid_file, plugin_path(), "volume=" + command.volume, "node=" + command.node,
+          "config=" + command.config_path, "error_file=" + command.paths.error_file},
+         engine_environment()});
     if (!started) {
         return Failure(started.error());
     }
@@ -126,8 +129,8 @@ bool EngineProcess::wait_dead(std::chrono::milliseconds timeout) const noexcept 
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(
             deadline - std::chrono::steady_clock::now());
         pollfd watched{pidfd_.get(), POLLIN, 0};
-        const int ready =
-            ::poll(&watched, 1, static_cast<int>(std::max(left.count(), decltype(left.count()){0})));
+        const int ready = ::poll(
+            &watched, 1, static_cast<int>(std::max(left.count(), decltype(left.count()){0})));
         if (ready >= 0 || errno != EINTR) {
             return ready > 0;
         }
@@ -156,8 +159,8 @@ Result<void> EngineProcess::kill_and_wait() {
 
 std::string EngineProcess::end_reason() {
     siginfo_t info{};
-    if (!is_child_ || ::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info,
-                               WEXITED | WNOHANG) != 0 ||
+    if (!is_child_ ||
+        ::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG) != 0 ||
         info.si_pid == 0) {
         return "unknown";
     }
@@ -173,7 +176,9 @@ std::optional<std::string> read_engine_error(const EnginePaths& paths) {
     return text && !text->empty() ? text : std::nullopt;
 }
 
-bool has_pid_file(const EnginePaths& paths, pid_t pid) { return read_pid(paths.pid_file) == pid; }
+bool has_pid_file(const EnginePaths& paths, pid_t pid) {
+    return read_pid(paths.pid_file) == pid;
+}
 
 void remove_engine_files(const EnginePaths& paths) noexcept {
     ::unlink(paths.socket.c_str());

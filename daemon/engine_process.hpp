@@ -5,12 +5,11 @@
 // An object may be looked at from any thread; kill_and_wait from one at a time.
 #pragma once
 
-#include <sys/types.h>
-
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
+#include <sys/types.h>
 
 #include "core/base/error.hpp"
 #include "core/base/fd.hpp"

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // mirrord: the daemon of a node. It stays in the foreground, says when it is ready, and ends
 // cleanly on SIGTERM and SIGINT; engines of active volumes go on without it.
-#include <signal.h>
-#include <sys/resource.h>
-
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <signal.h>
 #include <string>
+#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 

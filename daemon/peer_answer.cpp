@@ -15,10 +15,9 @@ Result<PeerVolume> parse_volume(const Json& value) {
     if (!summary) {
         return Failure(summary.error());
     }
-    const auto role =
-        control::string_field(value, "role").and_then([](const std::string& word) {
-            return parse_role(word);
-        });
+    const auto role = control::string_field(value, "role").and_then([](const std::string& word) {
+        return parse_role(word);
+    });
     auto state = control::string_field(value, "state");
     auto why = control::string_field(value, "why");
     const auto behind = control::optional_uint_field(value, "behind_bytes");
@@ -26,8 +25,8 @@ Result<PeerVolume> parse_volume(const Json& value) {
     if (!role || !state || !why || !behind || !running) {
         return fail(ErrorKind::invalid, "a field is missing or of the wrong type");
     }
-    PeerVolume volume{std::move(*summary), *role,    std::move(*state),
-                      std::move(*why),     *behind, *running, {}};
+    PeerVolume volume{
+        std::move(*summary), *role, std::move(*state), std::move(*why), *behind, *running, {}};
     if (const auto resync = control::object_field(value, "resync")) {
         volume.resync = **resync;
     }

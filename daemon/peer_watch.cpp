@@ -150,9 +150,9 @@ void PeerWatch::note_answer(Peer& peer, PeerAnswer answer) {
         view = peer.view;
     }
     if (appeared) {
-        context_.events.record({"peer-seen", Severity::info, "",
-                                fmt::format("{} answers (version {})", peer.name,
-                                            view.answer->version)});
+        context_.events.record(
+            {"peer-seen", Severity::info, "",
+             fmt::format("{} answers (version {})", peer.name, view.answer->version)});
     }
     listener_(peer.name, view, appeared ? Change::appeared : Change::answered);
 }

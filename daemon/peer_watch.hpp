@@ -49,8 +49,8 @@ class PeerWatch {
     };
 
     void watch(Peer& peer);
-    [[nodiscard]] Result<PeerAnswer> poll(const std::string& node,
-                                          std::unique_ptr<control::MailboxClient>& connection) const;
+    [[nodiscard]] Result<PeerAnswer> poll(
+        const std::string& node, std::unique_ptr<control::MailboxClient>& connection) const;
     void note_answer(Peer& peer, PeerAnswer answer);
     void note_failure(Peer& peer, const Error& error);
     /// Sleeps; false when stopping.

@@ -9,10 +9,10 @@ namespace mirror::daemon {
 namespace {
 
 Error refusal(const VolumeKeeper& keeper, const PromotionVerdict& verdict) {
-    return {ErrorKind::refused,
-            fmt::format("{} is not promoted on {}: {}", keeper.name(), keeper.node(),
-                        verdict.reason),
-            verdict.remedy};
+    return {
+        ErrorKind::refused,
+        fmt::format("{} is not promoted on {}: {}", keeper.name(), keeper.node(), verdict.reason),
+        verdict.remedy};
 }
 
 /// The peer's replica as it says now; nothing when it can't be asked or has none.
@@ -65,11 +65,11 @@ Result<void> ask_agreement(VolumeKeeper& keeper) {
                                             {"summary", control::encode(*ours)}},
                                            keeper.config().peer_timeout + std::chrono::seconds(5));
     if (!answer) {
-        return Failure(Error{ErrorKind::refused,
-                             fmt::format("{} is not promoted on {}: {} did not agree: {}",
-                                         keeper.name(), keeper.node(), keeper.peer(),
-                                         answer.error().message),
-                             answer.error().remedy});
+        return Failure(
+            Error{ErrorKind::refused,
+                  fmt::format("{} is not promoted on {}: {} did not agree: {}", keeper.name(),
+                              keeper.node(), keeper.peer(), answer.error().message),
+                  answer.error().remedy});
     }
     return {};
 }
@@ -183,8 +183,7 @@ Result<Json> take_over(VolumeKeeper& keeper, const VolumeKeeper::Operation& oper
     watch.end_phase("engine");
     if (!started) {
         roll_back(keeper, operation, before);
-        return Failure(
-            started.error().within(fmt::format("{} stays standby", keeper.node())));
+        return Failure(started.error().within(fmt::format("{} stays standby", keeper.node())));
     }
     const std::string warning = attach_device(keeper);
     watch.end_phase("attach");

@@ -3,7 +3,6 @@
 
 #include <sys/stat.h>
 #include <unistd.h>
-
 #include <utility>
 
 #include "core/meta/meta_file.hpp"
@@ -48,8 +47,9 @@ Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper) {
     }
     const std::uint64_t size = info->exists ? info->size : *wanted;
     if (size == 0 || size % 512 != 0) {
-        return fail(ErrorKind::refused, "{} on {} has {} bytes: a volume is a multiple of 512 bytes",
-                    backing, keeper.node(), size);
+        return fail(ErrorKind::refused,
+                    "{} on {} has {} bytes: a volume is a multiple of 512 bytes", backing,
+                    keeper.node(), size);
     }
     return ReplicaFiles(backing, keeper.meta_file(), *info, size);
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/requests.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <exception>
 #include <string_view>
+#include <unistd.h>
 
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
@@ -196,8 +195,7 @@ Result<VolumeKeeper*> Requests::keeper(const std::string& volume) const {
     if (const auto config = context_.config.volume(volume); !config) {
         return Failure(config.error());
     }
-    return fail(ErrorKind::not_found, "volume {} has no replica on {}", volume,
-                context_.node.name);
+    return fail(ErrorKind::not_found, "volume {} has no replica on {}", volume, context_.node.name);
 }
 
 Json Requests::version() const {

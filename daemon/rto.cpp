@@ -26,7 +26,9 @@ void Stopwatch::end_phase(const std::string& name) {
     phase_ = now;
 }
 
-double Stopwatch::seconds() const { return rounded_seconds(clock_.steady_now() - begin_); }
+double Stopwatch::seconds() const {
+    return rounded_seconds(clock_.steady_now() - begin_);
+}
 
 void write_rto(const NodeConfig& node, const std::string& volume, const Stopwatch& watch) {
     const std::string path = rto_path(node, volume);

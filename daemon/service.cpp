@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/service.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-
 #include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #include "core/base/log.hpp"
 
@@ -25,7 +24,8 @@ Result<void> make_directory(const std::string& path, mode_t mode) {
     if (!parent.empty()) {
         std::filesystem::create_directories(parent, code);
         if (code) {
-            return fail_errno(code.value(), fmt::format("making the directory {}", parent.string()));
+            return fail_errno(code.value(),
+                              fmt::format("making the directory {}", parent.string()));
         }
     }
     if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) {
@@ -81,9 +81,8 @@ void notify_service_manager(const std::string& state) noexcept {
     }
     const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
-    if (!socket.is_open() ||
-        ::sendto(socket.get(), state.data(), state.size(), MSG_NOSIGNAL,
-                 reinterpret_cast<const sockaddr*>(&address), size) < 0) {
+    if (!socket.is_open() || ::sendto(socket.get(), state.data(), state.size(), MSG_NOSIGNAL,
+                                      reinterpret_cast<const sockaddr*>(&address), size) < 0) {
         log(LogLevel::warning, "the service manager at {} could not be told '{}'", path, state);
     }
 }

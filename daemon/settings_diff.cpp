@@ -38,9 +38,9 @@ Result<void> require_same_settings(const std::string& volume, const std::string&
         const std::string here = value_in(ours, key);
         const std::string there = value_in(theirs, key);
         if (here != there) {
-            differences += fmt::format("{}{} is {} on {} and {} on {}",
-                                       differences.empty() ? "" : "; ", key, here, our_node, there,
-                                       peer_node);
+            differences +=
+                fmt::format("{}{} is {} on {} and {} on {}", differences.empty() ? "" : "; ", key,
+                            here, our_node, there, peer_node);
         }
     }
     if (differences.empty()) {

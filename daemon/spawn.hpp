@@ -3,10 +3,9 @@
 // reaches the child. Any thread.
 #pragma once
 
-#include <sys/types.h>
-
 #include <chrono>
 #include <string>
+#include <sys/types.h>
 #include <vector>
 
 #include "core/base/error.hpp"
@@ -16,7 +15,7 @@ namespace mirror::daemon {
 struct Program {
     std::vector<std::string> arguments;    ///< the first is looked up on PATH
     std::vector<std::string> environment;  ///< "NAME=value"
-    int output = -1;  ///< takes stdout and stderr; -1: those of the daemon
+    int output = -1;                       ///< takes stdout and stderr; -1: those of the daemon
 };
 
 /// In a session of its own, with /dev/null as stdin. The caller reaps it.

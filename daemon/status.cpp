@@ -29,7 +29,9 @@ bool has_live_session(const VolumeFacts& facts) {
     return facts.session && facts.session->connections > 0;
 }
 
-std::string peer_name(const VolumeFacts& facts) { return facts.config->peer_of(facts.node); }
+std::string peer_name(const VolumeFacts& facts) {
+    return facts.config->peer_of(facts.node);
+}
 
 StateWord judge_active(const VolumeFacts& facts) {
     const std::string& name = facts.config->name;
@@ -62,7 +64,8 @@ StateWord judge_active(const VolumeFacts& facts) {
 StateWord judge_in_session(const VolumeFacts& facts) {
     const std::string& source = facts.session->source;
     if (facts.session->resyncing || facts.summary->state != ReplicaState::up_to_date) {
-        return {"resyncing", fmt::format("{} is being brought up to date by {}", facts.node, source)};
+        return {"resyncing",
+                fmt::format("{} is being brought up to date by {}", facts.node, source)};
     }
     return {"in-sync", fmt::format("{} receives every write of {}", facts.node, source)};
 }
@@ -216,9 +219,9 @@ StateWord judge_state(const VolumeFacts& facts) {
         case Place::changing:
             break;
     }
-    return {"broken", fmt::format("{} is in progress on {}",
-                                  facts.operation.empty() ? "a change" : facts.operation,
-                                  facts.node)};
+    return {"broken",
+            fmt::format("{} is in progress on {}",
+                        facts.operation.empty() ? "a change" : facts.operation, facts.node)};
 }
 
 std::optional<std::uint64_t> behind_bytes(const VolumeFacts& facts) {
@@ -238,8 +241,7 @@ Json volume_status(const VolumeFacts& facts, const StateWord& state, WallTime si
     if (facts.summary && !facts.summary->lineage.empty()) {
         generation = to_string(facts.summary->lineage.current());
     }
-    const Json engine_since =
-        facts.engine.is_null() ? Json() : member(facts.engine, "since");
+    const Json engine_since = facts.engine.is_null() ? Json() : member(facts.engine, "since");
     return {{"name", config.name},
             {"role", facts.place == Place::active ? "active" : "standby"},
             {"state", state.word},

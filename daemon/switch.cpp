@@ -23,7 +23,8 @@ Result<Json> promote_on(VolumeKeeper& keeper, const std::string& node, bool only
                               step_deadline);
 }
 
-Result<Json> demote_on(VolumeKeeper& keeper, const std::string& node, const SwitchOptions& options) {
+Result<Json> demote_on(VolumeKeeper& keeper, const std::string& node,
+                       const SwitchOptions& options) {
     if (node == keeper.node()) {
         return demote(keeper, {options.disconnect_clients, options.dry_run});
     }
@@ -39,12 +40,12 @@ Result<Json> demote_on(VolumeKeeper& keeper, const std::string& node, const Swit
 Result<std::string> find_active(VolumeKeeper& keeper) {
     const auto answer = keeper.peers().ask_status(keeper.peer());
     if (!answer) {
-        return Failure(Error{ErrorKind::unreachable,
-                             fmt::format("{} can't be switched: {}", keeper.name(),
-                                         answer.error().message),
-                             fmt::format("make {} reachable; if it is gone for good, mirrorctl "
-                                         "promote {} on the node that is left",
-                                         keeper.peer(), keeper.name())});
+        return Failure(
+            Error{ErrorKind::unreachable,
+                  fmt::format("{} can't be switched: {}", keeper.name(), answer.error().message),
+                  fmt::format("make {} reachable; if it is gone for good, mirrorctl "
+                              "promote {} on the node that is left",
+                              keeper.peer(), keeper.name())});
     }
     if (keeper.place() == Place::active) {
         return keeper.node();
@@ -53,10 +54,10 @@ Result<std::string> find_active(VolumeKeeper& keeper) {
     if (found != answer->volumes.end() && found->second.role == Role::active) {
         return keeper.peer();
     }
-    return Failure(Error{ErrorKind::refused,
-                         fmt::format("{} is active on no node, so there is nothing to switch",
-                                     keeper.name()),
-                         fmt::format("mirrorctl promote {}", keeper.name())});
+    return Failure(
+        Error{ErrorKind::refused,
+              fmt::format("{} is active on no node, so there is nothing to switch", keeper.name()),
+              fmt::format("mirrorctl promote {}", keeper.name())});
 }
 
 Result<std::string> find_target(const VolumeKeeper& keeper, const std::string& active,
@@ -107,13 +108,11 @@ Result<Json> switch_roles(VolumeKeeper& keeper, const SwitchOptions& options) {
         return Failure(target.error());
     }
     if (*target == *active) {
-        const std::string text =
-            fmt::format("{} is active on {} already", keeper.name(), *target);
-        return options.dry_run
-                   ? Json{{"would", Json::array({"nothing: " + text})},
-                          {"bytes", nullptr},
-                          {"seconds", nullptr}}
-                   : Json{{"text", text}, {"phases", Json::object()}, {"seconds", 0}};
+        const std::string text = fmt::format("{} is active on {} already", keeper.name(), *target);
+        return options.dry_run ? Json{{"would", Json::array({"nothing: " + text})},
+                                      {"bytes", nullptr},
+                                      {"seconds", nullptr}}
+                               : Json{{"text", text}, {"phases", Json::object()}, {"seconds", 0}};
     }
     if (const auto possible = promote_on(keeper, *target, true); !possible) {
         return Failure(possible.error());
@@ -132,8 +131,8 @@ Result<Json> switch_roles(VolumeKeeper& keeper, const SwitchOptions& options) {
         return Failure(go_back(keeper, *active, *target, promoted.error()));
     }
     watch.end_phase("promote");
-    const std::string text = fmt::format("{} was switched from {} to {} in {:.2f} s",
-                                         keeper.name(), *active, *target, watch.seconds());
+    const std::string text = fmt::format("{} was switched from {} to {} in {:.2f} s", keeper.name(),
+                                         *active, *target, watch.seconds());
     keeper.record("switch-done", Severity::info, text);
     return Json{{"text", text}, {"phases", watch.phases()}, {"seconds", watch.seconds()}};
 }

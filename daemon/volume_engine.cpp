@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // VolumeKeeper: the engine's start, end and restart after an unexpected death.
+#include <algorithm>
+#include <array>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <array>
 
 #include "core/base/log.hpp"
 #include "daemon/volume_keeper.hpp"
@@ -59,8 +58,8 @@ Result<void> VolumeKeeper::wait_ready(EngineProcess& engine) {
             last = answer.error();
         }
         if (std::chrono::steady_clock::now() > deadline) {
-            return fail(ErrorKind::timed_out, "the engine of {} did not get ready in {}: {}", name(),
-                        format_duration(start_deadline), last.message);
+            return fail(ErrorKind::timed_out, "the engine of {} did not get ready in {}: {}",
+                        name(), format_duration(start_deadline), last.message);
         }
     }
     const std::string end = engine.end_reason();
@@ -198,9 +197,10 @@ void VolumeKeeper::restart_engine(const Operation& operation) {
         }
         if (reason) {
             auto settled = settle_as_standby(operation);
-            record("demoted", Severity::warning,
-                   fmt::format("{} is standby on {} instead of being started again", name(), node()),
-                   settled ? *reason : settled.error().message);
+            record(
+                "demoted", Severity::warning,
+                fmt::format("{} is standby on {} instead of being started again", name(), node()),
+                settled ? *reason : settled.error().message);
             return;
         }
         close_replica(operation);

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/volume_keeper.hpp"
 
+#include <cerrno>
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
 
 #include "core/base/log.hpp"
 #include "core/store/file_store.hpp"
@@ -48,14 +47,18 @@ void VolumeKeeper::stop() {
     }
 }
 
-const std::string& VolumeKeeper::backing_path() const { return config_.backing.at(node()); }
+const std::string& VolumeKeeper::backing_path() const {
+    return config_.backing.at(node());
+}
 
-std::string VolumeKeeper::meta_file() const { return meta_path(context_.node.state_dir, name()); }
+std::string VolumeKeeper::meta_file() const {
+    return meta_path(context_.node.state_dir, name());
+}
 
 void VolumeKeeper::record(std::string id, Severity severity, std::string text, std::string cause,
                           std::string remedy) {
-    context_.events.record({std::move(id), severity, name(), std::move(text), std::move(cause),
-                            std::move(remedy)});
+    context_.events.record(
+        {std::move(id), severity, name(), std::move(text), std::move(cause), std::move(remedy)});
 }
 
 VolumeKeeper::Operation::~Operation() {
@@ -67,10 +70,10 @@ VolumeKeeper::Operation::~Operation() {
 Result<VolumeKeeper::Operation> VolumeKeeper::begin(const std::string& what) {
     MutexLock lock(mutex_);
     if (!operation_.empty()) {
-        return Failure(Error{ErrorKind::busy,
-                             fmt::format("another operation ({}) is in progress on {}", operation_,
-                                         name()),
-                             "try again when it has ended"});
+        return Failure(
+            Error{ErrorKind::busy,
+                  fmt::format("another operation ({}) is in progress on {}", operation_, name()),
+                  "try again when it has ended"});
     }
     operation_ = what;
     return Operation(*this);
@@ -107,10 +110,10 @@ Failure VolumeKeeper::why_no_replica() const {
         case Place::failed:
             return fail(ErrorKind::refused, "{}", failure_);
         default:
-            return Failure(Error{ErrorKind::busy,
-                                 fmt::format("another operation ({}) is in progress on {}",
-                                             operation_, name()),
-                                 "try again when it has ended"});
+            return Failure(Error{
+                ErrorKind::busy,
+                fmt::format("another operation ({}) is in progress on {}", operation_, name()),
+                "try again when it has ended"});
     }
 }
 
@@ -159,11 +162,11 @@ Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica() {
                     block.volume_name, block.node);
     }
     if (config_.size && *config_.size != block.size) {
-        return Failure(Error{ErrorKind::invalid,
-                             fmt::format("volume {} has {}, but {} says {}", name(),
-                                         format_size(block.size), context_.config.path,
-                                         format_size(*config_.size)),
-                             "correct the size in the config"});
+        return Failure(
+            Error{ErrorKind::invalid,
+                  fmt::format("volume {} has {}, but {} says {}", name(), format_size(block.size),
+                              context_.config.path, format_size(*config_.size)),
+                  "correct the size in the config"});
     }
     return Replica::open(std::move(*backing), std::move(*meta), context_.clock);
 }
@@ -172,8 +175,8 @@ Result<void> VolumeKeeper::open_standby(const Operation&) {
     auto loaded = load_replica();
     if (!loaded) {
         Error error = loaded.error();
-        error.message = fmt::format("the replica of {} on {} can't be used: {}", name(), node(),
-                                    error.message);
+        error.message =
+            fmt::format("the replica of {} on {} can't be used: {}", name(), node(), error.message);
         MutexLock lock(mutex_);
         place_ = Place::failed;
         failure_ = error.message;
@@ -248,7 +251,9 @@ Result<void> VolumeKeeper::write_marker() {
     return {};
 }
 
-void VolumeKeeper::remove_marker() noexcept { ::unlink(paths_.marker.c_str()); }
+void VolumeKeeper::remove_marker() noexcept {
+    ::unlink(paths_.marker.c_str());
+}
 
 void VolumeKeeper::find_place(const Operation& operation) {
     if (::access(meta_file().c_str(), F_OK) != 0 && errno == ENOENT) {

@@ -141,8 +141,8 @@ void VolumeKeeper::learn_from_peer(const PeerVolume& theirs) {
     const auto session = (*lease)->session();
     const ReplicaSummary ours = (*lease)->summary();
     const bool gone_on = relate(ours.lineage, theirs.summary.lineage) == Relation::behind;
-    if (!gone_on || ours.state != ReplicaState::up_to_date || ours.volume != theirs.summary.volume ||
-        (session && session->connections > 0)) {
+    if (!gone_on || ours.state != ReplicaState::up_to_date ||
+        ours.volume != theirs.summary.volume || (session && session->connections > 0)) {
         return;
     }
     const WallTime break_at = theirs.summary.break_at;
