@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/check.hpp"
+
+#include <cmath>
+#include <cstdlib>
+#include <sstream>
+#include <unistd.h>
+
+#include "core/store/file_store.hpp"
+#include "daemon/engine_process.hpp"
+#include "daemon/settings_diff.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+/// Events of two nodes cannot be put in order beyond this.
+constexpr double tolerable_skew_seconds = 1.0;
+
+bool is_on_path(const std::string& program) {
+    if (program.find('/') != std::string::npos) {
+        return ::access(program.c_str(), X_OK) == 0;
+    }
+    const char* path = std::getenv("PATH");
+    std::istringstream folders(path == nullptr ? "/usr/bin:/bin:/usr/sbin:/sbin" : path);
+    std::string folder;
+    while (std::getline(folders, folder, ':')) {
+        if (::access((folder + "/" + program).c_str(), X_OK) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void check_programs(Json& problems) {
+    if (!is_on_path(nbdkit_program())) {
+        problems.push_back(
+            fmt::format("{} is not installed: no volume can be promoted here", nbdkit_program()));
+    }
+    if (::access(plugin_path().c_str(), R_OK) != 0) {
+        problems.push_back(
+            fmt::format("the plugin {} is missing: no volume can be promoted here", plugin_path()));
+    }
+}
+
+void check_backings(const Context& context, Json& problems) {
+    for (const auto& [name, volume] : context.config.volumes) {
+        const auto backing = volume.backing.find(context.node.name);
+        if (backing == volume.backing.end()) {
+            continue;
+        }
+        const auto info = inspect_backing(backing->second);
+        if (!info) {
+            problems.push_back(fmt::format("volume {}: {}", name, info.error().message));
+        } else if (!info->exists && !volume.size) {
+            problems.push_back(fmt::format("volume {}: {} does not exist and no size is configured",
+                                           name, backing->second));
+        } else if (info->exists && volume.size && info->size != *volume.size) {
+            problems.push_back(fmt::format("volume {}: {} has {} bytes, the config says {}", name,
+                                           backing->second, info->size, *volume.size));
+        }
+    }
+}
+
+/// The settings of every volume that both nodes should have; false when one differs.
+bool compare_settings(const Context& context, const PeerAnswer& answer, Json& problems) {
+    bool same = true;
+    for (const auto& [name, volume] : context.config.volumes) {
+        if (volume.peer_of(context.node.name) != answer.node) {
+            continue;
+        }
+        const auto theirs = answer.settings.find(name);
+        if (theirs == answer.settings.end()) {
+            problems.push_back(fmt::format("the config of {} has no volume {}", answer.node, name));
+            same = false;
+            continue;
+        }
+        const auto equal = require_same_settings(name, context.node.name, volume.shared_settings(),
+                                                 answer.node, theirs->second);
+        if (!equal) {
+            problems.push_back(equal.error().text());
+            same = false;
+        }
+    }
+    return same;
+}
+
+Json own_entry(const Context& context) {
+    return {{"node", context.node.name}, {"address", context.node.address.text()},
+            {"reachable", true},         {"version", MIRROR_VERSION},
+            {"clock_skew_seconds", 0.0}, {"same_config", true},
+            {"message", "this node"}};
+}
+
+Json peer_entry(const Context& context, const PeerWatch& peers, const NodeConfig& node,
+                Json& problems) {
+    Json entry = {{"node", node.name},  {"address", node.address.text()}, {"reachable", false},
+                  {"version", nullptr}, {"clock_skew_seconds", nullptr},  {"same_config", nullptr},
+                  {"message", ""}};
+    const WallTime asked = context.clock.wall_now();
+    const auto answer = peers.ask_status(node.name);
+    const WallTime answered = context.clock.wall_now();
+    if (!answer) {
+        entry["message"] = answer.error().message;
+        problems.push_back(answer.error().text());
+        return entry;
+    }
+    const auto middle = asked + (answered - asked) / 2;
+    const double skew =
+        std::round(std::chrono::duration<double>(answer->time - middle).count() * 1000) / 1000;
+    if (std::abs(skew) > tolerable_skew_seconds) {
+        problems.push_back(fmt::format("the clocks of {} and {} are {:.1f} s apart",
+                                       context.node.name, node.name, std::abs(skew)));
+    }
+    const bool same = compare_settings(context, *answer, problems);
+    entry["reachable"] = true;
+    entry["version"] = answer->version;
+    entry["clock_skew_seconds"] = skew;
+    entry["same_config"] = same;
+    entry["message"] = same ? "answers, same settings" : "answers, with other settings";
+    return entry;
+}
+
+}  // namespace
+
+Json check(const Context& context, const PeerWatch& peers) {
+    Json problems = Json::array();
+    Json nodes = Json::array();
+    check_programs(problems);
+    check_backings(context, problems);
+    for (const auto& [name, node] : context.config.nodes) {
+        nodes.push_back(name == context.node.name ? own_entry(context)
+                                                  : peer_entry(context, peers, node, problems));
+    }
+    return {{"problems", problems}, {"nodes", nodes}};
+}
+
+}  // namespace mirror::daemon

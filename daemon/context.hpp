@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What every part of the daemon shares. Made in main before anything else and destroyed last;
+// read-only afterwards, so any thread may look.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "core/base/clock.hpp"
+#include "core/config/config.hpp"
+#include "core/events/event_log.hpp"
+
+namespace mirror::daemon {
+
+using Json = nlohmann::json;
+
+struct Context {
+    const Config& config;
+    const NodeConfig& node;
+    const Clock& clock;
+    EventLog& events;
+};
+
+}  // namespace mirror::daemon

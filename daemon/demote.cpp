@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/demote.hpp"
+
+#include "core/base/log.hpp"
+#include "core/control/messages.hpp"
+#include "daemon/rto.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+/// A checkpoint waits for writes in flight (peer_timeout at most) and for two disks to flush.
+std::chrono::milliseconds quiesce_deadline(const VolumeKeeper& keeper) {
+    return keeper.config().peer_timeout + std::chrono::seconds(60);
+}
+
+Json plan(const std::string& sentence) {
+    return {{"would", Json::array({sentence})}, {"bytes", nullptr}, {"seconds", nullptr}};
+}
+
+Json already_standby(const VolumeKeeper& keeper, bool dry_run) {
+    const std::string text =
+        fmt::format("{} is not active on {}: nothing to do", keeper.name(), keeper.node());
+    return dry_run ? plan(text) : Json{{"text", text}, {"seconds", 0}};
+}
+
+Result<void> detach_device(VolumeKeeper& keeper) {
+    const std::string& device = keeper.config().device;
+    return device.empty() ? Result<void>{} : keeper.devices().detach(device);
+}
+
+void attach_again(VolumeKeeper& keeper) {
+    const std::string& device = keeper.config().device;
+    if (!device.empty()) {
+        const auto attached = keeper.devices().attach(device, keeper.paths().socket, keeper.name());
+        if (!attached) {
+            log(LogLevel::warning, "{}: {}", keeper.name(), attached.error().text());
+        }
+    }
+}
+
+/// All that must survive, in one request to the engine, before it is killed.
+Result<void> quiesce(VolumeKeeper& keeper, bool disconnect_clients) {
+    const auto answer =
+        keeper.engine().ask({{"request", "quiesce"}, {"disconnect_clients", disconnect_clients}},
+                            quiesce_deadline(keeper));
+    if (!answer) {
+        return Failure(answer.error());
+    }
+    return {};
+}
+
+Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+                     const DemoteOptions& options) {
+    const Stopwatch watch(keeper.context().clock);
+    const bool was_running = keeper.engine_is_running();
+    if (was_running) {
+        const bool was_attached =
+            !keeper.config().device.empty() && keeper.devices().is_attached(keeper.config().device);
+        if (auto detached = detach_device(keeper); !detached) {
+            return Failure(detached.error());
+        }
+        if (auto quiet = quiesce(keeper, options.disconnect_clients);
+            !quiet && keeper.engine_is_running()) {
+            if (was_attached) {
+                attach_again(keeper);
+            }
+            return Failure(quiet.error());
+        }
+    }
+    if (auto ended = keeper.end_engine(operation); !ended) {
+        return Failure(ended.error());
+    }
+    auto settled = keeper.open_standby(operation).and_then(
+        [&] { return keeper.settle_as_standby(operation); });
+    if (!settled) {
+        return Failure(settled.error());
+    }
+    keeper.record("demoted", Severity::info,
+                  fmt::format("{} is standby on {}", keeper.name(), keeper.node()),
+                  was_running ? "demote was asked for" : "demoted while its engine did not run");
+    return Json{{"text", fmt::format("{} is standby on {}", keeper.name(), keeper.node())},
+                {"seconds", watch.seconds()}};
+}
+
+Result<void> require_device(const VolumeKeeper& keeper) {
+    if (keeper.config().device.empty()) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("volume {} has no device", keeper.name()),
+                             fmt::format("set device in [volume.{}] of {}, on both nodes, and "
+                                         "restart mirrord",
+                                         keeper.name(), keeper.context().config.path)});
+    }
+    return {};
+}
+
+Result<void> require_active(VolumeKeeper& keeper) {
+    if (keeper.place() != Place::active) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("{} is not active on {}", keeper.name(), keeper.node()),
+                             fmt::format("mirrorctl promote {}", keeper.name())});
+    }
+    return {};
+}
+
+Json device_answer(const VolumeKeeper& keeper, const char* done, const Stopwatch& watch) {
+    const std::string& device = keeper.config().device;
+    return {{"text", fmt::format("{} is {} {}", keeper.name(), done, device)},
+            {"device", device},
+            {"seconds", watch.seconds()}};
+}
+
+}  // namespace
+
+Result<Json> demote(VolumeKeeper& keeper, const DemoteOptions& options) {
+    const auto operation = keeper.begin("demote");
+    if (!operation) {
+        return Failure(operation.error());
+    }
+    if (keeper.place() != Place::active) {
+        return already_standby(keeper, options.dry_run);
+    }
+    if (!options.dry_run) {
+        return give_up(keeper, *operation, options);
+    }
+    if (const std::string& device = keeper.config().device; !device.empty()) {
+        if (auto unused = keeper.devices().require_unused(device); !unused) {
+            return Failure(unused.error());
+        }
+    }
+    return plan(fmt::format("make both replicas of {} durable, then stop serving it on {}",
+                            keeper.name(), keeper.node()));
+}
+
+Result<Json> attach(VolumeKeeper& keeper, bool dry_run) {
+    const auto operation = keeper.begin("attach");
+    if (!operation) {
+        return Failure(operation.error());
+    }
+    const std::string& device = keeper.config().device;
+    if (auto ready = require_device(keeper).and_then([&] { return require_active(keeper); });
+        !ready) {
+        return Failure(ready.error());
+    }
+    if (dry_run) {
+        return plan(fmt::format("attach {} as {}", keeper.name(), device));
+    }
+    const Stopwatch watch(keeper.context().clock);
+    if (auto done = keeper.devices().attach(device, keeper.paths().socket, keeper.name()); !done) {
+        return Failure(done.error());
+    }
+    return device_answer(keeper, "attached as", watch);
+}
+
+Result<Json> detach(VolumeKeeper& keeper, bool dry_run) {
+    const auto operation = keeper.begin("detach");
+    if (!operation) {
+        return Failure(operation.error());
+    }
+    if (auto ready = require_device(keeper); !ready) {
+        return Failure(ready.error());
+    }
+    const std::string& device = keeper.config().device;
+    const Stopwatch watch(keeper.context().clock);
+    if (dry_run) {
+        if (auto unused = keeper.devices().require_unused(device); !unused) {
+            return Failure(unused.error());
+        }
+        return plan(fmt::format("detach {} from {}", keeper.name(), device));
+    }
+    if (auto done = keeper.devices().detach(device); !done) {
+        return Failure(done.error());
+    }
+    return device_answer(keeper, "no longer attached as", watch);
+}
+
+Result<Json> ask_active(VolumeKeeper& keeper, const Json& request, bool may_forward) {
+    const auto verb = control::string_field(request, "request");
+    const auto dry_run = control::bool_field_or(request, "dry_run", false);
+    if (!verb || !dry_run) {
+        return Failure(verb ? dry_run.error() : verb.error());
+    }
+    const Stopwatch watch(keeper.context().clock);
+    if (keeper.place() == Place::active) {
+        if (*dry_run) {
+            const auto behind = behind_bytes(keeper.facts());
+            Json answer = plan(fmt::format("{} {} with {}", *verb, keeper.name(), keeper.peer()));
+            answer["bytes"] = *verb != "disconnect" && behind ? Json(*behind) : Json();
+            return answer;
+        }
+        auto answer = keeper.engine().ask(request, quiesce_deadline(keeper));
+        if (answer && answer->is_object() && !answer->contains("seconds")) {
+            (*answer)["seconds"] = watch.seconds();
+        }
+        return answer;
+    }
+    if (may_forward) {
+        const auto answer = keeper.peers().ask_status(keeper.peer());
+        if (!answer) {
+            return Failure(answer.error().within(
+                fmt::format("{} is not active on {}", keeper.name(), keeper.node())));
+        }
+        const auto found = answer->volumes.find(keeper.name());
+        if (found != answer->volumes.end() && found->second.role == Role::active) {
+            return keeper.peers().ask(keeper.peer(), request,
+                                      quiesce_deadline(keeper) + std::chrono::seconds(5));
+        }
+    }
+    return Failure(Error{
+        ErrorKind::refused,
+        fmt::format("{} is active on no node, so there is nothing to {}", keeper.name(), *verb),
+        fmt::format("mirrorctl promote {}", keeper.name())});
+}
+
+}  // namespace mirror::daemon

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/engine_process.hpp"
+
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <vector>
+
+#include "core/base/log.hpp"
+#include "daemon/spawn.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+/// One thread per request of a client's queue (the thread count is the queue depth).
+constexpr const char* engine_threads = "--threads=32";
+
+/// By system call: glibc has had the wrapper only since 2.36.
+Fd open_pidfd(pid_t pid) {
+    return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+}
+
+std::optional<std::string> read_file(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) {
+        return std::nullopt;
+    }
+    return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+std::optional<pid_t> read_pid(const std::string& path) {
+    const auto text = read_file(path);
+    pid_t pid = 0;
+    if (!text ||
+        std::from_chars(text->data(), text->data() + text->size(), pid).ec != std::errc{} ||
+        pid <= 0) {
+        return std::nullopt;
+    }
+    return pid;
+}
+
+std::string from_environment(const char* variable, const char* fallback) {
+    const char* value = std::getenv(variable);
+    return value != nullptr && value[0] != '\0' ? value : fallback;
+}
+
+std::vector<std::string> engine_environment() {
+    std::vector<std::string> result = current_environment();
+    const std::string preload = from_environment("MIRRORDISK_ENGINE_PRELOAD", "");
+    if (!preload.empty()) {
+        std::erase_if(result,
+                      [](const std::string& entry) { return entry.starts_with("LD_PRELOAD="); });
+        result.push_back("LD_PRELOAD=" + preload);
+    }
+    return result;
+}
+
+/// Whether `pid` is the engine of this socket: a pid file may be older than the process.
+bool serves_socket(pid_t pid, const std::string& socket) {
+    const auto command = read_file(fmt::format("/proc/{}/cmdline", pid));
+    return command && command->find('\0' + socket + '\0') != std::string::npos;
+}
+
+}  // namespace
+
+EnginePaths EnginePaths::of(const NodeConfig& node, const std::string& volume) {
+    const std::string base = node.run_dir + "/" + volume;
+    return {node.volume_socket(volume), base + ".pid", base + ".engine-error", base + ".active"};
+}
+
+std::string nbdkit_program() {
+    return from_environment("MIRRORDISK_NBDKIT", "nbdkit");
+}
+
+std::string plugin_path() {
+    return from_environment("MIRRORDISK_PLUGIN", MIRROR_PLUGIN_PATH);
+}
+
+Result<std::shared_ptr<EngineProcess>> EngineProcess::spawn(const EngineCommand& command) {
+    remove_engine_files(command.paths);
+    ::unlink(command.paths.error_file.c_str());
+    const auto started = daemon::spawn(
+        {{nbdkit_program(), "-f", engine_threads, "-U", command.paths.socket, "-P",
+          command.paths.pid_file, plugin_path(), "volume=" + command.volume, "node=" + command.node,
+          "config=" + command.config_path, "error_file=" + command.paths.error_file},
+         engine_environment()});
+    if (!started) {
+        return Failure(started.error());
+    }
+    const pid_t pid = *started;
+    Fd pidfd = open_pidfd(pid);
+    if (!pidfd.is_open()) {
+        const int os_error = errno;
+        ::kill(pid, SIGKILL);
+        ::waitpid(pid, nullptr, 0);
+        return fail_errno(os_error, fmt::format("watching the engine (pid {})", pid));
+    }
+    log(LogLevel::info, "{}: engine started (pid {})", command.volume, pid);
+    return std::shared_ptr<EngineProcess>(new EngineProcess(pid, std::move(pidfd), true));
+}
+
+std::shared_ptr<EngineProcess> EngineProcess::adopt(const EnginePaths& paths) {
+    const auto pid = read_pid(paths.pid_file);
+    if (!pid) {
+        return nullptr;
+    }
+    // The pidfd first: after that the command line cannot become another process's unnoticed.
+    Fd pidfd = open_pidfd(*pid);
+    if (!pidfd.is_open() || !serves_socket(*pid, paths.socket)) {
+        return nullptr;
+    }
+    std::shared_ptr<EngineProcess> engine(new EngineProcess(*pid, std::move(pidfd), false));
+    return engine->is_running() ? engine : nullptr;
+}
+
+bool EngineProcess::is_running() const noexcept {
+    return !wait_dead(std::chrono::milliseconds(0));
+}
+
+bool EngineProcess::wait_dead(std::chrono::milliseconds timeout) const noexcept {
+    const auto deadline = std::chrono::steady_clock::now() + timeout;
+    for (;;) {
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+            deadline - std::chrono::steady_clock::now());
+        pollfd watched{pidfd_.get(), POLLIN, 0};
+        const int ready = ::poll(
+            &watched, 1, static_cast<int>(std::max(left.count(), decltype(left.count()){0})));
+        if (ready >= 0 || errno != EINTR) {
+            return ready > 0;
+        }
+    }
+}
+
+EngineProcess::~EngineProcess() {
+    (void)end_reason();  // a dead child would stay as a zombie
+}
+
+Result<void> EngineProcess::kill_and_wait() {
+    if (::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0) != 0 &&
+        errno != ESRCH) {
+        return fail_errno(errno, fmt::format("killing the engine (pid {})", pid_));
+    }
+    // Killed processes stay while the kernel finishes their I/O on a disk that hangs.
+    if (!wait_dead(std::chrono::seconds(20))) {
+        return fail(ErrorKind::timed_out,
+                    "the engine (pid {}) was killed, and 20 s later the kernel has not ended it: "
+                    "its disk may hang",
+                    pid_);
+    }
+    (void)end_reason();
+    return {};
+}
+
+std::string EngineProcess::end_reason() {
+    siginfo_t info{};
+    if (!is_child_ ||
+        ::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG) != 0 ||
+        info.si_pid == 0) {
+        return "unknown";
+    }
+    return info.si_code == CLD_EXITED ? fmt::format("exit status {}", info.si_status)
+                                      : fmt::format("signal {}", info.si_status);
+}
+
+std::optional<std::string> read_engine_error(const EnginePaths& paths) {
+    auto text = read_file(paths.error_file);
+    while (text && !text->empty() && (text->back() == '\n' || text->back() == ' ')) {
+        text->pop_back();
+    }
+    return text && !text->empty() ? text : std::nullopt;
+}
+
+bool has_pid_file(const EnginePaths& paths, pid_t pid) {
+    return read_pid(paths.pid_file) == pid;
+}
+
+void remove_engine_files(const EnginePaths& paths) noexcept {
+    ::unlink(paths.socket.c_str());
+    ::unlink(paths.pid_file.c_str());
+}
+
+}  // namespace mirror::daemon

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// mirrord: the daemon of a node. It stays in the foreground, says when it is ready, and ends
+// cleanly on SIGTERM and SIGINT; engines of active volumes go on without it.
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <signal.h>
+#include <string>
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+
+#include "core/base/log.hpp"
+#include "core/nbd/server.hpp"
+#include "daemon/endpoint.hpp"
+#include "daemon/exports.hpp"
+#include "daemon/service.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+struct Options {
+    std::string config;
+    std::string node;
+    std::string listen;
+    bool verbose = false;
+};
+
+/// Blocked before the first thread, so that all of them inherit it and only wait_for_end sees them.
+sigset_t block_signals() {
+    ::signal(SIGPIPE, SIG_IGN);
+    sigset_t ending;
+    ::sigemptyset(&ending);
+    ::sigaddset(&ending, SIGTERM);
+    ::sigaddset(&ending, SIGINT);
+    ::pthread_sigmask(SIG_BLOCK, &ending, nullptr);
+    return ending;
+}
+
+void wait_for_end(const sigset_t& ending) {
+    int signal = 0;
+    while (::sigwait(&ending, &signal) != 0) {
+    }
+    log(LogLevel::info, "stopping on signal {}", signal);
+}
+
+/// A flood of connections must run into the server's limits, not into the process's.
+void raise_file_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)::setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+Keepers make_keepers(const Context& context, PeerWatch& peers, DeviceAttacher& devices) {
+    Keepers keepers;
+    for (const auto& [name, volume] : context.config.volumes) {
+        if (volume.backing.contains(context.node.name)) {
+            keepers[name] = std::make_unique<VolumeKeeper>(context, volume, peers, devices);
+        }
+    }
+    return keepers;
+}
+
+Result<void> listen(nbd::Server& server, const Context& context, const Options& options) {
+    Endpoint endpoint = context.node.address;
+    if (!options.listen.empty()) {
+        auto given = parse_endpoint(options.listen);
+        if (!given) {
+            return Failure(given.error().within("--listen"));
+        }
+        endpoint = std::move(*given);
+    }
+    constexpr unsigned only_owner = 0600;
+    if (auto bound = server.listen_unix(context.node.daemon_socket(), only_owner); !bound) {
+        return bound;
+    }
+    const auto port = server.listen_tcp(endpoint);
+    if (!port) {
+        return Failure(port.error());
+    }
+    log(LogLevel::info, "node {} listens on {} and {}", context.node.name, endpoint.text(),
+        context.node.daemon_socket());
+    return {};
+}
+
+Result<void> serve(const Context& context, const Options& options, const sigset_t& ending) {
+    const auto devices = make_nbd_client_attacher();
+    PeerWatch peers(context);
+    Keepers keepers = make_keepers(context, peers, *devices);
+    Requests requests(context, keepers, peers);
+    Exports exports(requests, keepers);
+    nbd::Server server(exports, {});
+    for (const auto& [name, keeper] : keepers) {
+        keeper->start();
+    }
+    if (auto listening = listen(server, context, options); !listening) {
+        return listening;
+    }
+    peers.start([&](const std::string& node, const PeerView& view, PeerWatch::Change change) {
+        for (const auto& [name, keeper] : keepers) {
+            if (keeper->peer() == node) {
+                keeper->on_peer(view, change);
+            }
+        }
+    });
+    notify_service_manager("READY=1");
+    wait_for_end(ending);
+    notify_service_manager("STOPPING=1");
+    peers.stop();
+    server.stop();
+    for (const auto& [name, keeper] : keepers) {
+        keeper->stop();
+    }
+    return {};
+}
+
+Result<void> run(const Options& options) {
+    auto config = load_config(config_path(options.config));
+    if (!config) {
+        return Failure(config.error());
+    }
+    // Engines get the path too, and they run in another folder.
+    config->path = std::filesystem::absolute(config->path).string();
+    const auto node = config->node(node_name(options.node));
+    if (!node) {
+        return Failure(node.error());
+    }
+    const sigset_t ending = block_signals();
+    raise_file_limit();
+    if (auto made = make_directories(**node); !made) {
+        return made;
+    }
+    const auto instance = Instance::claim((*node)->run_dir);
+    if (!instance) {
+        return Failure(instance.error());
+    }
+    EventLog events((*node)->state_dir + "/events.jsonl", (*node)->name, system_clock());
+    return serve({*config, **node, system_clock(), events}, options, ending);
+}
+
+int run_program(int argc, char** argv) {
+    Options options;
+    CLI::App app{"mirrord - keeps the volumes of one node of a mirrored disk", "mirrord"};
+    app.add_option("--config", options.config,
+                   "the configuration (default: $MIRRORDISK_CONFIG, else "
+                   "/etc/mirrordisk/mirrordisk.toml)")
+        ->option_text("FILE");
+    app.add_option("--node", options.node,
+                   "the node to be (default: $MIRRORDISK_NODE, else the host name)")
+        ->option_text("NAME");
+    app.add_option("--listen", options.listen, "bind this address instead of the node's")
+        ->option_text("HOST:PORT");
+    app.add_flag("--verbose", options.verbose, "log more");
+    app.set_version_flag("--version", "mirrord " MIRROR_VERSION);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : 2;
+    }
+    set_log_verbose(options.verbose);
+    const auto done = run(options);
+    if (!done) {
+        log(LogLevel::error, "mirrord: {}", done.error().text());
+        return 1;
+    }
+    return 0;
+}
+
+}  // namespace
+}  // namespace mirror::daemon
+
+int main(int argc, char** argv) {
+    try {
+        return mirror::daemon::run_program(argc, argv);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "mirrord: %s\n", error.what());
+        return 1;
+    }
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/peer_answer.hpp"
+
+#include "core/control/messages.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+Result<PeerVolume> parse_volume(const Json& value) {
+    const auto summary_json = control::object_field(value, "summary");
+    if (!summary_json) {
+        return Failure(summary_json.error());
+    }
+    auto summary = control::decode_summary(**summary_json);
+    if (!summary) {
+        return Failure(summary.error());
+    }
+    const auto role = control::string_field(value, "role").and_then([](const std::string& word) {
+        return parse_role(word);
+    });
+    auto state = control::string_field(value, "state");
+    auto why = control::string_field(value, "why");
+    const auto behind = control::optional_uint_field(value, "behind_bytes");
+    const auto running = control::bool_field_or(value, "engine_running", false);
+    if (!role || !state || !why || !behind || !running) {
+        return fail(ErrorKind::invalid, "a field is missing or of the wrong type");
+    }
+    PeerVolume volume{
+        std::move(*summary), *role, std::move(*state), std::move(*why), *behind, *running, {}};
+    if (const auto resync = control::object_field(value, "resync")) {
+        volume.resync = **resync;
+    }
+    return volume;
+}
+
+}  // namespace
+
+Result<PeerAnswer> parse_peer_answer(const Json& answer) {
+    auto node = control::string_field(answer, "node");
+    auto version = control::string_field(answer, "version");
+    const auto protocol = control::uint_field(answer, "protocol");
+    const auto time = control::time_field(answer, "time");
+    const auto settings = control::object_field(answer, "settings");
+    const auto volumes = control::object_field(answer, "volumes");
+    if (!node || !version || !protocol || !time || !settings || !volumes) {
+        return fail(ErrorKind::protocol, "its status lacks a field");
+    }
+    PeerAnswer result{std::move(*node), std::move(*version), *protocol, *time, {}, {}};
+    for (const auto& [name, value] : (*settings)->items()) {
+        auto parsed = settings_from_json(value);
+        if (!parsed) {
+            return Failure(parsed.error());
+        }
+        result.settings[name] = std::move(*parsed);
+    }
+    for (const auto& [name, value] : (*volumes)->items()) {
+        auto parsed = parse_volume(value);
+        if (!parsed) {
+            return Failure(parsed.error().within("its status of volume " + name));
+        }
+        result.volumes[name] = std::move(*parsed);
+    }
+    return result;
+}
+
+const PeerVolume* PeerView::volume(const std::string& name) const {
+    if (!reachable || !answer) {
+        return nullptr;
+    }
+    const auto found = answer->volumes.find(name);
+    return found == answer->volumes.end() ? nullptr : &found->second;
+}
+
+}  // namespace mirror::daemon

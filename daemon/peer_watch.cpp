@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/peer_watch.hpp"
+
+#include <algorithm>
+#include <random>
+
+#include "core/base/log.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds interval{1000};
+constexpr milliseconds longest_pause{5000};
+
+/// Three quarters to five quarters, so that nodes that lost each other do not ask in step.
+milliseconds with_jitter(milliseconds time) {
+    thread_local std::minstd_rand random{std::random_device{}()};
+    return time * std::uniform_int_distribution<int>(75, 125)(random) / 100;
+}
+
+Result<PeerAnswer> check_answer(const std::string& node, const Result<Json>& reply) {
+    if (!reply) {
+        return Failure(reply.error());
+    }
+    auto answer = parse_peer_answer(*reply);
+    if (!answer) {
+        return Failure(answer.error().within(node));
+    }
+    if (answer->node != node) {
+        return fail(ErrorKind::protocol, "at the address of {} answers a mirrord for node {}", node,
+                    answer->node);
+    }
+    if (answer->protocol != control::protocol_version) {
+        return Failure(Error{ErrorKind::protocol,
+                             fmt::format("{} speaks protocol {}, this mirrord speaks {}", node,
+                                         answer->protocol, control::protocol_version),
+                             "install the same version of mirrordisk on both nodes"});
+    }
+    return answer;
+}
+
+}  // namespace
+
+PeerWatch::PeerWatch(const Context& context) : context_(context) {
+    for (const auto& [volume_name, volume] : context.config.volumes) {
+        const std::string peer = volume.peer_of(context.node.name);
+        if (!peer.empty()) {
+            peers_[peer].name = peer;
+        }
+    }
+}
+
+PeerWatch::~PeerWatch() {
+    stop();
+}
+
+void PeerWatch::start(Listener listener) {
+    listener_ = std::move(listener);
+    for (auto& [name, peer] : peers_) {
+        peer.thread = std::thread([this, &watched = peer] { watch(watched); });
+    }
+}
+
+void PeerWatch::stop() {
+    {
+        MutexLock lock(mutex_);
+        stopping_ = true;
+        stopped_.notify_all();
+    }
+    for (auto& [name, peer] : peers_) {
+        if (peer.thread.joinable()) {
+            peer.thread.join();
+        }
+    }
+}
+
+PeerView PeerWatch::view(const std::string& node) const {
+    MutexLock lock(mutex_);
+    const auto found = peers_.find(node);
+    return found == peers_.end() ? PeerView{} : found->second.view;
+}
+
+Json PeerWatch::status_request() const {
+    return {{"request", "peer-status"},
+            {"node", context_.node.name},
+            {"protocol", control::protocol_version}};
+}
+
+Result<PeerAnswer> PeerWatch::ask_status(const std::string& node) const {
+    return check_answer(node, ask(node, status_request(), status_deadline));
+}
+
+Result<Json> PeerWatch::ask(const std::string& node, const Json& request,
+                            milliseconds deadline) const {
+    const auto config = context_.config.node(node);
+    if (!config) {
+        return Failure(config.error());
+    }
+    return control::ask_once({(*config)->address, {}}, node, request, deadline);
+}
+
+Result<PeerAnswer> PeerWatch::poll(const std::string& node,
+                                   std::unique_ptr<control::MailboxClient>& connection) const {
+    if (!connection) {
+        const auto config = context_.config.node(node);
+        if (!config) {
+            return Failure(config.error());
+        }
+        auto connected =
+            control::MailboxClient::connect({(*config)->address, {}}, node, status_deadline);
+        if (!connected) {
+            return Failure(connected.error());
+        }
+        connection = std::make_unique<control::MailboxClient>(std::move(*connected));
+    }
+    return check_answer(node, connection->ask(status_request()));
+}
+
+void PeerWatch::watch(Peer& peer) {
+    std::unique_ptr<control::MailboxClient> connection;
+    milliseconds next = interval;
+    do {
+        bool had_connection = connection != nullptr;
+        auto answer = poll(peer.name, connection);
+        if (!answer && had_connection && answer.error().kind == ErrorKind::unreachable) {
+            // A peer that restarted within the second was never away.
+            connection.reset();
+            answer = poll(peer.name, connection);
+        }
+        if (answer) {
+            note_answer(peer, std::move(*answer));
+            next = interval;
+        } else {
+            connection.reset();
+            note_failure(peer, answer.error());
+            next = std::min(next * 3 / 2, longest_pause);
+        }
+    } while (pause(with_jitter(next)));
+}
+
+void PeerWatch::note_answer(Peer& peer, PeerAnswer answer) {
+    PeerView view;
+    bool appeared = false;
+    {
+        MutexLock lock(mutex_);
+        appeared = !peer.view.reachable;
+        peer.view = {true, std::move(answer), context_.clock.wall_now(), {}};
+        view = peer.view;
+    }
+    if (appeared) {
+        context_.events.record(
+            {"peer-seen", Severity::info, "",
+             fmt::format("{} answers (version {})", peer.name, view.answer->version)});
+    }
+    listener_(peer.name, view, appeared ? Change::appeared : Change::answered);
+}
+
+void PeerWatch::note_failure(Peer& peer, const Error& error) {
+    PeerView view;
+    bool lost = false;
+    bool told = false;
+    {
+        MutexLock lock(mutex_);
+        lost = peer.view.reachable;
+        told = peer.view.error == error.message;
+        peer.view.reachable = false;
+        peer.view.error = error.message;
+        view = peer.view;
+    }
+    if (lost) {
+        context_.events.record({"peer-lost", Severity::warning, "",
+                                fmt::format("{} can't be reached", peer.name), error.message,
+                                error.remedy});
+        listener_(peer.name, view, Change::lost);
+    } else if (!told) {
+        log(LogLevel::info, "{} can't be reached: {}", peer.name, error.text());
+    }
+}
+
+bool PeerWatch::pause(milliseconds time) {
+    const SteadyTime until = std::chrono::steady_clock::now() + time;
+    MutexLock lock(mutex_);
+    while (!stopping_ && stopped_.wait_until(lock, until) == std::cv_status::no_timeout) {
+    }
+    return !stopping_;
+}
+
+}  // namespace mirror::daemon

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Knows how each peer node is: one thread a peer asks `peer-status` every second over a connection
+// that it keeps, backing off with jitter while the peer is away. The listener is called from those
+// threads with no lock held. view() and the asking functions may be called from any thread.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "core/base/sync.hpp"
+#include "core/control/mailbox.hpp"
+#include "daemon/peer_answer.hpp"
+
+namespace mirror::daemon {
+
+class PeerWatch {
+  public:
+    enum class Change { appeared, answered, lost };
+    using Listener = std::function<void(const std::string& node, const PeerView&, Change)>;
+
+    explicit PeerWatch(const Context& context);
+    ~PeerWatch();  ///< stops
+    PeerWatch(const PeerWatch&) = delete;
+    PeerWatch& operator=(const PeerWatch&) = delete;
+
+    /// Once.
+    void start(Listener listener);
+    /// Ends the threads, each after the request it is in (two seconds at most). Idempotent.
+    void stop();
+
+    [[nodiscard]] PeerView view(const std::string& node) const;
+    /// Asks now, over a connection of its own. Checks that it is that node, with our protocol.
+    [[nodiscard]] Result<PeerAnswer> ask_status(const std::string& node) const;
+    /// Any request to a peer's mirrord.
+    [[nodiscard]] Result<Json> ask(const std::string& node, const Json& request,
+                                   std::chrono::milliseconds deadline) const;
+
+    static constexpr std::chrono::milliseconds status_deadline{2000};
+
+  private:
+    struct Peer {
+        std::string name;
+        PeerView view;
+        std::thread thread;
+    };
+
+    void watch(Peer& peer);
+    [[nodiscard]] Result<PeerAnswer> poll(
+        const std::string& node, std::unique_ptr<control::MailboxClient>& connection) const;
+    void note_answer(Peer& peer, PeerAnswer answer);
+    void note_failure(Peer& peer, const Error& error);
+    /// Sleeps; false when stopping.
+    [[nodiscard]] bool pause(std::chrono::milliseconds time);
+    [[nodiscard]] Json status_request() const;
+
+    const Context& context_;
+    Listener listener_;
+    mutable Mutex mutex_;
+    CondVar stopped_;
+    bool stopping_ GUARDED_BY(mutex_) = false;
+    std::map<std::string, Peer> peers_;  ///< the set is fixed; views are guarded by mutex_
+};
+
+}  // namespace mirror::daemon

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/promote.hpp"
+
+#include "core/base/log.hpp"
+#include "core/control/messages.hpp"
+#include "daemon/rto.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+Error refusal(const VolumeKeeper& keeper, const PromotionVerdict& verdict) {
+    return {
+        ErrorKind::refused,
+        fmt::format("{} is not promoted on {}: {}", keeper.name(), keeper.node(), verdict.reason),
+        verdict.remedy};
+}
+
+/// The peer's replica as it says now; nothing when it can't be asked or has none.
+std::optional<ReplicaSummary> ask_peer_summary(VolumeKeeper& keeper) {
+    const auto answer = keeper.peers().ask_status(keeper.peer());
+    if (!answer) {
+        log(LogLevel::info, "{}: {} could not be asked: {}", keeper.name(), keeper.peer(),
+            answer.error().message);
+        return std::nullopt;
+    }
+    const auto found = answer->volumes.find(keeper.name());
+    if (found == answer->volumes.end()) {
+        return std::nullopt;
+    }
+    ReplicaSummary summary = found->second.summary;
+    summary.role = found->second.role;
+    return summary;
+}
+
+Result<PromotionVerdict> judge(VolumeKeeper& keeper, const PromoteOptions& options) {
+    PromotionRequest request;
+    {
+        const auto lease = keeper.replica();
+        if (!lease) {
+            return Failure(lease.error());
+        }
+        request.ours = (*lease)->summary();
+    }
+    request.peer = ask_peer_summary(keeper);
+    if (options.after_demote && request.peer) {
+        request.peer->role = Role::standby;
+        request.peer->unclean = false;
+    }
+    request.peer_name = keeper.peer();
+    request.force = options.force;
+    request.fenced = options.fenced;
+    request.volume_name = keeper.name();
+    return judge_promotion(request);
+}
+
+Result<void> ask_agreement(VolumeKeeper& keeper) {
+    const auto ours = keeper.summary();
+    if (!ours) {
+        return Failure(ours.error());
+    }
+    const auto answer = keeper.peers().ask(keeper.peer(),
+                                           {{"request", "agree"},
+                                            {"volume", keeper.name()},
+                                            {"node", keeper.node()},
+                                            {"summary", control::encode(*ours)}},
+                                           keeper.config().peer_timeout + std::chrono::seconds(5));
+    if (!answer) {
+        return Failure(
+            Error{ErrorKind::refused,
+                  fmt::format("{} is not promoted on {}: {} did not agree: {}", keeper.name(),
+                              keeper.node(), keeper.peer(), answer.error().message),
+                  answer.error().remedy});
+    }
+    return {};
+}
+
+/// The durable half of taking over; `before` is the superblock to return to.
+Result<void> become_active(VolumeKeeper& keeper, const PromotionVerdict& verdict,
+                           Superblock& before) {
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    before = (*lease)->superblock();
+    const WallTime now = keeper.context().clock.wall_now();
+    return (*lease)->update([&](Superblock& block) {
+        block.role = Role::active;
+        block.last_active = true;
+        if (verdict.new_generation) {
+            block.lineage.begin(random_id<GenerationId>(), now, keeper.node(),
+                                *verdict.new_generation);
+            // Whatever it was: from now on this is what the volume is.
+            block.state = ReplicaState::up_to_date;
+            block.solo = true;
+            block.break_at = now;
+        }
+    });
+}
+
+/// The engine did not start, so nothing was written in the new role: as before, but for the token,
+/// which the peer may have given up for us.
+void roll_back(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+               const Superblock& before) {
+    keeper.remove_marker();
+    if (auto opened = keeper.open_standby(operation); !opened) {
+        log(LogLevel::error, "{}", opened.error().text());
+        return;
+    }
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return;
+    }
+    auto restored = (*lease)->update([&](Superblock& block) {
+        block.role = Role::standby;
+        block.lineage = before.lineage;
+        block.state = before.state;
+        block.solo = before.solo;
+        block.break_at = before.break_at;
+    });
+    if (!restored) {
+        log(LogLevel::error, "{}: {}", keeper.name(), restored.error().text());
+    }
+}
+
+Json dry_run_answer(const VolumeKeeper& keeper, const PromotionVerdict& verdict) {
+    Json would = Json::array();
+    would.push_back(
+        fmt::format("promote {} on {}: {}", keeper.name(), keeper.node(), verdict.reason));
+    if (verdict.needs_agreement) {
+        would.push_back(fmt::format("ask {} to agree first", keeper.peer()));
+    }
+    if (verdict.new_generation) {
+        would.push_back(
+            fmt::format("begin a new generation ({})", to_string(*verdict.new_generation)));
+    }
+    if (!verdict.loss.empty()) {
+        would.push_back("accept this loss: " + verdict.loss);
+    }
+    if (!keeper.config().device.empty()) {
+        would.push_back("attach it as " + keeper.config().device);
+    }
+    return {{"would", would}, {"bytes", nullptr}, {"seconds", nullptr}, {"loss", verdict.loss}};
+}
+
+std::string attach_device(VolumeKeeper& keeper) {
+    const std::string& device = keeper.config().device;
+    if (device.empty()) {
+        return {};
+    }
+    const auto attached = keeper.devices().attach(device, keeper.paths().socket, keeper.name());
+    if (attached) {
+        return {};
+    }
+    keeper.record("attach-failed", Severity::warning,
+                  fmt::format("{} could not be attached as {}", keeper.name(), device),
+                  attached.error().message, attached.error().remedy);
+    return fmt::format("; {} was not attached: {}", device, attached.error().text());
+}
+
+void record_promotion(VolumeKeeper& keeper, const PromotionVerdict& verdict) {
+    const bool forced = verdict.new_generation == GenerationReason::forced_promotion;
+    keeper.record(forced ? "forced-promotion" : "promoted",
+                  forced ? Severity::warning : Severity::info,
+                  fmt::format("{} is active on {}{}{}", keeper.name(), keeper.node(),
+                              verdict.loss.empty() ? "" : "; accepted loss: ", verdict.loss),
+                  verdict.reason);
+}
+
+Result<Json> take_over(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+                       const PromotionVerdict& verdict, Stopwatch& watch) {
+    if (verdict.needs_agreement) {
+        if (auto agreed = ask_agreement(keeper); !agreed) {
+            return Failure(agreed.error());
+        }
+    }
+    watch.end_phase("agree");
+    Superblock before;
+    if (auto active = become_active(keeper, verdict, before); !active) {
+        return Failure(active.error());
+    }
+    keeper.close_replica(operation);
+    auto started = keeper.write_marker().and_then([&] { return keeper.start_engine(operation); });
+    watch.end_phase("engine");
+    if (!started) {
+        roll_back(keeper, operation, before);
+        return Failure(started.error().within(fmt::format("{} stays standby", keeper.node())));
+    }
+    const std::string warning = attach_device(keeper);
+    watch.end_phase("attach");
+    record_promotion(keeper, verdict);
+    write_rto(keeper.context().node, keeper.name(), watch);
+    return Json{{"text", fmt::format("{} is active on {}: {}{}", keeper.name(), keeper.node(),
+                                     verdict.reason, warning)},
+                {"loss", verdict.loss},
+                {"phases", watch.phases()},
+                {"seconds", watch.seconds()}};
+}
+
+}  // namespace
+
+Result<Json> promote(VolumeKeeper& keeper, const PromoteOptions& options) {
+    const auto operation = keeper.begin("promote");
+    if (!operation) {
+        return Failure(operation.error());
+    }
+    if (keeper.place() == Place::active) {
+        return Json{
+            {options.dry_run ? "would" : "text",
+             options.dry_run
+                 ? Json::array({fmt::format("nothing: {} is active on {} already", keeper.name(),
+                                            keeper.node())})
+                 : Json(fmt::format("{} is active on {} already", keeper.name(), keeper.node()))},
+            {"loss", ""},
+            {"phases", Json::object()},
+            {"bytes", nullptr},
+            {"seconds", 0}};
+    }
+    Stopwatch watch(keeper.context().clock);
+    if (auto opened = keeper.reopen(*operation); !opened) {
+        return Failure(opened.error());
+    }
+    const auto verdict = judge(keeper, options);
+    if (!verdict) {
+        return Failure(verdict.error());
+    }
+    watch.end_phase("check");
+    if (!verdict->allowed) {
+        const Error error = refusal(keeper, *verdict);
+        if (!options.dry_run) {
+            keeper.record("promotion-refused", Severity::warning, error.message, verdict->reason,
+                          error.remedy);
+        }
+        return Failure(error);
+    }
+    if (options.dry_run) {
+        return dry_run_answer(keeper, *verdict);
+    }
+    return take_over(keeper, *operation, *verdict, watch);
+}
+
+Result<Json> agree(VolumeKeeper& keeper, const std::string& node, const ReplicaSummary& theirs) {
+    if (node != keeper.peer() || theirs.node != node) {
+        return fail(ErrorKind::invalid, "{} is not the peer of {} for {}", node, keeper.node(),
+                    keeper.name());
+    }
+    const auto operation = keeper.begin(fmt::format("agreement to the promotion on {}", node));
+    if (!operation) {
+        return Failure(operation.error());
+    }
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    PromotionRequest request;
+    request.ours = theirs;
+    request.peer = (*lease)->summary();
+    request.peer_name = keeper.node();
+    request.volume_name = keeper.name();
+    PromotionVerdict verdict = judge_promotion(request);
+    if (!verdict.allowed) {
+        // --force over there sets aside what speaks against that replica, never two actives.
+        request.force = true;
+        verdict = judge_promotion(request);
+    }
+    if (!verdict.allowed) {
+        return Failure(Error{ErrorKind::refused, verdict.reason, verdict.remedy});
+    }
+    auto given_up = (*lease)->update([](Superblock& block) { block.last_active = false; });
+    if (!given_up) {
+        return Failure(given_up.error());
+    }
+    return Json{{"summary", control::encode((*lease)->summary())}};
+}
+
+}  // namespace mirror::daemon

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/replica_files.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+#include "core/meta/meta_file.hpp"
+
+namespace mirror::daemon {
+
+Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper) {
+    if (::access(keeper.meta_file().c_str(), F_OK) == 0) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("volume {} exists on {} already ({})", keeper.name(),
+                                         keeper.node(), keeper.meta_file()),
+                             fmt::format("mirrorctl status {}", keeper.name())});
+    }
+    const std::string& backing = keeper.backing_path();
+    const auto info = inspect_backing(backing);
+    if (!info) {
+        return Failure(info.error().within(keeper.node()));
+    }
+    const auto& wanted = keeper.config().size;
+    if (!info->exists && !wanted) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("{} does not exist on {}, and volume {} has no size",
+                                         backing, keeper.node(), keeper.name()),
+                             fmt::format("set size in [volume.{}] of {}", keeper.name(),
+                                         keeper.context().config.path)});
+    }
+    if (info->exists && wanted && info->size != *wanted) {
+        return Failure(
+            Error{ErrorKind::refused,
+                  fmt::format("{} on {} has {} bytes ({}), but the size of volume {} is {} bytes "
+                              "({})",
+                              backing, keeper.node(), info->size, format_size(info->size),
+                              keeper.name(), *wanted, format_size(*wanted)),
+                  "correct the size in the config, or the file"});
+    }
+    if (info->exists) {
+        // Opened for a moment: a backing that is in use must be found out before anything is made.
+        const auto opened = FileStore::open(backing, FileStore::Lock::exclusive);
+        if (!opened) {
+            return Failure(opened.error().within(keeper.node()));
+        }
+    }
+    const std::uint64_t size = info->exists ? info->size : *wanted;
+    if (size == 0 || size % 512 != 0) {
+        return fail(ErrorKind::refused,
+                    "{} on {} has {} bytes: a volume is a multiple of 512 bytes", backing,
+                    keeper.node(), size);
+    }
+    return ReplicaFiles(backing, keeper.meta_file(), *info, size);
+}
+
+ReplicaFiles::ReplicaFiles(ReplicaFiles&& other) noexcept
+    : backing_(std::move(other.backing_)),
+      meta_(std::move(other.meta_)),
+      info_(other.info_),
+      size_(other.size_),
+      made_backing_(std::exchange(other.made_backing_, false)),
+      made_meta_(std::exchange(other.made_meta_, false)),
+      kept_(other.kept_) {}
+
+ReplicaFiles::~ReplicaFiles() {
+    if (kept_) {
+        return;
+    }
+    if (made_meta_) {
+        ::unlink(meta_.c_str());
+    }
+    if (made_backing_) {
+        ::unlink(backing_.c_str());
+    }
+}
+
+std::uint64_t ReplicaFiles::data_bytes() const {
+    struct stat found {};
+    if (info_.is_block_device || ::stat(backing_.c_str(), &found) != 0) {
+        return info_.size;
+    }
+    constexpr std::uint64_t stat_block = 512;
+    return static_cast<std::uint64_t>(found.st_blocks) * stat_block;
+}
+
+Result<void> ReplicaFiles::make(const Superblock& first) {
+    if (!info_.exists) {
+        if (auto made = create_backing_file(backing_, size_); !made) {
+            return made;
+        }
+        made_backing_ = true;
+    }
+    auto meta = create_meta(meta_, first);
+    if (!meta) {
+        return Failure(meta.error());
+    }
+    made_meta_ = true;
+    return {};
+}
+
+}  // namespace mirror::daemon

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The files of a replica that is being made: what is there, what must be made, and how to undo
+// it. Used by one request's thread, while it holds the volume's operation.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/meta/superblock.hpp"
+#include "core/store/file_store.hpp"
+#include "daemon/volume_keeper.hpp"
+
+namespace mirror::daemon {
+
+class ReplicaFiles {
+  public:
+    /// Looks and checks: no metadata yet, a backing of the right size or a size to make one of.
+    [[nodiscard]] static Result<ReplicaFiles> plan(const VolumeKeeper& keeper);
+    ~ReplicaFiles();  ///< removes what make() made, unless keep() was called
+    ReplicaFiles(ReplicaFiles&& other) noexcept;
+    ReplicaFiles& operator=(ReplicaFiles&&) = delete;
+    ReplicaFiles(const ReplicaFiles&) = delete;
+    ReplicaFiles& operator=(const ReplicaFiles&) = delete;
+
+    [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+    [[nodiscard]] bool backing_exists() const noexcept { return info_.exists; }
+    /// Reads as zeroes from end to end.
+    [[nodiscard]] bool is_empty() const noexcept { return !info_.has_data; }
+    /// How much would be lost by overwriting it: what the file takes on its disk.
+    [[nodiscard]] std::uint64_t data_bytes() const;
+
+    [[nodiscard]] Result<void> make(const Superblock& first);
+    void keep() noexcept { kept_ = true; }
+
+  private:
+    ReplicaFiles(std::string backing, std::string meta, BackingInfo info, std::uint64_t size)
+        : backing_(std::move(backing)), meta_(std::move(meta)), info_(info), size_(size) {}
+
+    std::string backing_;
+    std::string meta_;
+    BackingInfo info_;
+    std::uint64_t size_;
+    bool made_backing_ = false;
+    bool made_meta_ = false;
+    bool kept_ = false;
+};
+
+}  // namespace mirror::daemon

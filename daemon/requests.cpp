@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/requests.hpp"
+
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <string_view>
+#include <unistd.h>
+
+#include "core/base/log.hpp"
+#include "core/control/messages.hpp"
+#include "daemon/check.hpp"
+#include "daemon/create.hpp"
+#include "daemon/demote.hpp"
+#include "daemon/promote.hpp"
+#include "daemon/sessions.hpp"
+#include "daemon/switch.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+using VolumeHandler = Result<Json> (*)(VolumeKeeper&, const Json&, bool is_local);
+
+enum class Audience { local, peer_or_local };
+
+struct Entry {
+    std::string_view name;
+    Audience audience;
+    VolumeHandler handler;
+};
+
+Result<Json> handle_create(VolumeKeeper& keeper, const Json& request, bool) {
+    const auto overwrite = control::bool_field_or(request, "overwrite_peer", false);
+    const auto local_only = control::bool_field_or(request, "local_only", false);
+    const auto dry_run = control::bool_field_or(request, "dry_run", false);
+    if (!overwrite || !local_only || !dry_run) {
+        return Failure(!overwrite    ? overwrite.error()
+                       : !local_only ? local_only.error()
+                                     : dry_run.error());
+    }
+    return create(keeper, {*overwrite, *local_only, *dry_run});
+}
+
+Result<Json> handle_promote(VolumeKeeper& keeper, const Json& request, bool is_local) {
+    const auto force = control::bool_field_or(request, "force", false);
+    const auto fenced = control::bool_field_or(request, "fenced", false);
+    const auto dry_run = control::bool_field_or(request, "dry_run", false);
+    const auto after_demote = control::bool_field_or(request, "after_demote", false);
+    for (const auto* field : {&force, &fenced, &dry_run, &after_demote}) {
+        if (!field->has_value()) {
+            return Failure(field->error());
+        }
+    }
+    if ((*force || *fenced) && !is_local) {
+        return fail(ErrorKind::refused, "a peer may not ask for a forced promotion");
+    }
+    // Without dry_run it would promote next to an active peer.
+    return promote(keeper, {*force, *fenced, *dry_run, *after_demote && *dry_run});
+}
+
+Result<Json> handle_demote(VolumeKeeper& keeper, const Json& request, bool) {
+    const auto disconnect = control::bool_field_or(request, "disconnect_clients", false);
+    const auto dry_run = control::bool_field_or(request, "dry_run", false);
+    if (!disconnect || !dry_run) {
+        return Failure(disconnect ? dry_run.error() : disconnect.error());
+    }
+    return demote(keeper, {*disconnect, *dry_run});
+}
+
+Result<Json> handle_switch(VolumeKeeper& keeper, const Json& request, bool) {
+    const auto to = control::optional_string_field(request, "to");
+    const auto disconnect = control::bool_field_or(request, "disconnect_clients", false);
+    const auto dry_run = control::bool_field_or(request, "dry_run", false);
+    if (!to || !disconnect || !dry_run) {
+        return Failure(!to ? to.error() : !disconnect ? disconnect.error() : dry_run.error());
+    }
+    return switch_roles(keeper, {to->value_or(""), *disconnect, *dry_run});
+}
+
+Result<Json> handle_active(VolumeKeeper& keeper, const Json& request, bool is_local) {
+    return ask_active(keeper, request, is_local);
+}
+
+Result<Json> handle_attach(VolumeKeeper& keeper, const Json& request, bool) {
+    return control::bool_field_or(request, "dry_run", false).and_then([&](bool dry_run) {
+        return attach(keeper, dry_run);
+    });
+}
+
+Result<Json> handle_detach(VolumeKeeper& keeper, const Json& request, bool) {
+    return control::bool_field_or(request, "dry_run", false).and_then([&](bool dry_run) {
+        return detach(keeper, dry_run);
+    });
+}
+
+Result<Json> handle_agree(VolumeKeeper& keeper, const Json& request, bool) {
+    const auto node = control::string_field(request, "node");
+    const auto object = control::object_field(request, "summary");
+    if (!node || !object) {
+        return Failure(node ? object.error() : node.error());
+    }
+    const auto theirs = control::decode_summary(**object);
+    if (!theirs) {
+        return Failure(theirs.error());
+    }
+    return agree(keeper, *node, *theirs);
+}
+
+template <Result<Json> (*function)(VolumeKeeper&, const Json&)>
+Result<Json> pass(VolumeKeeper& keeper, const Json& request, bool) {
+    return function(keeper, request);
+}
+
+/// Requests about one volume.
+constexpr std::array entries = {
+    Entry{"create", Audience::local, handle_create},
+    Entry{"promote", Audience::peer_or_local, handle_promote},
+    Entry{"demote", Audience::peer_or_local, handle_demote},
+    Entry{"switch", Audience::local, handle_switch},
+    Entry{"connect", Audience::peer_or_local, handle_active},
+    Entry{"disconnect", Audience::peer_or_local, handle_active},
+    Entry{"resync", Audience::peer_or_local, handle_active},
+    Entry{"attach", Audience::local, handle_attach},
+    Entry{"detach", Audience::local, handle_detach},
+    Entry{"handshake", Audience::peer_or_local, pass<handshake>},
+    Entry{"session-begin", Audience::peer_or_local, pass<session_begin>},
+    Entry{"session-synced", Audience::peer_or_local, pass<session_synced>},
+    Entry{"session-end", Audience::peer_or_local, pass<session_end>},
+    Entry{"generation", Audience::peer_or_local, pass<generation>},
+    Entry{"agree", Audience::peer_or_local, handle_agree},
+    Entry{"create-replica", Audience::peer_or_local, pass<create_replica>},
+};
+
+Failure only_local(std::string_view name) {
+    return fail(ErrorKind::refused, "request {} is answered on mirrord's local socket only", name);
+}
+
+}  // namespace
+
+bool is_local_admin(const nbd::Client& client) noexcept {
+    return client.uid && (*client.uid == 0 || *client.uid == ::geteuid());
+}
+
+Result<Json> Requests::handle(const Json& request, const nbd::Client& client) {
+    const auto name = control::string_field(request, "request");
+    if (!name) {
+        return Failure(name.error());
+    }
+    // The JSON library throws on a value of another type than was checked: ours to answer for, but
+    // not a reason to end the process.
+    try {
+        return dispatch(*name, request, is_local_admin(client));
+    } catch (const std::exception& error) {
+        log(LogLevel::error, "request {} from {}: {}", *name, client.address, error.what());
+        return fail(ErrorKind::internal, "request {} failed: {}", *name, error.what());
+    }
+}
+
+Result<Json> Requests::dispatch(const std::string& name, const Json& request, bool is_local) {
+    if (name == "peer-status") {
+        return peer_status();
+    }
+    if (name == "version" || name == "status" || name == "check") {
+        if (!is_local) {
+            return only_local(name);
+        }
+        return name == "version" ? Result<Json>(version())
+               : name == "check" ? Result<Json>(check(context_, peers_))
+                                 : status(request);
+    }
+    const auto* entry = std::find_if(entries.begin(), entries.end(),
+                                     [&](const Entry& each) { return each.name == name; });
+    if (entry == entries.end()) {
+        return fail(ErrorKind::invalid, "there is no request '{}'", name.substr(0, 60));
+    }
+    if (entry->audience == Audience::local && !is_local) {
+        return only_local(name);
+    }
+    const auto volume = control::string_field(request, "volume");
+    if (!volume) {
+        return Failure(volume.error());
+    }
+    const auto found = keeper(*volume);
+    if (!found) {
+        return Failure(found.error());
+    }
+    return entry->handler(**found, request, is_local);
+}
+
+Result<VolumeKeeper*> Requests::keeper(const std::string& volume) const {
+    const auto found = keepers_.find(volume);
+    if (found != keepers_.end()) {
+        return found->second.get();
+    }
+    if (const auto config = context_.config.volume(volume); !config) {
+        return Failure(config.error());
+    }
+    return fail(ErrorKind::not_found, "volume {} has no replica on {}", volume, context_.node.name);
+}
+
+Json Requests::version() const {
+    return {{"version", MIRROR_VERSION},
+            {"protocol", control::protocol_version},
+            {"node", context_.node.name}};
+}
+
+Result<Json> Requests::status(const Json& request) const {
+    const auto volume = control::optional_string_field(request, "volume");
+    if (!volume) {
+        return Failure(volume.error());
+    }
+    Json volumes = Json::array();
+    if (*volume) {
+        const auto found = keeper(**volume);
+        if (!found) {
+            return Failure(found.error());
+        }
+        volumes.push_back((*found)->status());
+    } else {
+        for (const auto& [name, each] : keepers_) {
+            volumes.push_back(each->status());
+        }
+    }
+    return Json{{"schema", 1}, {"node", context_.node.name}, {"volumes", std::move(volumes)}};
+}
+
+Json Requests::peer_status() const {
+    Json settings = Json::object();
+    for (const auto& [name, volume] : context_.config.volumes) {
+        settings[name] = volume.shared_settings();
+    }
+    Json volumes = Json::object();
+    for (const auto& [name, each] : keepers_) {
+        if (Json entry = each->peer_status(); !entry.is_null()) {
+            volumes[name] = std::move(entry);
+        }
+    }
+    return {{"node", context_.node.name},
+            {"version", MIRROR_VERSION},
+            {"protocol", control::protocol_version},
+            {"time", control::encode(context_.clock.wall_now())},
+            {"settings", std::move(settings)},
+            {"volumes", std::move(volumes)}};
+}
+
+}  // namespace mirror::daemon

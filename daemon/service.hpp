@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// mirrord as a service: its directories, one instance a run_dir, readiness for systemd. Called
+// from main's thread.
+#pragma once
+
+#include <string>
+
+#include "core/base/error.hpp"
+#include "core/base/fd.hpp"
+#include "core/config/config.hpp"
+
+namespace mirror::daemon {
+
+/// RUN_DIR (0755) and STATE_DIR (0700), with parents.
+[[nodiscard]] Result<void> make_directories(const NodeConfig& node);
+
+/// Holds RUN_DIR/mirrord.lock for the life of the process; `busy` names the pid of the holder.
+class Instance {
+  public:
+    [[nodiscard]] static Result<Instance> claim(const std::string& run_dir);
+
+  private:
+    explicit Instance(Fd lock) : lock_(std::move(lock)) {}
+    Fd lock_;
+};
+
+/// sd_notify(3) by hand: one datagram to $NOTIFY_SOCKET; nothing when that is not set.
+void notify_service_manager(const std::string& state) noexcept;
+
+}  // namespace mirror::daemon

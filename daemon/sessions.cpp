@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/sessions.hpp"
+
+#include "core/control/mailbox.hpp"
+#include "core/control/messages.hpp"
+#include "core/lineage/handshake.hpp"
+#include "daemon/settings_diff.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+/// A request of a session: which one, and the lineage it carries where it has one.
+struct SessionRequest {
+    SessionId session;
+    Lineage lineage;
+};
+
+Result<SessionRequest> parse_session(const Json& request, bool with_lineage) {
+    const auto session = control::id_field<SessionId>(request, "session");
+    if (!session) {
+        return Failure(session.error());
+    }
+    SessionRequest result{*session, {}};
+    if (with_lineage) {
+        const auto array = control::array_field(request, "lineage");
+        if (!array) {
+            return Failure(array.error());
+        }
+        auto lineage = control::decode_lineage(**array);
+        if (!lineage) {
+            return Failure(lineage.error());
+        }
+        result.lineage = std::move(*lineage);
+    }
+    return result;
+}
+
+Result<void> require_protocol(const VolumeKeeper& keeper, const Json& request) {
+    const auto protocol = control::uint_field(request, "protocol");
+    if (!protocol) {
+        return Failure(protocol.error());
+    }
+    if (*protocol != control::protocol_version) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("{} speaks protocol {}, {} speaks {}", keeper.node(),
+                                         control::protocol_version, keeper.peer(), *protocol),
+                             "install the same version of mirrordisk on both nodes"});
+    }
+    return {};
+}
+
+Result<void> compare_settings(const VolumeKeeper& keeper, const Json& request) {
+    const auto object = control::object_field(request, "settings");
+    if (!object) {
+        return Failure(object.error());
+    }
+    const auto theirs = settings_from_json(**object);
+    if (!theirs) {
+        return Failure(theirs.error());
+    }
+    return require_same_settings(keeper.name(), keeper.node(), keeper.config().shared_settings(),
+                                 keeper.peer(), *theirs);
+}
+
+Result<ReplicaSummary> parse_peer_summary(const VolumeKeeper& keeper, const Json& request) {
+    const auto object = control::object_field(request, "summary");
+    if (!object) {
+        return Failure(object.error());
+    }
+    auto theirs = control::decode_summary(**object);
+    if (theirs && theirs->node != keeper.peer()) {
+        return fail(ErrorKind::refused, "{} is not the peer of {} for volume {}", theirs->node,
+                    keeper.node(), keeper.name());
+    }
+    return theirs;
+}
+
+Result<Json> answer_of(const Result<void>& done) {
+    if (!done) {
+        return Failure(done.error());
+    }
+    return Json::object();
+}
+
+}  // namespace
+
+Result<Json> handshake(VolumeKeeper& keeper, const Json& request) {
+    auto fitting = require_protocol(keeper, request).and_then([&] {
+        return compare_settings(keeper, request);
+    });
+    if (!fitting) {
+        return Failure(fitting.error());
+    }
+    const auto theirs = parse_peer_summary(keeper, request);
+    if (!theirs) {
+        return Failure(theirs.error());
+    }
+    const auto ours = keeper.summary();
+    if (!ours) {
+        return Failure(ours.error());
+    }
+    const Decision decision = decide(*ours, *theirs);
+    return Json{{"summary", control::encode(*ours)},
+                {"action", to_string(decision.action)},
+                {"reason", decision.reason}};
+}
+
+Result<Json> session_begin(VolumeKeeper& keeper, const Json& request) {
+    const auto parsed = parse_session(request, false);
+    const auto source = control::string_field(request, "source");
+    const auto resync = control::bool_field_or(request, "resync", false);
+    if (!parsed || !source || !resync) {
+        return Failure(!parsed ? parsed.error() : !source ? source.error() : resync.error());
+    }
+    if (*source != keeper.peer()) {
+        return fail(ErrorKind::refused, "{} is not the peer of {} for volume {}", *source,
+                    keeper.node(), keeper.name());
+    }
+    const auto lease = keeper.replica_now();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    return answer_of((*lease)->begin_session(parsed->session, *source, *resync));
+}
+
+Result<Json> session_synced(VolumeKeeper& keeper, const Json& request) {
+    const auto parsed = parse_session(request, true);
+    if (!parsed) {
+        return Failure(parsed.error());
+    }
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    return answer_of((*lease)->session_synced(parsed->session, parsed->lineage));
+}
+
+Result<Json> session_end(VolumeKeeper& keeper, const Json& request) {
+    const auto parsed = parse_session(request, false);
+    const auto reason = control::string_field(request, "reason");
+    if (!parsed || !reason) {
+        return Failure(!parsed ? parsed.error() : reason.error());
+    }
+    if (*reason != "demote" && *reason != "disconnect") {
+        return fail(ErrorKind::invalid, "reason: must be demote or disconnect");
+    }
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    return answer_of((*lease)->end_session(parsed->session, *reason == "disconnect"));
+}
+
+Result<Json> generation(VolumeKeeper& keeper, const Json& request) {
+    const auto parsed = parse_session(request, true);
+    if (!parsed) {
+        return Failure(parsed.error());
+    }
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    return answer_of((*lease)->adopt_generation(parsed->session, parsed->lineage));
+}
+
+}  // namespace mirror::daemon

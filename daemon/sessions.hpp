@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What the active's engine asks of this node (docs/design.md, sections 5 and 7.2). Called from a
+// connection's thread.
+#pragma once
+
+#include "daemon/volume_keeper.hpp"
+
+namespace mirror::daemon {
+
+/// Protocol, settings and identity are compared, then both summaries: `summary`, `action`,
+/// `reason`, as seen from here.
+[[nodiscard]] Result<Json> handshake(VolumeKeeper& keeper, const Json& request);
+[[nodiscard]] Result<Json> session_begin(VolumeKeeper& keeper, const Json& request);
+[[nodiscard]] Result<Json> session_synced(VolumeKeeper& keeper, const Json& request);
+[[nodiscard]] Result<Json> session_end(VolumeKeeper& keeper, const Json& request);
+[[nodiscard]] Result<Json> generation(VolumeKeeper& keeper, const Json& request);
+
+}  // namespace mirror::daemon

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Both nodes must run a volume with the same settings; what differs is named with both values.
+// Pure; any thread.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.hpp"
+
+namespace mirror::daemon {
+
+using Settings = std::map<std::string, std::string>;
+
+/// An object of strings; anything else is `invalid`.
+[[nodiscard]] Result<Settings> settings_from_json(const nlohmann::json& value);
+
+/// `refused` when they differ: "alpha and beta have different configs for volume r0: peer_timeout
+/// is 5s on alpha and 10s on beta".
+[[nodiscard]] Result<void> require_same_settings(const std::string& volume,
+                                                 const std::string& our_node, const Settings& ours,
+                                                 const std::string& peer_node,
+                                                 const Settings& theirs);
+
+}  // namespace mirror::daemon

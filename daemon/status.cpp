@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/status.hpp"
+
+#include "core/lineage/handshake.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+const Json nothing;
+
+/// The member of that name; null when there is none, or `object` is no object.
+const Json& member(const Json& object, const char* name) {
+    if (!object.is_object()) {
+        return nothing;
+    }
+    const auto found = object.find(name);
+    return found == object.end() ? nothing : *found;
+}
+
+std::string text_or(const Json& value, std::string otherwise) {
+    return value.is_string() ? value.get<std::string>() : std::move(otherwise);
+}
+
+Json time_or_null(WallTime time) {
+    return time == WallTime{} ? Json() : Json(format_rfc3339(time));
+}
+
+bool has_live_session(const VolumeFacts& facts) {
+    return facts.session && facts.session->connections > 0;
+}
+
+std::string peer_name(const VolumeFacts& facts) {
+    return facts.config->peer_of(facts.node);
+}
+
+StateWord judge_active(const VolumeFacts& facts) {
+    const std::string& name = facts.config->name;
+    if (facts.engine.is_null()) {
+        return {"failed", facts.failure.empty()
+                              ? fmt::format("the engine of {} does not answer", name)
+                              : facts.failure};
+    }
+    const std::string mode = text_or(member(facts.engine, "mode"), "");
+    const std::string why =
+        text_or(member(facts.engine, "why"), fmt::format("the engine of {} gave no reason", name));
+    if (facts.summary && facts.summary->state == ReplicaState::failed) {
+        return {"failed", why};
+    }
+    if (mode == "in-sync" || mode == "syncing") {
+        return {mode == "in-sync" ? "in-sync" : "resyncing", why};
+    }
+    const PeerVolume* peer = facts.peer.volume(name);
+    if (peer != nullptr && facts.summary) {
+        const Decision decision = decide(*facts.summary, peer->summary);
+        if (decision.action == Action::diverged) {
+            return {"diverged", decision.reason};
+        }
+    }
+    const bool is_diverged =
+        text_or(member(member(facts.engine, "peer"), "action"), "") == to_string(Action::diverged);
+    return {is_diverged ? "diverged" : "broken", why};
+}
+
+StateWord judge_in_session(const VolumeFacts& facts) {
+    const std::string& source = facts.session->source;
+    if (facts.session->resyncing || facts.summary->state != ReplicaState::up_to_date) {
+        return {"resyncing",
+                fmt::format("{} is being brought up to date by {}", facts.node, source)};
+    }
+    return {"in-sync", fmt::format("{} receives every write of {}", facts.node, source)};
+}
+
+StateWord judge_two_standbys(const VolumeFacts& facts, const PeerVolume& peer,
+                             const Decision& decision) {
+    const ReplicaSummary& ours = *facts.summary;
+    const ReplicaSummary& theirs = peer.summary;
+    const bool equal = relate(ours.lineage, theirs.lineage) == Relation::equal &&
+                       ours.state == ReplicaState::up_to_date &&
+                       theirs.state == ReplicaState::up_to_date && !ours.unclean && !theirs.unclean;
+    if (equal) {
+        return {"in-sync", "nobody is active; both replicas are equal"};
+    }
+    return {"broken", decision.reason};
+}
+
+StateWord judge_standby(const VolumeFacts& facts) {
+    const std::string& name = facts.config->name;
+    if (!facts.summary) {
+        return {"failed", fmt::format("the replica of {} on {} is not open", name, facts.node)};
+    }
+    if (facts.summary->state == ReplicaState::failed) {
+        return {"failed", fmt::format("the disk under the replica of {} has failed", facts.node)};
+    }
+    const PeerVolume* peer = facts.peer.volume(name);
+    const std::string peer_node = peer_name(facts);
+    if (has_live_session(facts)) {
+        return judge_in_session(facts);
+    }
+    if (!facts.peer.reachable) {
+        return {"peer-unknown",
+                fmt::format("{} can't be reached{}{}", peer_node,
+                            facts.peer.error.empty() ? "" : ": ", facts.peer.error)};
+    }
+    if (peer == nullptr) {
+        return {"broken", fmt::format("{} has no usable replica of {}", peer_node, name)};
+    }
+    const Decision decision = decide(*facts.summary, peer->summary);
+    if (decision.action == Action::diverged) {
+        return {"diverged", decision.reason};
+    }
+    if (decision.action == Action::nobody_active) {
+        return judge_two_standbys(facts, *peer, decision);
+    }
+    return {"broken", peer->role == Role::active && !peer->engine_running
+                          ? fmt::format("{} is active, but its engine does not run", peer_node)
+                          : fmt::format("{} is not connected to {}: {}", peer_node, facts.node,
+                                        decision.reason)};
+}
+
+Json own_replica(const VolumeFacts& facts) {
+    const auto backing = facts.config->backing.find(facts.node);
+    Json errors;
+    if (const Json& counted = member(facts.engine, "media_errors"); counted.is_number_unsigned()) {
+        errors = counted;
+    } else if (facts.block) {
+        errors = facts.block->media_errors;
+    }
+    std::string state = "unknown";
+    if (facts.summary) {
+        state = to_string(facts.summary->state);
+    } else if (facts.place == Place::absent) {
+        state = "new";
+    } else if (facts.place == Place::failed) {
+        state = "failed";
+    }
+    return {{"state", state},
+            {"backing", backing == facts.config->backing.end() ? Json() : Json(backing->second)},
+            {"media_errors", errors}};
+}
+
+std::string link_word(const VolumeFacts& facts) {
+    if (has_live_session(facts)) {
+        return "connected";
+    }
+    return facts.peer.reachable ? "connecting" : "down";
+}
+
+/// The peer as its standby or from afar sees it; the active's engine knows more.
+Json peer_from_watch(const VolumeFacts& facts, const StateWord& state) {
+    const PeerVolume* peer = facts.peer.volume(facts.config->name);
+    const bool in_sync = state.word == "in-sync";
+    Json entry = {{"node", peer_name(facts)},
+                  {"link", link_word(facts)},
+                  {"role", peer == nullptr ? "unknown" : std::string(to_string(peer->role))},
+                  {"replica_state",
+                   peer == nullptr ? "unknown" : std::string(to_string(peer->summary.state))},
+                  {"behind_bytes", in_sync ? Json(0) : Json()},
+                  {"last_seen", time_or_null(facts.peer.last_seen)},
+                  {"break_at", Json()},
+                  {"resync", peer == nullptr ? Json() : peer->resync}};
+    if (!in_sync && peer != nullptr) {
+        entry["break_at"] = time_or_null(peer->summary.break_at);
+    }
+    return entry;
+}
+
+Json peer_from_engine(const VolumeFacts& facts, const StateWord& state) {
+    Json entry = peer_from_watch(facts, state);
+    const Json& seen = member(facts.engine, "peer");
+    entry["behind_bytes"] = member(seen, "behind_bytes");
+    for (const char* field : {"link", "role", "replica_state", "last_seen"}) {
+        const Json& value = member(seen, field);
+        if (!value.is_null() && value != "unknown") {
+            entry[field] = value;
+        }
+    }
+    for (const char* field : {"break_at", "resync", "action", "counters"}) {
+        entry[field] = member(seen, field);
+    }
+    return entry;
+}
+
+/// What would be lost if the active were lost now.
+Json data_at_risk(const VolumeFacts& facts, const StateWord& state) {
+    if (!facts.engine.is_null()) {
+        return {{"seconds", member(facts.engine, "rpo_seconds")},
+                {"bytes", member(facts.engine, "rpo_bytes")}};
+    }
+    if (state.word == "in-sync") {
+        return {{"seconds", 0}, {"bytes", 0}};
+    }
+    Json risk = {{"seconds", Json()}, {"bytes", Json()}};
+    const PeerVolume* peer = facts.peer.volume(facts.config->name);
+    if (facts.place == Place::standby && peer != nullptr && peer->role == Role::active) {
+        if (peer->summary.break_at != WallTime{}) {
+            const auto age = facts.now - peer->summary.break_at;
+            risk["seconds"] = std::max(0.0, std::chrono::duration<double>(age).count());
+        }
+        if (peer->behind_bytes) {
+            risk["bytes"] = *peer->behind_bytes;
+        }
+    }
+    return risk;
+}
+
+}  // namespace
+
+StateWord judge_state(const VolumeFacts& facts) {
+    const std::string& name = facts.config->name;
+    switch (facts.place) {
+        case Place::absent:
+            return {"new", fmt::format("{} was not created on {} yet", name, facts.node)};
+        case Place::failed:
+            return {"failed", facts.failure};
+        case Place::active:
+            return judge_active(facts);
+        case Place::standby:
+            return judge_standby(facts);
+        case Place::changing:
+            break;
+    }
+    return {"broken",
+            fmt::format("{} is in progress on {}",
+                        facts.operation.empty() ? "a change" : facts.operation, facts.node)};
+}
+
+std::optional<std::uint64_t> behind_bytes(const VolumeFacts& facts) {
+    const Json& value = member(member(facts.engine, "peer"), "behind_bytes");
+    return value.is_number_unsigned() ? std::optional(value.get<std::uint64_t>()) : std::nullopt;
+}
+
+Json volume_status(const VolumeFacts& facts, const StateWord& state, WallTime since) {
+    const VolumeConfig& config = *facts.config;
+    Json size;
+    if (facts.summary) {
+        size = facts.summary->size;
+    } else if (config.size) {
+        size = *config.size;
+    }
+    Json generation;
+    if (facts.summary && !facts.summary->lineage.empty()) {
+        generation = to_string(facts.summary->lineage.current());
+    }
+    const Json engine_since = facts.engine.is_null() ? Json() : member(facts.engine, "since");
+    return {{"name", config.name},
+            {"role", facts.place == Place::active ? "active" : "standby"},
+            {"state", state.word},
+            {"since", engine_since.is_string() ? engine_since : time_or_null(since)},
+            {"why", state.why},
+            {"mode", config.mode == Mode::sync ? "sync" : "async"},
+            {"size_bytes", size},
+            {"generation", generation},
+            {"device", config.device.empty() ? Json() : Json(config.device)},
+            {"replica", own_replica(facts)},
+            {"peers", Json::array({facts.engine.is_null() ? peer_from_watch(facts, state)
+                                                          : peer_from_engine(facts, state)})},
+            {"rpo", data_at_risk(facts, state)},
+            {"rto", facts.rto}};
+}
+
+}  // namespace mirror::daemon

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One volume's status as the contract has it (schema 1): put together from what this node holds,
+// what its engine says and what the peer said last. A figure that is not known is null, never 0.
+// Pure; any thread.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "core/meta/superblock.hpp"
+#include "core/standby/replica.hpp"
+#include "daemon/context.hpp"
+#include "daemon/peer_answer.hpp"
+
+namespace mirror::daemon {
+
+/// Where a volume stands on this node.
+enum class Place {
+    absent,    ///< no metadata: never created here
+    standby,   ///< mirrord owns the replica
+    active,    ///< an engine owns it, or should
+    changing,  ///< between two of the others
+    failed,    ///< the replica can't be opened
+};
+
+struct VolumeFacts {
+    const VolumeConfig* config = nullptr;  ///< never null
+    std::string node;
+    Place place = Place::absent;
+    std::string failure;    ///< why the replica or the engine does not work
+    std::string operation;  ///< in progress: "promote"; empty: none
+    std::optional<Superblock> block;
+    std::optional<ReplicaSummary> summary;
+    std::optional<Replica::SessionView> session;  ///< standby: with an active elsewhere
+    Json engine;  ///< its answer to `status`; null: it runs not, or does not answer
+    PeerView peer;
+    WallTime now{};
+    Json rto;  ///< of the last promotion here; null: none
+};
+
+struct StateWord {
+    std::string word;  ///< "in-sync", "broken", …
+    std::string why;   ///< a sentence
+};
+
+[[nodiscard]] StateWord judge_state(const VolumeFacts& facts);
+/// An entry of the contract's `volumes`; `since` is when the state word became what it is.
+[[nodiscard]] Json volume_status(const VolumeFacts& facts, const StateWord& state, WallTime since);
+
+/// How many bytes the standby of this (active) volume lacks; nothing when it is not known.
+[[nodiscard]] std::optional<std::uint64_t> behind_bytes(const VolumeFacts& facts);
+
+}  // namespace mirror::daemon

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/switch.hpp"
+
+#include "daemon/demote.hpp"
+#include "daemon/promote.hpp"
+#include "daemon/rto.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+/// Demote and promote have deadlines of their own inside; this one is for a peer that falls silent.
+constexpr std::chrono::seconds step_deadline{120};
+
+Result<Json> promote_on(VolumeKeeper& keeper, const std::string& node, bool only_check) {
+    if (node == keeper.node()) {
+        return promote(keeper, {.dry_run = only_check, .after_demote = only_check});
+    }
+    return keeper.peers().ask(node,
+                              {{"request", "promote"},
+                               {"volume", keeper.name()},
+                               {"dry_run", only_check},
+                               {"after_demote", only_check}},
+                              step_deadline);
+}
+
+Result<Json> demote_on(VolumeKeeper& keeper, const std::string& node,
+                       const SwitchOptions& options) {
+    if (node == keeper.node()) {
+        return demote(keeper, {options.disconnect_clients, options.dry_run});
+    }
+    return keeper.peers().ask(node,
+                              {{"request", "demote"},
+                               {"volume", keeper.name()},
+                               {"disconnect_clients", options.disconnect_clients},
+                               {"dry_run", options.dry_run}},
+                              step_deadline);
+}
+
+/// Which node is active; `refused` when none is, or the peer can't be asked.
+Result<std::string> find_active(VolumeKeeper& keeper) {
+    const auto answer = keeper.peers().ask_status(keeper.peer());
+    if (!answer) {
+        return Failure(
+            Error{ErrorKind::unreachable,
+                  fmt::format("{} can't be switched: {}", keeper.name(), answer.error().message),
+                  fmt::format("make {} reachable; if it is gone for good, mirrorctl "
+                              "promote {} on the node that is left",
+                              keeper.peer(), keeper.name())});
+    }
+    if (keeper.place() == Place::active) {
+        return keeper.node();
+    }
+    const auto found = answer->volumes.find(keeper.name());
+    if (found != answer->volumes.end() && found->second.role == Role::active) {
+        return keeper.peer();
+    }
+    return Failure(
+        Error{ErrorKind::refused,
+              fmt::format("{} is active on no node, so there is nothing to switch", keeper.name()),
+              fmt::format("mirrorctl promote {}", keeper.name())});
+}
+
+Result<std::string> find_target(const VolumeKeeper& keeper, const std::string& active,
+                                const std::string& wanted) {
+    const std::string other = active == keeper.node() ? keeper.peer() : keeper.node();
+    if (wanted.empty() || wanted == other || wanted == active) {
+        return wanted.empty() ? other : wanted;
+    }
+    return fail(ErrorKind::invalid, "{} has no replica of {}: its nodes are {} and {}", wanted,
+                keeper.name(), active, other);
+}
+
+Json dry_run_answer(const VolumeKeeper& keeper, const std::string& active,
+                    const std::string& target) {
+    return {{"would", Json::array({fmt::format("demote {} on {}", keeper.name(), active),
+                                   fmt::format("promote {} on {}", keeper.name(), target)})},
+            {"bytes", nullptr},
+            {"seconds", nullptr}};
+}
+
+/// The target would not: the volume goes on where it was.
+Error go_back(VolumeKeeper& keeper, const std::string& active, const std::string& target,
+              const Error& cause) {
+    const auto restored = promote_on(keeper, active, false);
+    Error error{ErrorKind::refused,
+                restored ? fmt::format("{} could not be promoted on {}, so it is active on {} "
+                                       "again: {}",
+                                       keeper.name(), target, active, cause.message)
+                         : fmt::format("{} could not be promoted on {} ({}), nor again on {} ({}): "
+                                       "it is active on no node",
+                                       keeper.name(), target, cause.message, active,
+                                       restored.error().message),
+                cause.remedy};
+    keeper.record("switch-failed", Severity::error, error.message, cause.message, error.remedy);
+    return error;
+}
+
+}  // namespace
+
+Result<Json> switch_roles(VolumeKeeper& keeper, const SwitchOptions& options) {
+    Stopwatch watch(keeper.context().clock);
+    const auto active = find_active(keeper);
+    if (!active) {
+        return Failure(active.error());
+    }
+    const auto target = find_target(keeper, *active, options.to);
+    if (!target) {
+        return Failure(target.error());
+    }
+    if (*target == *active) {
+        const std::string text = fmt::format("{} is active on {} already", keeper.name(), *target);
+        return options.dry_run ? Json{{"would", Json::array({"nothing: " + text})},
+                                      {"bytes", nullptr},
+                                      {"seconds", nullptr}}
+                               : Json{{"text", text}, {"phases", Json::object()}, {"seconds", 0}};
+    }
+    if (const auto possible = promote_on(keeper, *target, true); !possible) {
+        return Failure(possible.error());
+    }
+    watch.end_phase("check");
+    const auto demoted = demote_on(keeper, *active, options);
+    if (!demoted) {
+        return Failure(demoted.error());
+    }
+    if (options.dry_run) {
+        return dry_run_answer(keeper, *active, *target);
+    }
+    watch.end_phase("demote");
+    const auto promoted = promote_on(keeper, *target, false);
+    if (!promoted) {
+        return Failure(go_back(keeper, *active, *target, promoted.error()));
+    }
+    watch.end_phase("promote");
+    const std::string text = fmt::format("{} was switched from {} to {} in {:.2f} s", keeper.name(),
+                                         *active, *target, watch.seconds());
+    keeper.record("switch-done", Severity::info, text);
+    return Json{{"text", text}, {"phases", watch.phases()}, {"seconds", watch.seconds()}};
+}
+
+}  // namespace mirror::daemon

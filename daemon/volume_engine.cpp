@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// VolumeKeeper: the engine's start, end and restart after an unexpected death.
+#include <algorithm>
+#include <array>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/base/log.hpp"
+#include "daemon/volume_keeper.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds first_backoff{200};
+constexpr milliseconds longest_backoff{10000};
+/// An engine that lived this long starts again with the shortest back-off.
+constexpr milliseconds settled_life{60000};
+/// Reading the maps of a large volume and locking its files come before readiness.
+constexpr milliseconds start_deadline{30000};
+
+}  // namespace
+
+Result<void> VolumeKeeper::start_engine(const Operation&) {
+    auto engine = EngineProcess::spawn({name(), node(), context_.config.path, paths_});
+    if (!engine) {
+        return Failure(engine.error().within(fmt::format("the engine of {}", name())));
+    }
+    client_.forget();
+    if (auto ready = wait_ready(**engine); !ready) {
+        if (auto killed = (*engine)->kill_and_wait(); !killed) {
+            log(LogLevel::error, "{}: {}", name(), killed.error().text());
+        }
+        remove_engine_files(paths_);
+        return ready;
+    }
+    MutexLock lock(mutex_);
+    engine_ = std::move(*engine);
+    engine_started_ = context_.clock.steady_now();
+    place_ = Place::active;
+    failure_.clear();
+    death_noted_ = false;
+    return {};
+}
+
+Result<void> VolumeKeeper::wait_ready(EngineProcess& engine) {
+    const SteadyTime deadline = std::chrono::steady_clock::now() + start_deadline;
+    constexpr milliseconds step{10};
+    Error last{ErrorKind::timed_out, "it does not serve"};
+    while (!engine.wait_dead(step)) {
+        if (has_pid_file(paths_, engine.pid())) {
+            auto answer = client_.status();
+            if (answer) {
+                return {};
+            }
+            last = answer.error();
+        }
+        if (std::chrono::steady_clock::now() > deadline) {
+            return fail(ErrorKind::timed_out, "the engine of {} did not get ready in {}: {}",
+                        name(), format_duration(start_deadline), last.message);
+        }
+    }
+    const std::string end = engine.end_reason();
+    const auto reason = read_engine_error(paths_);
+    return fail(ErrorKind::io, "the engine of {} did not start: {}", name(),
+                reason ? *reason : fmt::format("{} ended with {}", nbdkit_program(), end));
+}
+
+Result<void> VolumeKeeper::end_engine(const Operation&) {
+    std::shared_ptr<EngineProcess> engine;
+    {
+        MutexLock lock(mutex_);
+        engine = engine_;
+        place_ = Place::changing;
+    }
+    if (engine) {
+        if (auto killed = engine->kill_and_wait(); !killed) {
+            MutexLock lock(mutex_);
+            place_ = Place::active;
+            return killed;
+        }
+    }
+    client_.forget();
+    remove_engine_files(paths_);
+    MutexLock lock(mutex_);
+    engine_.reset();
+    return {};
+}
+
+void VolumeKeeper::wake() noexcept {
+    const std::uint64_t one = 1;
+    // A full counter means that it is awake already.
+    (void)!::write(wake_.get(), &one, sizeof one);
+}
+
+void VolumeKeeper::supervise() {
+    for (;;) {
+        std::shared_ptr<EngineProcess> engine;
+        const milliseconds sleep = tick();
+        {
+            MutexLock lock(mutex_);
+            if (stopping_) {
+                return;
+            }
+            if (place_ == Place::active && !death_noted_) {
+                engine = engine_;
+            }
+        }
+        std::array<pollfd, 2> watched{pollfd{wake_.get(), POLLIN, 0},
+                                      pollfd{engine ? engine->death_fd() : -1, POLLIN, 0}};
+        (void)::poll(watched.data(), watched.size(), static_cast<int>(sleep.count()));
+        std::uint64_t count = 0;
+        (void)!::read(wake_.get(), &count, sizeof count);
+    }
+}
+
+milliseconds VolumeKeeper::tick() {
+    constexpr milliseconds until_woken{-1};
+    {
+        MutexLock lock(mutex_);
+        if (place_ != Place::active || stopping_ || !operation_.empty()) {
+            return until_woken;  // the operation's end wakes us
+        }
+        if (engine_ && engine_->is_running()) {
+            return until_woken;
+        }
+        if (!death_noted_) {
+            note_engine_death();
+        }
+        const auto left =
+            std::chrono::ceil<milliseconds>(restart_due_ - context_.clock.steady_now());
+        if (left.count() > 0) {
+            return left;
+        }
+    }
+    if (const auto operation = begin("restart of the engine")) {
+        restart_engine(*operation);
+    }
+    return milliseconds(0);
+}
+
+void VolumeKeeper::note_engine_death() {
+    const SteadyTime now = context_.clock.steady_now();
+    if (now - engine_started_ >= settled_life) {
+        backoff_ = milliseconds(0);
+    }
+    backoff_ = std::clamp(backoff_ * 2, first_backoff, longest_backoff);
+    restart_due_ = now + backoff_;
+    death_noted_ = true;
+    const std::string end = engine_ ? engine_->end_reason() : "unknown";
+    failure_ = fmt::format("the engine of {} died ({}) and is started again", name(), end);
+    record("engine-died", Severity::error,
+           fmt::format("the engine of {} on {} died unexpectedly", name(), node()), end,
+           fmt::format("it is started again in {}", format_duration(backoff_)));
+}
+
+std::optional<std::string> VolumeKeeper::why_not_restart(const ReplicaSummary& ours) {
+    const auto answer = peers_.ask_status(peer());
+    if (!answer) {
+        return std::nullopt;  // nobody took over that we know of; this node was active last
+    }
+    const auto found = answer->volumes.find(name());
+    if (found == answer->volumes.end()) {
+        return std::nullopt;
+    }
+    const PeerVolume& theirs = found->second;
+    if (theirs.role == Role::active) {
+        return fmt::format("{} is active", peer());
+    }
+    const Relation relation = relate(ours.lineage, theirs.summary.lineage);
+    if (relation == Relation::behind || relation == Relation::diverged) {
+        return fmt::format("{} has gone on from the data of {}", peer(), node());
+    }
+    if (theirs.summary.last_active && !ours.last_active) {
+        return fmt::format("{} was active after {}", peer(), node());
+    }
+    return std::nullopt;
+}
+
+void VolumeKeeper::restart_engine(const Operation& operation) {
+    // Another mirrord's start of the engine may have come to its end meanwhile.
+    if (auto engine = EngineProcess::adopt(paths_)) {
+        MutexLock lock(mutex_);
+        engine_ = std::move(engine);
+        engine_started_ = context_.clock.steady_now();
+        death_noted_ = false;
+        failure_.clear();
+        return;
+    }
+    auto started = open_standby(operation);
+    if (started) {
+        std::optional<std::string> reason;
+        if (const auto lease = replica()) {
+            reason = why_not_restart((*lease)->summary());
+        }
+        if (reason) {
+            auto settled = settle_as_standby(operation);
+            record(
+                "demoted", Severity::warning,
+                fmt::format("{} is standby on {} instead of being started again", name(), node()),
+                settled ? *reason : settled.error().message);
+            return;
+        }
+        close_replica(operation);
+        started = start_engine(operation);
+    }
+    if (started) {
+        record("engine-restarted", Severity::info,
+               fmt::format("the engine of {} runs again on {}", name(), node()));
+        return;
+    }
+    MutexLock lock(mutex_);
+    const bool is_news = failure_ != started.error().message;
+    place_ = Place::active;
+    failure_ = started.error().message;
+    backoff_ = std::clamp(backoff_ * 2, first_backoff, longest_backoff);
+    restart_due_ = context_.clock.steady_now() + backoff_;
+    lock.unlock();
+    if (is_news) {
+        record("engine-start-failed", Severity::error,
+               fmt::format("the engine of {} can't be started on {}", name(), node()),
+               started.error().message, started.error().remedy);
+    }
+}
+
+}  // namespace mirror::daemon

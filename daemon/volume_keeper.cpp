@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/volume_keeper.hpp"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base/log.hpp"
+#include "core/store/file_store.hpp"
+
+namespace mirror::daemon {
+
+VolumeKeeper::VolumeKeeper(const Context& context, const VolumeConfig& config, PeerWatch& peers,
+                           DeviceAttacher& devices)
+    : context_(context),
+      config_(config),
+      peers_(peers),
+      devices_(devices),
+      paths_(EnginePaths::of(context.node, config.name)),
+      client_(paths_.socket, config.name),
+      wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+VolumeKeeper::~VolumeKeeper() {
+    stop();
+}
+
+void VolumeKeeper::start() {
+    if (const auto operation = begin("start")) {
+        find_place(*operation);
+    }
+    supervisor_ = std::thread([this] { supervise(); });
+}
+
+void VolumeKeeper::stop() {
+    {
+        MutexLock lock(mutex_);
+        stopping_ = true;
+    }
+    wake();
+    if (supervisor_.joinable()) {
+        supervisor_.join();
+    }
+    if (const auto operation = begin("stop")) {
+        close_replica(*operation);
+    }
+}
+
+const std::string& VolumeKeeper::backing_path() const {
+    return config_.backing.at(node());
+}
+
+std::string VolumeKeeper::meta_file() const {
+    return meta_path(context_.node.state_dir, name());
+}
+
+void VolumeKeeper::record(std::string id, Severity severity, std::string text, std::string cause,
+                          std::string remedy) {
+    context_.events.record(
+        {std::move(id), severity, name(), std::move(text), std::move(cause), std::move(remedy)});
+}
+
+VolumeKeeper::Operation::~Operation() {
+    if (keeper_ != nullptr) {
+        keeper_->end_operation();
+    }
+}
+
+Result<VolumeKeeper::Operation> VolumeKeeper::begin(const std::string& what) {
+    MutexLock lock(mutex_);
+    if (!operation_.empty()) {
+        return Failure(
+            Error{ErrorKind::busy,
+                  fmt::format("another operation ({}) is in progress on {}", operation_, name()),
+                  "try again when it has ended"});
+    }
+    operation_ = what;
+    return Operation(*this);
+}
+
+void VolumeKeeper::end_operation() noexcept {
+    {
+        MutexLock lock(mutex_);
+        operation_.clear();
+    }
+    wake();
+}
+
+VolumeKeeper::Lease::~Lease() {
+    if (keeper_ != nullptr) {
+        keeper_->return_lease();
+    }
+}
+
+void VolumeKeeper::return_lease() noexcept {
+    MutexLock lock(mutex_);
+    --leases_;
+    changed_.notify_all();
+}
+
+Failure VolumeKeeper::why_no_replica() const {
+    switch (place_) {
+        case Place::absent:
+            return Failure(Error{ErrorKind::not_found,
+                                 fmt::format("{} has no replica of {} yet", node(), name()),
+                                 fmt::format("mirrorctl create {}", name())});
+        case Place::active:
+            return fail(ErrorKind::refused, "{} is active on {}", name(), node());
+        case Place::failed:
+            return fail(ErrorKind::refused, "{}", failure_);
+        default:
+            return Failure(Error{
+                ErrorKind::busy,
+                fmt::format("another operation ({}) is in progress on {}", operation_, name()),
+                "try again when it has ended"});
+    }
+}
+
+Result<VolumeKeeper::Lease> VolumeKeeper::replica() {
+    MutexLock lock(mutex_);
+    if (place_ != Place::standby || !replica_) {
+        return why_no_replica();
+    }
+    ++leases_;
+    return Lease(*this, *replica_);
+}
+
+Result<VolumeKeeper::Lease> VolumeKeeper::replica_now() {
+    if (place() == Place::failed) {
+        if (const auto operation = begin("open")) {
+            if (auto opened = reopen(*operation); !opened) {
+                return Failure(opened.error());
+            }
+        }
+    }
+    return replica();
+}
+
+Place VolumeKeeper::place() const {
+    MutexLock lock(mutex_);
+    return place_;
+}
+
+bool VolumeKeeper::engine_is_running() const {
+    MutexLock lock(mutex_);
+    return engine_ && engine_->is_running();
+}
+
+Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica() {
+    auto backing = FileStore::open(backing_path(), FileStore::Lock::exclusive);
+    if (!backing) {
+        return Failure(backing.error());
+    }
+    auto meta = open_meta(meta_file());
+    if (!meta) {
+        return Failure(meta.error());
+    }
+    const Superblock block = (*meta)->superblock();
+    if (block.volume_name != name() || block.node != node()) {
+        return fail(ErrorKind::invalid, "{} is the metadata of volume {} on node {}", meta_file(),
+                    block.volume_name, block.node);
+    }
+    if (config_.size && *config_.size != block.size) {
+        return Failure(
+            Error{ErrorKind::invalid,
+                  fmt::format("volume {} has {}, but {} says {}", name(), format_size(block.size),
+                              context_.config.path, format_size(*config_.size)),
+                  "correct the size in the config"});
+    }
+    return Replica::open(std::move(*backing), std::move(*meta), context_.clock);
+}
+
+Result<void> VolumeKeeper::open_standby(const Operation&) {
+    auto loaded = load_replica();
+    if (!loaded) {
+        Error error = loaded.error();
+        error.message =
+            fmt::format("the replica of {} on {} can't be used: {}", name(), node(), error.message);
+        MutexLock lock(mutex_);
+        place_ = Place::failed;
+        failure_ = error.message;
+        return Failure(error);
+    }
+    Replica* replica = loaded->get();
+    replica->on_disk_error(
+        [this, replica](const Error& error) { note_disk_error(*replica, error); });
+    MutexLock lock(mutex_);
+    replica_ = std::move(*loaded);
+    place_ = Place::standby;
+    failure_.clear();
+    engine_.reset();
+    return {};
+}
+
+Result<void> VolumeKeeper::reopen(const Operation& operation) {
+    if (place() != Place::failed) {
+        return {};
+    }
+    return open_standby(operation).and_then([&] { return settle_as_standby(operation); });
+}
+
+void VolumeKeeper::close_replica(const Operation&) {
+    std::unique_ptr<Replica> closing;
+    {
+        MutexLock lock(mutex_);
+        if (!replica_) {
+            return;
+        }
+        closing = std::move(replica_);
+        place_ = Place::changing;
+    }
+    // First close: a lease may be waiting for connections that only this ends.
+    closing->close();
+    {
+        MutexLock lock(mutex_);
+        while (leases_ > 0) {
+            changed_.wait(lock);
+        }
+        last_summary_ = closing->summary();
+    }
+}
+
+void VolumeKeeper::note_disk_error(Replica& replica, const Error& error) {
+    if (error.kind != ErrorKind::no_space) {
+        (void)replica.update([](Superblock& block) { ++block.media_errors; });
+    }
+    // One failing disk gives many errors in a row: one event a session is enough.
+    record("disk-error", Severity::error,
+           fmt::format("a write to the replica of {} on {} failed", name(), node()), error.message,
+           error.remedy);
+}
+
+Result<void> VolumeKeeper::settle_as_standby(const Operation&) {
+    remove_marker();
+    const auto lease = replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    if ((*lease)->superblock().role == Role::standby) {
+        return {};
+    }
+    return (*lease)->update([](Superblock& block) { block.role = Role::standby; });
+}
+
+Result<void> VolumeKeeper::write_marker() {
+    const Fd marker(::open(paths_.marker.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    if (!marker.is_open()) {
+        return fail_errno(errno, fmt::format("making {}", paths_.marker));
+    }
+    return {};
+}
+
+void VolumeKeeper::remove_marker() noexcept {
+    ::unlink(paths_.marker.c_str());
+}
+
+void VolumeKeeper::find_place(const Operation& operation) {
+    if (::access(meta_file().c_str(), F_OK) != 0 && errno == ENOENT) {
+        remove_marker();
+        MutexLock lock(mutex_);
+        place_ = Place::absent;
+        return;
+    }
+    if (auto engine = EngineProcess::adopt(paths_)) {
+        log(LogLevel::info, "{}: the engine still runs (pid {})", name(), engine->pid());
+        MutexLock lock(mutex_);
+        engine_ = std::move(engine);
+        engine_started_ = context_.clock.steady_now();
+        place_ = Place::active;
+        return;
+    }
+    const bool marked = ::access(paths_.marker.c_str(), F_OK) == 0;
+    if (auto opened = open_standby(operation); !opened) {
+        log(LogLevel::error, "{}", opened.error().text());
+        return;
+    }
+    Superblock block;
+    if (const auto lease = replica()) {
+        block = (*lease)->superblock();
+    }
+    if (block.role == Role::active && marked) {
+        // The supervisor goes on from here: it asks the peer, then starts the engine.
+        close_replica(operation);
+        MutexLock lock(mutex_);
+        place_ = Place::active;
+        failure_ = fmt::format("the engine of {} does not run; it is being started", name());
+        death_noted_ = true;
+        return;
+    }
+    if (block.role == Role::active) {
+        record("not-resumed", Severity::warning,
+               fmt::format("{} was active on {} before the machine started; it is standby now",
+                           name(), node()),
+               "a node never becomes active by itself after a reboot",
+               fmt::format("mirrorctl promote {}", name()));
+    }
+    if (auto settled = settle_as_standby(operation); !settled) {
+        log(LogLevel::error, "{}: {}", name(), settled.error().text());
+    }
+}
+
+}  // namespace mirror::daemon

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One configured volume with a replica on this node: what is held of it (nothing, the replica, an
+// engine), how it gets from one to another, and the thread that restarts a dead engine. The verbs
+// (create.hpp, promote.hpp, …) are built from the steps here.
+//
+// Locking: mutex_ guards the fields and is never held across a wait for the network, a disk or a
+// process. What changes the role holds the one Operation of the volume meanwhile; the steps take
+// it as an argument, as a proof. Whoever uses the replica holds a Lease, and closing the replica
+// waits for all leases.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "core/base/fd.hpp"
+#include "core/base/sync.hpp"
+#include "core/standby/replica.hpp"
+#include "daemon/context.hpp"
+#include "daemon/device.hpp"
+#include "daemon/engine_client.hpp"
+#include "daemon/engine_process.hpp"
+#include "daemon/peer_watch.hpp"
+#include "daemon/status.hpp"
+
+namespace mirror::daemon {
+
+class VolumeKeeper {
+  public:
+    /// All arguments outlive this.
+    VolumeKeeper(const Context& context, const VolumeConfig& config, PeerWatch& peers,
+                 DeviceAttacher& devices);
+    ~VolumeKeeper();  ///< stops
+    VolumeKeeper(const VolumeKeeper&) = delete;
+    VolumeKeeper& operator=(const VolumeKeeper&) = delete;
+
+    /// Finds out what is there: opens the replica, or adopts the engine. Never fails: what does
+    /// not work is the volume's state.
+    void start();
+    /// Closes the replica; an engine goes on. Idempotent.
+    void stop();
+
+    // What the verbs work with.
+    [[nodiscard]] const Context& context() const noexcept { return context_; }
+    [[nodiscard]] const VolumeConfig& config() const noexcept { return config_; }
+    [[nodiscard]] const std::string& name() const noexcept { return config_.name; }
+    [[nodiscard]] const std::string& node() const noexcept { return context_.node.name; }
+    [[nodiscard]] std::string peer() const { return config_.peer_of(node()); }
+    [[nodiscard]] const std::string& backing_path() const;
+    [[nodiscard]] std::string meta_file() const;
+    [[nodiscard]] const EnginePaths& paths() const noexcept { return paths_; }
+    [[nodiscard]] PeerWatch& peers() noexcept { return peers_; }
+    [[nodiscard]] DeviceAttacher& devices() noexcept { return devices_; }
+    [[nodiscard]] EngineClient& engine() noexcept { return client_; }
+    void record(std::string id, Severity severity, std::string text, std::string cause = {},
+                std::string remedy = {});
+
+    /// The right to change the volume's role, for a scope.
+    class Operation {
+      public:
+        explicit Operation(VolumeKeeper& keeper) : keeper_(&keeper) {}
+        Operation(Operation&& other) noexcept : keeper_(std::exchange(other.keeper_, nullptr)) {}
+        Operation& operator=(Operation&&) = delete;
+        Operation(const Operation&) = delete;
+        Operation& operator=(const Operation&) = delete;
+        ~Operation();
+
+      private:
+        VolumeKeeper* keeper_;
+    };
+    /// `busy`, with its name, while another one is in progress.
+    [[nodiscard]] Result<Operation> begin(const std::string& what) EXCLUDES(mutex_);
+
+    /// The replica, held open for a scope.
+    class Lease {
+      public:
+        Lease(VolumeKeeper& keeper, Replica& replica) : keeper_(&keeper), replica_(&replica) {}
+        Lease(Lease&& other) noexcept
+            : keeper_(std::exchange(other.keeper_, nullptr)), replica_(other.replica_) {}
+        Lease& operator=(Lease&&) = delete;
+        Lease(const Lease&) = delete;
+        Lease& operator=(const Lease&) = delete;
+        ~Lease();
+        [[nodiscard]] Replica* operator->() const noexcept { return replica_; }
+
+      private:
+        VolumeKeeper* keeper_;
+        Replica* replica_;
+    };
+    /// An error that says why there is none: active here, not created, being changed, failed.
+    [[nodiscard]] Result<Lease> replica() EXCLUDES(mutex_);
+    /// As replica(), and tries again to open one that failed.
+    [[nodiscard]] Result<Lease> replica_now() EXCLUDES(mutex_);
+
+    [[nodiscard]] Place place() const EXCLUDES(mutex_);
+
+    // Steps from place to place.
+    /// Opens backing and metadata: standby; failed (with the reason in the status) otherwise.
+    [[nodiscard]] Result<void> open_standby(const Operation& operation) EXCLUDES(mutex_);
+    /// Tries again to open a replica that failed; nothing in any other place.
+    [[nodiscard]] Result<void> reopen(const Operation& operation) EXCLUDES(mutex_);
+    /// Shuts sessions, waits for leases, gives up the locks on the files: changing.
+    void close_replica(const Operation& operation) EXCLUDES(mutex_);
+    /// The replica must be closed, its superblock say active. Returns when the engine serves; on
+    /// failure nothing of it is left running, and the place is as before.
+    [[nodiscard]] Result<void> start_engine(const Operation& operation) EXCLUDES(mutex_);
+    /// Kills what runs and removes its files: changing.
+    [[nodiscard]] Result<void> end_engine(const Operation& operation) EXCLUDES(mutex_);
+    [[nodiscard]] bool engine_is_running() const EXCLUDES(mutex_);
+    /// For a replica that was active: the marker goes, the superblock says standby.
+    [[nodiscard]] Result<void> settle_as_standby(const Operation& operation) EXCLUDES(mutex_);
+    [[nodiscard]] Result<void> write_marker();
+    void remove_marker() noexcept;
+
+    /// This replica's summary: from the engine while active.
+    [[nodiscard]] Result<ReplicaSummary> summary() EXCLUDES(mutex_);
+    [[nodiscard]] VolumeFacts facts() EXCLUDES(mutex_);
+    /// The state word and since when.
+    [[nodiscard]] std::pair<StateWord, WallTime> state(const VolumeFacts& facts) EXCLUDES(mutex_);
+    [[nodiscard]] Json status() EXCLUDES(mutex_);
+    /// The entry of `peer-status`; null when the volume has no usable replica here.
+    [[nodiscard]] Json peer_status() EXCLUDES(mutex_);
+    /// From the peer watch's thread, every second or so.
+    void on_peer(const PeerView& view, PeerWatch::Change change) EXCLUDES(mutex_);
+
+  private:
+    void end_operation() noexcept EXCLUDES(mutex_);
+    void return_lease() noexcept EXCLUDES(mutex_);
+    [[nodiscard]] Failure why_no_replica() const REQUIRES(mutex_);
+    [[nodiscard]] Result<std::unique_ptr<Replica>> load_replica();
+    void note_disk_error(Replica& replica, const Error& error);
+    [[nodiscard]] Result<void> wait_ready(EngineProcess& engine);
+    void find_place(const Operation& operation);
+    void learn_from_peer(const PeerVolume& peer);
+
+    // supervisor.cpp
+    void supervise();
+    void wake() noexcept;
+    /// How long the supervisor may sleep when nothing wakes it; it acts on a dead engine.
+    [[nodiscard]] std::chrono::milliseconds tick() EXCLUDES(mutex_);
+    void note_engine_death() REQUIRES(mutex_);
+    void restart_engine(const Operation& operation) EXCLUDES(mutex_);
+    [[nodiscard]] std::optional<std::string> why_not_restart(const ReplicaSummary& ours);
+
+    const Context& context_;
+    const VolumeConfig& config_;
+    PeerWatch& peers_;
+    DeviceAttacher& devices_;
+    const EnginePaths paths_;
+    EngineClient client_;
+
+    mutable Mutex mutex_;
+    CondVar changed_;  ///< leases_ went down
+    Place place_ GUARDED_BY(mutex_) = Place::changing;
+    std::string failure_ GUARDED_BY(mutex_);
+    std::string operation_ GUARDED_BY(mutex_);
+    std::unique_ptr<Replica> replica_ GUARDED_BY(mutex_);
+    std::size_t leases_ GUARDED_BY(mutex_) = 0;
+    std::shared_ptr<EngineProcess> engine_ GUARDED_BY(mutex_);
+    std::optional<ReplicaSummary> last_summary_ GUARDED_BY(mutex_);
+    std::string word_ GUARDED_BY(mutex_);
+    WallTime word_since_ GUARDED_BY(mutex_){};
+
+    // The supervisor's.
+    std::thread supervisor_;
+    Fd wake_;  ///< eventfd
+    bool stopping_ GUARDED_BY(mutex_) = false;
+    bool death_noted_ GUARDED_BY(mutex_) = false;
+    SteadyTime engine_started_ GUARDED_BY(mutex_){};
+    SteadyTime restart_due_ GUARDED_BY(mutex_){};
+    std::chrono::milliseconds backoff_ GUARDED_BY(mutex_){0};
+};
+
+}  // namespace mirror::daemon

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// VolumeKeeper: what it shows to people and peers, and what it learns from the peer.
+#include "core/control/messages.hpp"
+#include "core/lineage/handshake.hpp"
+#include "daemon/rto.hpp"
+#include "daemon/volume_keeper.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+std::optional<ReplicaSummary> summary_of_engine(const Json& status) {
+    const auto found = status.find("summary");
+    if (found == status.end()) {
+        return std::nullopt;
+    }
+    auto summary = control::decode_summary(*found);
+    return summary ? std::optional(std::move(*summary)) : std::nullopt;
+}
+
+}  // namespace
+
+VolumeFacts VolumeKeeper::facts() {
+    VolumeFacts facts;
+    facts.config = &config_;
+    facts.node = node();
+    facts.peer = peers_.view(peer());
+    facts.now = context_.clock.wall_now();
+    facts.rto = read_rto(context_.node, name());
+    bool ask_engine = false;
+    {
+        MutexLock lock(mutex_);
+        facts.place = place_;
+        facts.failure = failure_;
+        facts.operation = operation_;
+        facts.summary = last_summary_;
+        ask_engine = place_ == Place::active && engine_ && engine_->is_running();
+    }
+    if (facts.place == Place::absent || facts.place == Place::failed) {
+        facts.summary.reset();
+    }
+    if (const auto lease = replica()) {
+        facts.place = Place::standby;
+        facts.block = (*lease)->superblock();
+        facts.summary = (*lease)->summary();
+        facts.session = (*lease)->session();
+    }
+    if (facts.summary && facts.place == Place::active) {
+        facts.summary->role = Role::active;
+    }
+    if (!ask_engine) {
+        return facts;
+    }
+    auto status = client_.status();
+    if (!status || !status->is_object()) {
+        facts.failure = status ? "the engine's answer is no object" : status.error().message;
+        return facts;
+    }
+    if (auto summary = summary_of_engine(*status)) {
+        facts.summary = *summary;
+        MutexLock lock(mutex_);
+        last_summary_ = std::move(summary);
+    }
+    facts.engine = std::move(*status);
+    return facts;
+}
+
+Result<ReplicaSummary> VolumeKeeper::summary() {
+    if (const auto lease = replica_now()) {
+        return (*lease)->summary();
+    } else if (place() != Place::active) {
+        return Failure(lease.error());
+    }
+    VolumeFacts seen = facts();
+    if (!seen.summary) {
+        return fail(ErrorKind::unreachable, "{}", judge_state(seen).why);
+    }
+    return std::move(*seen.summary);
+}
+
+std::pair<StateWord, WallTime> VolumeKeeper::state(const VolumeFacts& facts) {
+    StateWord state = judge_state(facts);
+    bool newly_diverged = false;
+    WallTime since;
+    {
+        MutexLock lock(mutex_);
+        if (word_ != state.word) {
+            // While active, the engine tells it.
+            newly_diverged = state.word == "diverged" && facts.place == Place::standby;
+            word_ = state.word;
+            word_since_ = facts.now;
+        }
+        since = word_since_;
+    }
+    if (newly_diverged) {
+        record("diverged", Severity::error,
+               fmt::format("{} and {} have diverged on {}", node(), peer(), name()), state.why,
+               fmt::format("mirrorctl resolve {} --keep NODE", name()));
+    }
+    return {std::move(state), since};
+}
+
+Json VolumeKeeper::status() {
+    const VolumeFacts seen = facts();
+    const auto [word, since] = state(seen);
+    return volume_status(seen, word, since);
+}
+
+Json VolumeKeeper::peer_status() {
+    const VolumeFacts seen = facts();
+    if (!seen.summary) {
+        return {};
+    }
+    const auto [word, since] = state(seen);
+    const Json full = volume_status(seen, word, since);
+    const auto behind = behind_bytes(seen);
+    return {{"summary", control::encode(*seen.summary)},
+            {"role", to_string(seen.summary->role)},
+            {"state", word.word},
+            {"why", word.why},
+            {"behind_bytes", behind ? Json(*behind) : Json()},
+            {"engine_running", engine_is_running()},
+            {"resync", full["peers"][0]["resync"]}};
+}
+
+void VolumeKeeper::on_peer(const PeerView& view, PeerWatch::Change change) {
+    if (change == PeerWatch::Change::appeared && place() == Place::active) {
+        // Only a hint: an engine that does not answer finds out by itself.
+        (void)client_.ask({{"request", "peer-hint"}}, std::chrono::seconds(1));
+    }
+    if (const PeerVolume* theirs = view.volume(name())) {
+        learn_from_peer(*theirs);
+    }
+    (void)state(facts());
+}
+
+void VolumeKeeper::learn_from_peer(const PeerVolume& theirs) {
+    const auto lease = replica();
+    if (!lease || theirs.role != Role::active) {
+        return;
+    }
+    const auto session = (*lease)->session();
+    const ReplicaSummary ours = (*lease)->summary();
+    const bool gone_on = relate(ours.lineage, theirs.summary.lineage) == Relation::behind;
+    if (!gone_on || ours.state != ReplicaState::up_to_date ||
+        ours.volume != theirs.summary.volume || (session && session->connections > 0)) {
+        return;
+    }
+    const WallTime break_at = theirs.summary.break_at;
+    auto recorded = (*lease)->update([&](Superblock& block) {
+        // A session that began meanwhile knows better.
+        if (block.state == ReplicaState::up_to_date && block.lineage == ours.lineage) {
+            block.state = ReplicaState::stale;
+            block.break_at = break_at;
+        }
+    });
+    record("stale", Severity::warning,
+           fmt::format("the replica of {} on {} is stale: {} went on without it", name(), node(),
+                       peer()),
+           recorded ? "" : recorded.error().message);
+}
+
+}  // namespace mirror::daemon

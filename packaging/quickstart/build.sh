@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash
+# Compiling: one build directory a purpose, so that none has to be configured twice.
+
+build_main() { build_in build g++ -Dbuildtype=debugoptimized; }
+build_clang() { build_in build-clang clang++ -Dbuildtype=debugoptimized; }
+build_asan() {
+    build_in build-asan g++ -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
+        -Db_lundef=false
+}
+build_tsan() {
+    build_in build-tsan g++ -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false
+}
+
+configure_in() { # DIR COMPILER OPTION…
+    local dir=$1 compiler=$2
+    shift 2
+    [ -f "$dir/build.ninja" ] ||
+        CXX="$(with_ccache "$compiler")" /usr/bin/meson setup "$dir" "$@" >"$dir.log" 2>&1 ||
+        { cat "$dir.log" >&2 && rm -rf "$dir" && return 1; }
+    rm -f "$dir.log"
+}
+
+build_in() { # DIR COMPILER OPTION…
+    configure_in "$@" || return 1
+    ninja -C "$1"
+}
+
+with_ccache() { # COMPILER
+    if command -v ccache >/dev/null; then echo "ccache $1"; else echo "$1"; fi
+}

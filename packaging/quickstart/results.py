@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Turns the reports of meson and pytest into lines of one results file, and sums those up.
+
+A line is outcome, stage, name, reason, separated by tabs; outcome is passed, failed or skipped.
+"""
+
+import json
+import pathlib
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+
+DOCTEST_CASES = re.compile(
+    r"\[doctest\] test cases:\s*\d+ \|\s*(\d+) passed \|\s*(\d+) failed \|\s*(\d+) skipped")
+
+
+def append(path, lines):
+    with open(path, "a", encoding="utf-8") as out:
+        for fields in lines:
+            out.write("\t".join(" ".join(str(field).split()) for field in fields) + "\n")
+
+
+def of_meson(stage, path):
+    """One line a test case where the program is a doctest runner, else one a program."""
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        return [("failed", stage, "meson test", f"no report: {error.strerror}")]
+    lines = []
+    for record in text.splitlines():
+        test = json.loads(record)
+        name = test["name"].split(" / ")[-1]
+        cases = DOCTEST_CASES.search(re.sub(r"\x1b\[[0-9;]*m", "", test.get("stdout") or ""))
+        if test["result"] == "SKIP":
+            lines.append(("skipped", stage, name, "the test program skipped itself"))
+        elif cases is None:
+            good = test["result"] == "OK"
+            lines.append(("passed" if good else "failed", stage, name,
+                          "" if good else f"ended as {test['result']}"))
+        else:
+            passed, failed, _ = (int(count) for count in cases.groups())
+            lines += [("passed", stage, name, "")] * passed
+            lines += [("failed", stage, name, "")] * failed
+            if failed == 0 and test["result"] != "OK":
+                lines.append(("failed", stage, name, f"ended as {test['result']}"))
+    return lines or [("failed", stage, "meson test", "the report is empty")]
+
+
+def of_junit(stage, path):
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError):
+        return [("failed", stage, "pytest", "ended without a report")]
+    lines = []
+    for case in root.iter("testcase"):
+        name = f"{case.get('classname', '').split('.')[-1]}::{case.get('name')}"
+        skipped = case.find("skipped")
+        bad = case.find("failure") if case.find("failure") is not None else case.find("error")
+        if bad is not None:
+            lines.append(("failed", stage, name, (bad.get("message") or "").split("\n")[0][:200]))
+        elif skipped is not None:
+            lines.append(("skipped", stage, name, skipped.get("message") or "no reason given"))
+        else:
+            lines.append(("passed", stage, name, ""))
+    return lines or [("failed", stage, "pytest", "no test was run")]
+
+
+def read(path, begin=0):
+    text = pathlib.Path(path).read_text(encoding="utf-8")
+    return [line.split("\t") for line in text.splitlines()[begin:]]
+
+
+def counts(lines):
+    return tuple(sum(1 for line in lines if line[0] == outcome)
+                 for outcome in ("passed", "failed", "skipped"))
+
+
+def words(lines):
+    return "{} passed, {} failed, {} skipped".format(*counts(lines))
+
+
+def summary(path):
+    lines = read(path)
+    for outcome in ("skipped", "failed"):
+        chosen = [line for line in lines if line[0] == outcome]
+        if chosen:
+            print(f"\n{outcome}:")
+        for _, stage, name, reason in chosen:
+            print(f"  {stage}: {name}" + (f" ({reason})" if reason else ""))
+    print()
+    print(words(lines))
+    return 1 if counts(lines)[1] or not lines else 0
+
+
+def main(arguments):
+    verb, path, *rest = arguments
+    if verb == "meson":
+        append(path, of_meson(*rest))
+    elif verb == "junit":
+        append(path, of_junit(*rest))
+    elif verb == "counts":
+        print(words(read(path, int(rest[0]))))
+    else:
+        return summary(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash
+# `./quickstart test`: stages that run one after the other, whatever happened before. Each stage
+# appends lines "outcome<TAB>stage<TAB>name<TAB>reason" to a results file; results.py sums up.
+
+all_stages=(static build unit e2e clang tidy asan e2e-asan tsan e2e-tsan)
+results=
+pytest_expression=
+
+describe_stage() {
+    case $1 in
+        static) echo "formatting, shell scripts, man pages, licence lines" ;;
+        build) echo "gcc, warnings are errors" ;;
+        clang) echo "clang with thread-safety analysis, warnings are errors" ;;
+        tidy) echo "clang-tidy on every source file" ;;
+        unit) echo "unit tests" ;;
+        e2e) echo "end-to-end tests: two nodes, real processes" ;;
+        asan) echo "unit tests under AddressSanitizer and UBSan" ;;
+        tsan) echo "unit tests under ThreadSanitizer" ;;
+        e2e-asan) echo "end-to-end tests under AddressSanitizer and UBSan (those marked sanitizers)" ;;
+        e2e-tsan) echo "end-to-end tests under ThreadSanitizer (those marked sanitizers)" ;;
+    esac
+}
+
+run_tests() {
+    local -a chosen=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --list)
+                for stage in "${all_stages[@]}"; do
+                    printf '%-9s %s\n' "$stage" "$(describe_stage "$stage")"
+                done
+                return 0
+                ;;
+            --only)
+                [ -n "$(describe_stage "${2:-}")" ] || die_usage "--only needs a stage (test --list)"
+                chosen+=("$2")
+                shift 2
+                ;;
+            -k)
+                [ -n "${2:-}" ] || die_usage "-k needs an expression"
+                pytest_expression=$2
+                shift 2
+                ;;
+            *) die_usage "test has no option '$1'" ;;
+        esac
+    done
+    [ ${#chosen[@]} -gt 0 ] || chosen=("${all_stages[@]}")
+    install_packages build test
+    results=$(mktemp)
+    # shellcheck disable=SC2064
+    trap "rm -f '$results'" EXIT
+    for stage in "${chosen[@]}"; do
+        run_stage "$stage"
+    done
+    /usr/bin/python3 packaging/quickstart/results.py summary "$results"
+}
+
+run_stage() { # STAGE
+    local began=$SECONDS before
+    before=$(wc -l <"$results")
+    heading "$1: $(describe_stage "$1")"
+    "stage_${1//-/_}" "$1"
+    note "$(/usr/bin/python3 packaging/quickstart/results.py counts "$results" "$before"), $((SECONDS - began)) s"
+}
+
+record() { # OUTCOME STAGE NAME [REASON]
+    printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "${4:-}" >>"$results"
+}
+
+# Runs a check that prints what is wrong; its exit code is the outcome.
+check() { # STAGE NAME COMMAND…
+    local stage=$1 name=$2
+    shift 2
+    if "$@"; then
+        record passed "$stage" "$name"
+    else
+        printf '   %s failed\n' "$name"
+        record failed "$stage" "$name"
+    fi
+}
+
+# A build is quiet unless it fails.
+check_build() { # STAGE BUILD-FUNCTION
+    local log
+    log=$(mktemp)
+    if "$2" >"$log" 2>&1; then
+        rm -f "$log"
+        record passed "$1" "$2"
+        return 0
+    fi
+    grep -v '^\[[0-9]*/[0-9]*\] \(Compiling\|Linking\)' "$log" | tail -n 200
+    rm -f "$log"
+    record failed "$1" "$2"
+    return 1
+}
+
+tracked() { # PATTERN…
+    if [ -d .git ] || [ -f .git ]; then
+        git -c safe.directory='*' ls-files --cached --others --exclude-standard -- "$@"
+    else
+        find . -path './build*' -prune -o -type f -print | sed 's|^\./||' | grep -E "$(globs_to_regex "$@")"
+    fi
+}
+
+globs_to_regex() {
+    local joined
+    joined=$(printf '|%s' "$@")
+    printf '^(%s)$' "$(sed 's/\./\\./g; s/\*/.*/g' <<<"${joined:1}")"
+}
+
+check_format() { tracked '*.cpp' '*.hpp' | xargs -r clang-format --dry-run --Werror; }
+check_shell() {
+    { tracked '*.sh' && printf '%s\n' quickstart .ci/run; } | xargs -r shellcheck -x
+}
+check_pod() {
+    local page good=0
+    while read -r page; do
+        podchecker -warnings "$page" >/dev/null 2>&1 && continue
+        podchecker -warnings "$page"
+        good=1
+    done < <(tracked '*.pod')
+    return $good
+}
+check_python() {
+    tracked '*.py' | xargs -r /usr/bin/python3 -c '
+import ast, sys
+for name in sys.argv[1:]:
+    ast.parse(open(name, encoding="utf-8").read(), name)'
+}
+check_spdx() {
+    local missing
+    missing=$(tracked '*.cpp' '*.hpp' '*.sh' '*.py' '*.build' '*.pod' |
+        xargs -r grep -L 'SPDX-License-Identifier: BSD-3-Clause')
+    [ -z "$missing" ] || { printf '   no SPDX line: %s\n' "$missing" && return 1; }
+}
+
+stage_static() {
+    check "$1" clang-format check_format
+    check "$1" shellcheck check_shell
+    check "$1" podchecker check_pod
+    check "$1" python-syntax check_python
+    check "$1" spdx-lines check_spdx
+}
+
+stage_build() { check_build "$1" build_main || true; }
+stage_clang() { check_build "$1" build_clang || true; }
+stage_unit() { unit_tests "$1" build build_main; }
+stage_asan() { unit_tests "$1" build-asan build_asan; }
+stage_tsan() { unit_tests "$1" build-tsan build_tsan; }
+stage_e2e() { e2e_tests "$1" build build_main ''; }
+stage_e2e_asan() { e2e_tests "$1" build-asan build_asan sanitizers; }
+stage_e2e_tsan() { e2e_tests "$1" build-tsan build_tsan sanitizers; }
+
+sanitizer_environment() {
+    export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:halt_on_error=1
+    export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+}
+
+unit_tests() ( # STAGE DIR BUILD-FUNCTION
+    check_build "$1" "$3" || return 0
+    sanitizer_environment
+    /usr/bin/meson test -C "$2" --no-rebuild --suite unit --print-errorlogs \
+        --timeout-multiplier 4 -q || true
+    /usr/bin/python3 packaging/quickstart/results.py meson "$results" "$1" "$2/meson-logs/testlog.json"
+)
+
+e2e_tests() ( # STAGE DIR BUILD-FUNCTION MARKER
+    local junit
+    check_build "$1" "$3" || return 0
+    junit=$(mktemp)
+    local -a options=(-q --junitxml="$junit" -p no:cacheprovider --tb=short)
+    [ -z "$4" ] || options+=(-m "$4")
+    [ -z "$pytest_expression" ] || options+=(-k "$pytest_expression")
+    MIRRORDISK_BUILD="$PWD/$2" timeout --kill-after=30 1500 \
+        /usr/bin/python3 -B -m pytest "${options[@]}" tests/e2e || true
+    /usr/bin/python3 packaging/quickstart/results.py junit "$results" "$1" "$junit"
+    rm -f "$junit"
+)
+
+# Two files at a time; whatever the time does not suffice for is skipped and said.
+stage_tidy() {
+    local budget=${QUICKSTART_TIDY_SECONDS:-600}
+    configure_in build-clang clang++ -Dbuildtype=debugoptimized || {
+        record failed "$1" configure
+        return 0
+    }
+    tracked '*.cpp' | grep -v '^tests/' |
+        xargs -r -P 2 -n 1 packaging/quickstart/tidy-one.sh "$results" "$(($(date +%s) + budget))"
+}

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures: a cluster that cleans up after itself, a seed that is printed, a deadline for all."""
+
+import os
+import random
+import signal
+
+import pytest
+
+from lib import environment
+from lib.cluster import Cluster
+from lib.load import Load
+
+TEST_SECONDS = 180
+
+
+def pytest_collection_modifyitems(items):
+    if environment.MIRRORD.exists() or os.environ.get("MIRRORDISK_BUILD"):
+        return
+    for item in items:
+        if "without_build" not in item.keywords:
+            item.add_marker(pytest.mark.skip(reason=f"{environment.MIRRORD} is not built"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        item.stash[FAILED] = True
+
+
+FAILED = pytest.StashKey()
+
+
+@pytest.fixture(autouse=True)
+def deadline(request):
+    """A test that hangs fails where it hangs."""
+    marker = request.node.get_closest_marker("seconds")
+    seconds = int((marker.args[0] if marker else TEST_SECONDS) * environment.slowness())
+
+    def expire(_signal, _frame):
+        raise TimeoutError(f"the test is not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def seed():
+    value = int(os.environ.get("MIRRORDISK_TEST_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"MIRRORDISK_TEST_SEED={value}")
+    return value
+
+
+@pytest.fixture
+def rng(seed):
+    return random.Random(seed)
+
+
+@pytest.fixture
+def make_cluster(request):
+    """Clusters of this test; closed afterwards, kept on disk if the test failed."""
+    made = []
+
+    def make(*arguments, **options):
+        made.append(Cluster(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        if request.node.stash.get(FAILED, False):
+            cluster.keep = True
+            print(cluster.logs())
+        cluster.close()
+
+
+@pytest.fixture
+def cluster(make_cluster):
+    """alpha active, beta standby, r0 of 64 MiB in sync."""
+    return make_cluster().start_active()
+
+
+@pytest.fixture
+def make_load(seed):
+    """Loads of this test; whatever the test left running ends with it."""
+    made = []
+
+    def make(sockets, **options):
+        made.append(Load(sockets, seed + len(made), **options))
+        return made[-1]
+
+    yield make
+    for load in made:
+        if load._thread.is_alive():  # pylint: disable=protected-access
+            load.abandon()

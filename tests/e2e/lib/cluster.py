@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Two nodes, alpha and beta, on this machine; everything that they leave is taken away again."""
+
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import uuid
+
+from lib import environment, processes
+from lib.node import Node
+from lib.proxy import Proxy
+from lib.waiting import wait_for
+
+MIB = 1024 * 1024
+
+
+class Cluster:
+    """A context manager. `volumes` maps a name to its keys in the config file."""
+
+    def __init__(self, volumes=None, proxied=False):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="mirrordisk-e2e-"))
+        self.marker = uuid.uuid4().hex
+        self.keep = False
+        self.mounts = []
+        self.proxies = {}
+        self.volumes = {}
+        self.alpha = Node("alpha", self.directory / "alpha", self.marker)
+        self.beta = Node("beta", self.directory / "beta", self.marker)
+        self.nodes = (self.alpha, self.beta)
+        self._give_addresses(proxied)
+        for name, keys in (volumes or {"r0": {}}).items():
+            self.volumes[name] = {
+                "size": "64MiB",
+                "mode": "sync",
+                "peer_timeout": f"{int(2 * environment.slowness())}s",
+                "backing.alpha": str(self.alpha.directory / f"{name}.img"),
+                "backing.beta": str(self.beta.directory / f"{name}.img"),
+            } | keys
+        self.write_config()
+
+    def _give_addresses(self, proxied):
+        ports = environment.free_ports(len(self.nodes))
+        for node, port in zip(self.nodes, ports):
+            node.address = f"127.0.0.1:{port}"
+            if proxied:
+                node.listen = node.address
+                self.proxies[node.name] = Proxy(port)
+                node.address = f"127.0.0.1:{self.proxies[node.name].port}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.close()
+
+    # -- config ----------------------------------------------------------------------------------
+
+    def config_text(self, **overrides):
+        """The file; `overrides` maps a volume to keys that replace or (None) remove its own."""
+        lines = []
+        for node in self.nodes:
+            lines += [f"[node.{node.name}]", f'address = "{node.address}"',
+                      f'run_dir = "{node.run_dir}"', f'state_dir = "{node.state_dir}"', ""]
+        for name, keys in self.volumes.items():
+            lines.append(f"[volume.{name}]")
+            for key, value in (keys | overrides.get(name, {})).items():
+                if value is not None:
+                    lines.append(f'{key} = "{value}"')
+            lines.append("")
+        return "\n".join(lines)
+
+    def write_config(self, text=None):
+        for node in self.nodes:
+            node.config.write_text(text or self.config_text(), encoding="utf-8")
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def start(self):
+        for node in self.nodes:
+            node.start()
+        return self
+
+    def create(self, volume="r0"):
+        self.alpha.ctl("create", volume)
+        return self
+
+    def start_active(self, node=None, volume="r0"):
+        """Up, created, active on `node`, and both replicas equal."""
+        self.start().create(volume)
+        node = node or self.alpha
+        node.ctl("promote", volume)
+        self.wait_in_sync(node, volume)
+        return self
+
+    def other(self, node):
+        return self.beta if node is self.alpha else self.alpha
+
+    def active(self, volume="r0"):
+        return next((node for node in self.nodes if node.engine_pid(volume)), None)
+
+    def kill_everything(self):
+        for node in self.nodes:
+            node.kill_everything()
+
+    def close(self):
+        for proxy in self.proxies.values():
+            proxy.close()
+        for node in self.nodes:
+            if node.daemon is not None:
+                node.go_on()
+        processes.kill_marked(self.marker)
+        for node in self.nodes:
+            if node.daemon is not None:
+                node.daemon.wait(20)
+        for mount in reversed(self.mounts):
+            subprocess.run(["umount", "--lazy", str(mount)], check=False)
+        reports = self.sanitizer_reports()
+        if self.keep or reports:
+            print(f"\nlogs and state are kept in {self.directory}")
+        else:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        assert not reports, reports
+
+    def sanitizer_reports(self):
+        return "\n".join(path.read_text(errors="replace")
+                         for node in self.nodes for path in node.sanitizer_reports())
+
+    # -- waiting and comparing -------------------------------------------------------------------
+
+    def logs(self):
+        return "\n".join(node.log_tail() for node in self.nodes)
+
+    def wait(self, condition, what, timeout=30.0):
+        return wait_for(condition, what, timeout, report=self.logs)
+
+    def wait_state(self, node, state, volume="r0", timeout=60.0):
+        def reached():
+            status = node.status(volume)
+            assert status["state"] == state, f"{status['state']}: {status['why']}"
+            return True
+        self.wait(reached, f"{volume} on {node.name} to be {state}", timeout)
+
+    def wait_in_sync(self, node, volume="r0", timeout=60.0):
+        self.wait_state(node, "in-sync", volume, timeout)
+
+    def wait_event(self, node, event_id, count=1, timeout=30.0):
+        return self.wait(lambda: (found := node.events(event_id))[count - 1:] and found,
+                         f"event {event_id} on {node.name}", timeout)
+
+    def backing(self, node, volume="r0"):
+        return pathlib.Path(self.volumes[volume][f"backing.{node.name}"])
+
+    def assert_replicas_equal(self, volume="r0"):
+        """Byte by byte; nobody may be writing."""
+        files = [str(self.backing(node, volume)) for node in self.nodes]
+        done = subprocess.run(["cmp", *files], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.logs()}"
+
+    # -- small file systems ----------------------------------------------------------------------
+
+    def mount_tmpfs(self, name, mib):
+        """A full disk is easily made of a small one."""
+        point = self.directory / name
+        point.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=700", "mirrordisk-test",
+                        str(point)], check=True)
+        self.mounts.append(point)
+        return point

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which build is under test, how slow it is, and what its processes need in their environment."""
+
+import functools
+import os
+import pathlib
+import random
+import socket
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+BUILD = pathlib.Path(os.environ.get("MIRRORDISK_BUILD", ROOT / "build")).resolve()
+MIRRORD = BUILD / "daemon" / "mirrord"
+MIRRORCTL = BUILD / "tools" / "mirrorctl"
+PLUGIN = BUILD / "plugin" / "nbdkit-mirror-plugin.so"
+
+# Below the range that the kernel hands out to clients, so that nobody is there by chance.
+PORTS = range(26000, 32000)
+
+
+@functools.lru_cache(maxsize=None)
+def sanitizer():
+    """'asan', 'tsan' or '': what the build is instrumented with."""
+    libraries = subprocess.run(["ldd", str(MIRRORD)], capture_output=True, text=True,
+                               check=False).stdout
+    for name in ("asan", "tsan"):
+        if f"lib{name}.so" in libraries:
+            return name
+    return ""
+
+
+@functools.lru_cache(maxsize=None)
+def slowness():
+    """By how much deadlines are longer than on a plain build."""
+    given = os.environ.get("MIRRORDISK_TEST_SLOWNESS")
+    return float(given) if given else {"": 1.0, "asan": 3.0, "tsan": 6.0}[sanitizer()]
+
+
+@functools.lru_cache(maxsize=None)
+def preload():
+    """nbdkit itself is not instrumented: its process needs the sanitizer's library first."""
+    if not sanitizer():
+        return ""
+    names = {"asan": ("libasan.so", "libubsan.so"), "tsan": ("libtsan.so",)}[sanitizer()]
+    found = [subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True,
+                            check=True).stdout.strip() for name in names]
+    return ":".join(str(pathlib.Path(path).resolve()) for path in found)
+
+
+def process_environment(marker, report_prefix):
+    """The environment of mirrord and all that it starts; `marker` makes them findable."""
+    environment = {
+        "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+        "LC_ALL": "C.UTF-8",
+        "MIRRORDISK_PLUGIN": str(PLUGIN),
+        "MIRRORDISK_TEST": marker,
+    }
+    if sanitizer():
+        common = f"log_path={report_prefix}:exitcode=99:abort_on_error=0"
+        environment["MIRRORDISK_ENGINE_PRELOAD"] = preload()
+        environment["ASAN_OPTIONS"] = common + ":detect_leaks=0"
+        environment["UBSAN_OPTIONS"] = common + ":print_stacktrace=1"
+        environment["TSAN_OPTIONS"] = (
+            common + ":halt_on_error=0:second_deadlock_stack=1:"
+            f"suppressions={ROOT}/tests/e2e/tsan.supp")
+    return environment
+
+
+def free_ports(count):
+    """Ports on 127.0.0.1 that nobody listens on now."""
+    chosen = []
+    while len(chosen) < count:
+        port = random.SystemRandom().choice(PORTS)
+        if port in chosen:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        chosen.append(port)
+    return chosen

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One node of a test: its directories, its mirrord and engines, and mirrorctl speaking to it."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+
+from lib import environment, processes
+from lib.waiting import wait_for
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a mirrorctl call ended."""
+    command: str
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+    def __str__(self):
+        return f"$ {self.command}\n{self.out}{self.err}[exit code {self.code}]"
+
+
+class Node:
+    """Owned by a Cluster, which writes the config file before start()."""
+
+    def __init__(self, name, directory, marker):
+        self.name = name
+        self.directory = pathlib.Path(directory)
+        self.run_dir = self.directory / "run"
+        self.state_dir = self.directory / "state"
+        self.config = self.directory / "mirrordisk.toml"
+        self.log = self.directory / "mirrord.log"
+        self.reports = self.directory / "sanitizer"
+        self.address = ""  # HOST:PORT as in the config
+        self.listen = ""   # where mirrord really listens, if a proxy stands in between
+        self.marker = marker
+        self.extra_environment = {}
+        self.daemon = None
+        for path in (self.run_dir, self.state_dir):
+            path.mkdir(parents=True, exist_ok=True)
+
+    # -- mirrord ---------------------------------------------------------------------------------
+
+    def environment(self):
+        return (environment.process_environment(self.marker, str(self.reports))
+                | {"MIRRORDISK_CONFIG": str(self.config), "MIRRORDISK_NODE": self.name}
+                | self.extra_environment)
+
+    def launch(self):
+        """Starts mirrord without waiting for it."""
+        command = [str(environment.MIRRORD), "--config", str(self.config), "--node", self.name]
+        if self.listen:
+            command += ["--listen", self.listen]
+        with open(self.log, "ab") as log:
+            self.daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
+                                           stderr=log, env=self.environment(),
+                                           start_new_session=True)
+
+    def start(self):
+        self.launch()
+        wait_for(self.answers, f"mirrord of {self.name} to answer", report=self.log_tail)
+
+    def answers(self):
+        if self.daemon.poll() is not None:
+            raise RuntimeError(f"mirrord of {self.name} ended with {self.daemon.returncode}\n"
+                               + self.log_tail())
+        return self.ctl("version", check=False).code == 0
+
+    def is_running(self):
+        return self.daemon is not None and self.daemon.poll() is None
+
+    def stop(self, timeout=30):
+        """A clean stop; returns the exit code."""
+        self.daemon.send_signal(signal.SIGTERM)
+        code = self.daemon.wait(timeout * environment.slowness())
+        self.daemon = None
+        return code
+
+    def kill_daemon(self):
+        if self.daemon is not None:
+            self.daemon.kill()
+            self.daemon.wait(20)
+            self.daemon = None
+
+    def pause(self):
+        """Stops mirrord in its tracks: a peer that is silent while its sockets live."""
+        processes.send(self.daemon.pid, signal.SIGSTOP)
+
+    def go_on(self):
+        processes.send(self.daemon.pid, signal.SIGCONT)
+
+    # -- engines ---------------------------------------------------------------------------------
+
+    def engine_pid(self, volume="r0"):
+        return processes.read_pid(self.run_dir / f"{volume}.pid")
+
+    def kill_engine(self, volume="r0"):
+        pid = self.engine_pid(volume)
+        assert pid, f"no engine of {volume} on {self.name}\n{self.log_tail()}"
+        processes.kill_hard(pid)
+
+    def kill_everything(self):
+        """The whole node dies at once: nothing gets to tidy up."""
+        pids = [pid for pid in (self.daemon.pid if self.daemon else None,
+                                *(processes.read_pid(path) for path in self.run_dir.glob("*.pid")))
+                if pid]
+        # Stopped first, so that mirrord cannot start a new engine in between.
+        for pid in pids:
+            processes.send(pid, signal.SIGSTOP)
+        late = [processes.read_pid(path) for path in self.run_dir.glob("*.pid")]
+        for pid in {*pids, *(pid for pid in late if pid)}:
+            processes.send(pid, signal.SIGKILL)
+        if self.daemon:
+            self.daemon.wait(20)
+            self.daemon = None
+        for pid in pids:
+            processes.wait_gone(pid)
+
+    # -- what it says ----------------------------------------------------------------------------
+
+    def ctl(self, *arguments, check=True, timeout=90):
+        command = [str(environment.MIRRORCTL), *map(str, arguments)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              env=self.environment(), check=False,
+                              timeout=timeout * environment.slowness())
+        words = " ".join(["mirrorctl", *map(str, arguments)])
+        outcome = Outcome(f"[{self.name}] {words}", done.returncode, done.stdout, done.stderr)
+        if check and done.returncode != 0:
+            raise AssertionError(f"{outcome}\n{self.log_tail()}")
+        return outcome
+
+    def status(self, volume="r0"):
+        """The volume's object of `status --json`."""
+        outcome = self.ctl("status", volume, "--json", check=False)
+        assert outcome.code in (0, 1, 2), str(outcome)
+        return next(entry for entry in outcome.json["volumes"] if entry["name"] == volume)
+
+    def state(self, volume="r0"):
+        return self.status(volume)["state"]
+
+    def peer(self, volume="r0"):
+        return self.status(volume)["peers"][0]
+
+    def events(self, event_id=None, volume=None):
+        lines = []
+        # Newest last, rotated files first.
+        for path in sorted(self.state_dir.glob("events.jsonl*"), reverse=True):
+            lines += path.read_text(encoding="utf-8").splitlines()
+        events = [json.loads(line) for line in lines]
+        return [event for event in events
+                if (event_id is None or event["id"] == event_id)
+                and (volume is None or event["volume"] == volume)]
+
+    def socket(self, volume="r0"):
+        return self.run_dir / f"{volume}.sock"
+
+    def uri(self, volume="r0"):
+        return f"nbd+unix:///?socket={self.socket(volume)}"
+
+    def meta(self, volume="r0"):
+        return self.state_dir / volume / "meta"
+
+    def log_tail(self, lines=40):
+        try:
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return f"--- {self.name} has no log"
+        tail = "\n".join(text.splitlines()[-lines:])
+        return f"--- {self.name} ({self.log}):\n{tail}"
+
+    def sanitizer_reports(self):
+        return [path for path in self.directory.glob("sanitizer.*") if os.path.getsize(path)]

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Finding and ending the processes of one test, and no others."""
+
+import os
+import pathlib
+import signal
+import time
+
+
+def is_alive(pid):
+    """Whether the process runs; a zombie does not."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="latin-1")
+    except OSError:
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+
+
+def read_pid(path):
+    """The pid in a pid file whose process is alive, else None."""
+    try:
+        pid = int(pathlib.Path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return pid if is_alive(pid) else None
+
+
+def send(pid, signal_number):
+    try:
+        os.kill(pid, signal_number)
+    except ProcessLookupError:
+        pass
+
+
+def wait_gone(pid, timeout=20.0):
+    deadline = time.monotonic() + timeout
+    while is_alive(pid):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"process {pid} is still there after {timeout:.0f} s")
+        time.sleep(0.01)
+
+
+def kill_hard(pid):
+    send(pid, signal.SIGKILL)
+    wait_gone(pid)
+
+
+def marked(marker):
+    """The live processes that have `marker` as MIRRORDISK_TEST in their environment."""
+    wanted = f"MIRRORDISK_TEST={marker}".encode()
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            variables = pathlib.Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in variables and is_alive(int(entry)):
+            found.append(int(entry))
+    return found
+
+
+def kill_marked(marker):
+    """Ends all of them, also those that they start meanwhile."""
+    for _ in range(100):
+        pids = marked(marker)
+        if not pids:
+            return
+        for pid in pids:
+            send(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    raise AssertionError(f"processes that do not die: {marked(marker)}")
+
+
+def open_files(pid):
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+def status_field(pid, name):
+    """A number of /proc/PID/status, such as VmRSS (kB) or Threads."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0])
+    raise KeyError(name)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A TCP proxy in front of a node's mirrord: the link that can be cut, silenced and slowed."""
+
+import socket
+import threading
+import time
+
+from lib import environment
+
+
+class Proxy:
+    """Listens on a port of its own and forwards to 127.0.0.1:`target_port`.
+
+    open()      everything passes
+    cut()       connections are reset, new ones too
+    silence()   connections stay, nothing passes; what was sent is delivered after open()
+    slow(rate)  each direction of each connection passes at most `rate` bytes a second
+    """
+
+    def __init__(self, target_port):
+        self.target_port = target_port
+        self.bytes_forward = 0   # towards the node
+        self.bytes_backward = 0
+        self._changed = threading.Condition()
+        self._mode = "open"
+        self._rate = None
+        self._sockets = set()
+        self._closed = False
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.port = environment.free_ports(1)[0]
+        self._listener.bind(("127.0.0.1", self.port))
+        self._listener.listen(128)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def open(self):
+        self._set("open")
+
+    def silence(self):
+        self._set("silent")
+
+    def slow(self, rate):
+        self._set("open", rate)
+
+    def cut(self):
+        self._set("cut")
+        self._reset_all()
+
+    def close(self):
+        self._closed = True
+        self.cut()
+        self._listener.close()
+
+    @property
+    def bytes_total(self):
+        with self._changed:
+            return self.bytes_forward + self.bytes_backward
+
+    def _set(self, mode, rate=None):
+        with self._changed:
+            self._mode = mode
+            self._rate = rate
+            self._changed.notify_all()
+
+    def _reset_all(self):
+        with self._changed:
+            sockets, self._sockets = self._sockets, set()
+        for end in sockets:
+            _reset(end)
+
+    def _accept(self):
+        while not self._closed:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        with self._changed:
+            # A silent network does not complete a handshake either.
+            self._changed.wait_for(lambda: self._mode != "silent")
+            if self._mode == "cut":
+                _reset(client)
+                return
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target_port))
+        except OSError:
+            _reset(client)
+            return
+        for end in (client, server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self._changed:
+            self._sockets |= {client, server}
+        threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
+        self._pump(client, server, True)
+
+    def _pump(self, source, sink, forward):
+        while True:
+            try:
+                data = source.recv(65536)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._mode != "silent")
+                    rate = self._rate
+                if rate:
+                    time.sleep(len(data) / rate)
+                if not data:
+                    sink.shutdown(socket.SHUT_WR)
+                    return
+                sink.sendall(data)
+            except OSError:
+                _reset(source)
+                _reset(sink)
+                return
+            with self._changed:
+                if forward:
+                    self.bytes_forward += len(data)
+                else:
+                    self.bytes_backward += len(data)
+
+
+def _reset(end):
+    """Closes with RST, and wakes whoever waits on it."""
+    try:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        end.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    end.close()

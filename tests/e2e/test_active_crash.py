@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The active dies at random moments: every answered write is there afterwards."""
+
+import time
+
+import pytest
+
+from lib import environment
+
+KILLS = 3 if environment.sanitizer() else 10
+
+
+@pytest.mark.sanitizers
+@pytest.mark.seconds(300)
+def test_a_killed_engine_is_restarted_and_the_mirror_heals(cluster, make_load, rng):
+    load = make_load([cluster.alpha.socket()], follow=True).start()
+    for kill in range(KILLS):
+        load.wait_progress(20)
+        time.sleep(rng.random() * 0.5)
+        cluster.alpha.kill_engine()
+        load.pause()
+        cluster.wait(cluster.alpha.engine_pid, "mirrord to start the engine again")
+        cluster.wait_in_sync(cluster.alpha)
+        load.verify_volume(cluster.alpha.socket())
+        cluster.assert_replicas_equal()
+        load.go_on()
+        load.wait_progress(1)
+        assert len(cluster.alpha.events("engine-died")) == kill + 1
+    load.stop()
+    assert not load.errors
+    load.verify_file(cluster.backing(cluster.beta))
+
+
+@pytest.mark.sanitizers
+@pytest.mark.seconds(300)
+def test_a_killed_node_is_replaced_by_the_other_and_comes_back(cluster, make_load, rng):
+    load = make_load([node.socket() for node in cluster.nodes]).start()
+    for _ in range(KILLS):
+        lost = cluster.active()
+        heir = cluster.other(lost)
+        load.wait_progress(20)
+        time.sleep(rng.random() * 0.5)
+        lost.kill_everything()
+        load.pause()
+        # Before anything else writes: what the heir holds is what was answered.
+        load.verify_file(cluster.backing(heir))
+        heir.ctl("promote", "r0", "--force")
+        load.verify_volume(heir.socket())
+        load.go_on()
+        load.wait_progress(50)
+        lost.start()
+        cluster.wait_in_sync(heir)
+        assert lost.status()["role"] == "standby"
+        load.pause()
+        cluster.assert_replicas_equal()
+        load.verify_file(cluster.backing(lost))
+        load.go_on()
+    load.stop()
+    assert not load.errors
+
+
+def test_both_nodes_die_and_the_last_active_goes_on_alone(cluster, make_load):
+    load = make_load([cluster.alpha.socket()], follow=True).start()
+    load.wait_progress()
+    cluster.kill_everything()
+    load.pause()
+    cluster.alpha.start()
+    if not cluster.alpha.engine_pid():
+        cluster.alpha.ctl("promote", "r0")
+    load.verify_volume(cluster.alpha.socket())
+    load.go_on()
+    load.wait_progress()
+    cluster.beta.start()
+    cluster.wait_in_sync(cluster.alpha)
+    load.stop()
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "tools/status_view.hpp"
+
+#include <cstdlib>
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include "tools/table.hpp"
+
+using namespace mirror;
+using namespace mirror::tools;
+
+namespace {
+
+ViewContext context_at(const char* time, bool tty = false) {
+    ::setenv("TZ", "UTC", 1);
+    ::tzset();
+    return {Terminal{.is_tty = tty, .colour = false, .width = 80}, parse_rfc3339(time).value()};
+}
+
+Json in_sync_volume() {
+    return Json::parse(R"({
+        "name": "r0", "role": "active", "state": "in-sync", "since": "2026-03-01T12:30:05Z",
+        "why": "Both replicas hold every answered write.", "mode": "sync",
+        "size_bytes": 10737418240, "generation": "1a2b3c4d5e6f708090a0b0c0d0e0f000",
+        "device": "/dev/nbd0",
+        "replica": {"state": "up-to-date", "backing": "/srv/r0.img", "media_errors": 0},
+        "peers": [{"node": "beta", "link": "connected", "role": "standby",
+                   "replica_state": "up-to-date", "behind_bytes": 0,
+                   "last_seen": "2026-03-01T12:33:00Z", "break_at": null, "resync": null}],
+        "rpo": {"seconds": 0, "bytes": 0},
+        "rto": {"seconds": 1.4, "phases": {"device": 0.2, "engine": 0.3}}})");
+}
+
+Json broken_volume() {
+    Json volume = in_sync_volume();
+    volume["state"] = "broken";
+    volume["why"] = "beta did not answer within 5.0 s.";
+    volume["rpo"] = {{"seconds", 180}, {"bytes", 12 << 20}};
+    volume["rto"] = nullptr;
+    Json& peer = volume["peers"][0];
+    peer["link"] = "down";
+    peer["replica_state"] = "stale";
+    peer["behind_bytes"] = 12 << 20;
+    peer["break_at"] = "2026-03-01T12:30:05Z";
+    peer["last_seen"] = "2026-02-27T10:00:00Z";
+    return volume;
+}
+
+Json resyncing_volume() {
+    Json volume = broken_volume();
+    volume["state"] = "resyncing";
+    volume["why"] = "beta is getting what it lacks.";
+    Json& peer = volume["peers"][0];
+    peer["link"] = "connected";
+    peer["break_at"] = nullptr;
+    peer["replica_state"] = "inconsistent";
+    peer["resync"] = {{"done_bytes", 3 << 20},
+                      {"total_bytes", 12 << 20},
+                      {"bytes_per_second", 1 << 20},
+                      {"eta_seconds", 9}};
+    return volume;
+}
+
+Json status_of(std::initializer_list<Json> volumes) {
+    return {{"schema", 1}, {"node", "alpha"}, {"volumes", volumes}};
+}
+
+Json with_state(const char* state) {
+    Json volume = in_sync_volume();
+    volume["state"] = state;
+    return volume;
+}
+
+}  // namespace
+
+TEST_CASE("a volume in sync: the verdict, both sides, nothing to lose, nothing to do") {
+    CHECK(format_status(status_of({in_sync_volume()}), context_at("2026-03-01T12:33:05Z")) ==
+          R"(r0  in-sync  active on alpha (this node)  since 12:30:05 (3 min ago)
+  Both replicas hold every answered write.
+  volume  10 GiB, mode sync, /dev/nbd0, generation 1a2b3c4d
+  here    alpha  active   up-to-date  /srv/r0.img
+  peer    beta   standby  up-to-date  link connected, 0 B behind, seen 12:33:00 (5 s ago)
+  rpo     0 s: nothing would be lost if alpha died now
+  rto     1.4 s at the last takeover (device 200 ms, engine 300 ms)
+)");
+}
+
+TEST_CASE("a broken mirror: what would be lost, since when, and the next step") {
+    CHECK(format_status(status_of({broken_volume()}), context_at("2026-03-01T12:33:05Z")) ==
+          R"(r0  broken (standby behind)  active on alpha (this node)  since 12:30:05 (3 min ago)
+  beta did not answer within 5.0 s.
+  volume  10 GiB, mode sync, /dev/nbd0, generation 1a2b3c4d
+  here    alpha  active   up-to-date  /srv/r0.img
+  peer    beta   standby  stale       link down, 12 MiB behind, broken at 12:30:05 (3 min ago), seen 2026-02-27 10:00 (2 days ago)
+  rpo     3 min 0 s, 12 MiB: written without the peer; would be lost if alpha died now
+  next    bring beta or the way to it back (mirrorctl check shows which); the resync then starts by itself. After mirrorctl disconnect: mirrorctl connect r0
+)");
+}
+
+TEST_CASE("a resync on a terminal has a bar with rate and time left") {
+    const std::string text =
+        format_volume(resyncing_volume(), "alpha", context_at("2026-03-01T12:33:05Z", true));
+    CHECK(
+        text.find(
+            "  resync  [======>                  ] 25 %, 3 MiB of 12 MiB, 1 MiB/s, 9.0 s left\n") !=
+        std::string::npos);
+}
+
+TEST_CASE("a resync in a pipe is words alone") {
+    const std::string text =
+        format_volume(resyncing_volume(), "alpha", context_at("2026-03-01T12:33:05Z"));
+    CHECK(text.find("  resync  25 %, 3 MiB of 12 MiB, 1 MiB/s, 9.0 s left\n") != std::string::npos);
+    CHECK(text.find('\x1b') == std::string::npos);
+}
+
+TEST_CASE("several volumes: a table, and a sentence only for those that are not in sync") {
+    Json other = broken_volume();
+    other["name"] = "mail";
+    CHECK(format_status(status_of({in_sync_volume(), other}), context_at("2026-03-01T12:33:05Z")) ==
+          R"(VOLUME  STATE    ROLE HERE  ACTIVE ON  SIZE    BEHIND  SINCE
+r0      in-sync  active     alpha      10 GiB  0 B     12:30:05 (3 min ago)
+mail    broken   active     alpha      10 GiB  12 MiB  12:30:05 (3 min ago)
+
+mail: beta did not answer within 5.0 s.
+    next: bring beta or the way to it back (mirrorctl check shows which); the resync then starts by itself. After mirrorctl disconnect: mirrorctl connect mail
+)");
+}
+
+TEST_CASE("the standby's view names the active node, and never shows unknown as nothing") {
+    Json volume = in_sync_volume();
+    volume["role"] = "standby";
+    volume["state"] = "peer-unknown";
+    volume["rpo"] = {{"seconds", nullptr}, {"bytes", nullptr}};
+    volume["peers"][0]["role"] = "unknown";
+    volume["peers"][0]["behind_bytes"] = nullptr;
+    const std::string text = format_volume(volume, "alpha", context_at("2026-03-01T12:33:05Z"));
+    CHECK(text.find("standby, active side unknown") != std::string::npos);
+    CHECK(text.find("  rpo     unknown\n") != std::string::npos);
+    CHECK(text.find("behind by unknown") != std::string::npos);
+    CHECK(text.find("mirrorctl promote r0 --force --dry-run") != std::string::npos);
+    volume["peers"][0]["role"] = "active";
+    CHECK(
+        format_volume(volume, "alpha", context_at("2026-03-01T12:33:05Z")).find("active on beta") !=
+        std::string::npos);
+}
+
+TEST_CASE("every state that is not in-sync has words and, where one can help, a next step") {
+    for (const char* state : {"resyncing", "broken", "diverged", "peer-unknown", "failed", "new"}) {
+        CAPTURE(state);
+        CHECK_FALSE(next_step(with_state(state)).empty());
+    }
+    CHECK(next_step(with_state("in-sync")).empty());
+}
+
+TEST_CASE("the exit code: the worst volume decides, at risk before unknown before degraded") {
+    CHECK(status_exit_code(status_of({})) == 0);
+    CHECK(status_exit_code(status_of({with_state("in-sync")})) == 0);
+    CHECK(status_exit_code(status_of({with_state("in-sync"), with_state("broken")})) == 1);
+    CHECK(status_exit_code(status_of({with_state("resyncing")})) == 1);
+    CHECK(status_exit_code(status_of({with_state("new")})) == 1);
+    CHECK(status_exit_code(status_of({with_state("peer-unknown"), with_state("broken")})) == 3);
+    CHECK(status_exit_code(status_of({with_state("peer-unknown"), with_state("failed")})) == 2);
+    CHECK(status_exit_code(status_of({with_state("diverged"), with_state("in-sync")})) == 2);
+    CHECK(status_exit_code(status_of({with_state("a state of the future")})) == 3);
+    CHECK(status_exit_code(Json("garbage")) == 3);
+}
+
+TEST_CASE("an answer of wrong types or with nothing in it is shown, not died of") {
+    const ViewContext context = context_at("2026-03-01T12:33:05Z");
+    CHECK(format_status(Json::object(), context) == "node unknown has no volumes\n");
+    const Json odd = Json::parse(
+        R"({"name": 7, "state": [], "since": "yesterday", "size_bytes": -4, "peers": [3, null],
+            "rpo": "x", "rto": {"seconds": "long"}, "replica": 1})");
+    CHECK(format_volume(odd, "alpha", context).find("unknown") != std::string::npos);
+    CHECK_FALSE(format_status(status_of({odd, Json(3)}), context).empty());
+}
+
+TEST_CASE("control characters in a sentence cannot steer the terminal") {
+    Json volume = in_sync_volume();
+    volume["why"] = "a\x1b[2Jb";
+    CHECK(format_volume(volume, "alpha", context_at("2026-03-01T12:33:05Z")).find("  a?[2Jb\n") !=
+          std::string::npos);
+}
+
+TEST_CASE("colours mark the state and nothing else changes") {
+    ViewContext context = context_at("2026-03-01T12:33:05Z");
+    const std::string plain = format_volume(in_sync_volume(), "alpha", context);
+    context.terminal.colour = true;
+    std::string coloured = format_volume(in_sync_volume(), "alpha", context);
+    CHECK(coloured.find("\x1b[32min-sync\x1b[0m") != std::string::npos);
+    for (std::size_t at = coloured.find('\x1b'); at != std::string::npos;
+         at = coloured.find('\x1b')) {
+        coloured.erase(at, coloured.find('m', at) - at + 1);
+    }
+    CHECK(coloured == plain);
+}
+
+TEST_CASE("columns align by characters, not by bytes") {
+    const Terminal terminal;
+    CHECK(format_table({{{"é"}, {"x"}}, {{"ab"}, {"y"}}}, terminal) == "é   x\nab  y\n");
+}

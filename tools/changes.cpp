@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <string>
+
+#include <fmt/format.h>
+
+#include "core/base/units.hpp"
+#include "tools/verbs.hpp"
+
+namespace mirror::tools {
+namespace {
+
+Json request_of(const Session& session) {
+    const Options& options = session.options;
+    return {{"request", options.verb}, {"volume", options.volume}, {"dry_run", options.dry_run}};
+}
+
+std::string cost_words(const Json& answer) {
+    const auto bytes = count_field(answer, "bytes");
+    const auto seconds = number_field(answer, "seconds");
+    std::string text;
+    if (bytes) {
+        text += fmt::format("{} to transfer", format_size(*bytes));
+    }
+    if (seconds) {
+        text += fmt::format("{}about {}", text.empty() ? "" : ", ", format_seconds(*seconds));
+    }
+    return text;
+}
+
+void print_plan(const Json& answer, std::ostream& out) {
+    for (const Json& sentence : part_field(answer, "would")) {
+        if (sentence.is_string()) {
+            out << fmt::format("would: {}\n", printable(sentence.get_ref<const std::string&>()));
+        }
+    }
+    const std::string loss = text_field(answer, "loss");
+    if (!loss.empty()) {
+        out << fmt::format("loss:  {}\n", loss);
+    }
+    const std::string cost = cost_words(answer);
+    if (!cost.empty()) {
+        out << fmt::format("cost:  {}\n", cost);
+    }
+}
+
+std::string phase_words(const Json& phases) {
+    std::string text;
+    if (!phases.is_object()) {
+        return text;
+    }
+    for (const auto& [name, seconds] : phases.items()) {
+        if (seconds.is_number()) {
+            text += fmt::format("{}{} {}", text.empty() ? "" : ", ", printable(name),
+                                format_seconds(seconds.get<double>()));
+        }
+    }
+    return text;
+}
+
+void print_done(const Json& answer, std::ostream& out) {
+    out << text_field(answer, "text") << '\n';
+    const std::string loss = text_field(answer, "loss");
+    if (!loss.empty()) {
+        out << fmt::format("loss: {}\n", loss);
+    }
+    if (const auto seconds = number_field(answer, "seconds")) {
+        const std::string phases = phase_words(part_field(answer, "phases"));
+        out << fmt::format("took {}{}\n", format_seconds(*seconds),
+                           phases.empty() ? "" : fmt::format(" ({})", phases));
+    }
+}
+
+int run_change(Session& session, const Json& request) {
+    const Options& options = session.options;
+    World& world = session.world;
+    const auto answer = session.client.ask(request, change_deadline);
+    if (!answer) {
+        return report(answer.error(), options, world);
+    }
+    if (options.json) {
+        print_json(*answer, world);
+    } else if (options.dry_run) {
+        print_plan(*answer, world.out);
+        world.out << "nothing was changed (--dry-run)\n";
+    } else {
+        print_done(*answer, world.out);
+    }
+    return exit_done;
+}
+
+/// Whether a person must agree first: only where there is one, and nothing said it before.
+bool must_ask(const Session& session) {
+    const Options& options = session.options;
+    return session.world.can_ask && !options.yes && !options.dry_run && !options.json;
+}
+
+bool was_confirmed(Session& session) {
+    World& world = session.world;
+    world.out << fmt::format("Type the volume's name ({}) to go on: ", session.options.volume)
+              << std::flush;
+    std::string typed;
+    std::getline(world.in, typed);
+    return typed == session.options.volume;
+}
+
+/// Shows what the request would do, asks, and runs it when the answer is yes.
+int ask_and_run(Session& session, const Json& request) {
+    Json trial = request;
+    trial["dry_run"] = true;
+    const auto plan = session.client.ask(trial, change_deadline);
+    if (!plan) {
+        return report(plan.error(), session.options, session.world);
+    }
+    const Json& loss = part_field(*plan, "loss");
+    const bool is_harmless = loss.is_string() && loss.get_ref<const std::string&>().empty();
+    if (is_harmless) {
+        return run_change(session, request);
+    }
+    print_plan(*plan, session.world.out);
+    if (!was_confirmed(session)) {
+        session.world.err << "mirrorctl: the name does not match: nothing was changed\n";
+        return exit_refused;
+    }
+    return run_change(session, request);
+}
+
+}  // namespace
+
+int create(Session& session) {
+    const Options& options = session.options;
+    Json request = request_of(session);
+    request["overwrite_peer"] = options.overwrite_peer;
+    request["local_only"] = options.local_only;
+    return options.overwrite_peer && must_ask(session) ? ask_and_run(session, request)
+                                                       : run_change(session, request);
+}
+
+int promote(Session& session) {
+    const Options& options = session.options;
+    Json request = request_of(session);
+    request["force"] = options.force;
+    request["fenced"] = options.fenced;
+    return options.force && must_ask(session) ? ask_and_run(session, request)
+                                              : run_change(session, request);
+}
+
+int demote(Session& session) {
+    Json request = request_of(session);
+    request["disconnect_clients"] = session.options.disconnect_clients;
+    return run_change(session, request);
+}
+
+int switch_roles(Session& session) {
+    Json request = request_of(session);
+    request["disconnect_clients"] = session.options.disconnect_clients;
+    if (!session.options.to.empty()) {
+        request["to"] = session.options.to;
+    }
+    return run_change(session, request);
+}
+
+int connect(Session& session) {
+    return run_change(session, request_of(session));
+}
+
+int disconnect(Session& session) {
+    return run_change(session, request_of(session));
+}
+
+int resync(Session& session) {
+    Json request = request_of(session);
+    request["full"] = session.options.full;
+    const int code = run_change(session, request);
+    const bool waits = session.options.wait && !session.options.dry_run;
+    return code == exit_done && waits ? wait_for_resync(session) : code;
+}
+
+int verify(Session& session) {
+    return report(Error{ErrorKind::refused, "verify is not available in this version",
+                        fmt::format("mirrorctl resync {} --full compares everything by digest and "
+                                    "sends what differs",
+                                    session.options.volume)},
+                  session.options, session.world);
+}
+
+int resolve(Session& session) {
+    const Options& options = session.options;
+    return report(Error{ErrorKind::refused, "resolve is not available in this version",
+                        fmt::format("by hand: keep the data of {0}, save the other node's backing "
+                                    "of {1}, then make its replica anew (RESOLVING A SPLIT BRAIN "
+                                    "in mirrorctl(8))",
+                                    options.keep, options.volume)},
+                  options, session.world);
+}
+
+int attach(Session& session) {
+    return run_change(session, request_of(session));
+}
+
+int detach(Session& session) {
+    return run_change(session, request_of(session));
+}
+
+}  // namespace mirror::tools

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "tools/table.hpp"
+#include "tools/verbs.hpp"
+
+namespace mirror::tools {
+namespace {
+
+std::string yes_or_no(std::optional<bool> value) {
+    if (!value) {
+        return "unknown";
+    }
+    return *value ? "yes" : "no";
+}
+
+bool is_reachable(const Json& node) {
+    return bool_field(node, "reachable").value_or(false);
+}
+
+Row node_row(const Json& node) {
+    const bool reachable = is_reachable(node);
+    const auto skew = number_field(node, "clock_skew_seconds");
+    const auto same = bool_field(node, "same_config");
+    return {{text_field(node, "node"), Style::bold},
+            {text_field(node, "address")},
+            {yes_or_no(reachable), reachable ? Style::good : Style::bad},
+            {text_field(node, "version").empty() ? "-" : text_field(node, "version")},
+            {skew ? fmt::format("{:+.1f} s", *skew) : "-"},
+            {reachable ? yes_or_no(same) : "-", same.value_or(true) ? Style::plain : Style::bad},
+            {text_field(node, "message")}};
+}
+
+void print_nodes(const Json& nodes, World& world) {
+    std::vector<Row> rows{{{"NODE", Style::dim},
+                           {"ADDRESS", Style::dim},
+                           {"REACHABLE", Style::dim},
+                           {"VERSION", Style::dim},
+                           {"CLOCK", Style::dim},
+                           {"SAME CONFIG", Style::dim}}};
+    for (const Json& node : nodes) {
+        rows.push_back(node_row(node));
+    }
+    world.out << format_table(rows, world.terminal);
+}
+
+void print_problems(const Json& problems, World& world) {
+    for (const Json& problem : problems) {
+        if (problem.is_string()) {
+            world.out << fmt::format("{} {}\n", world.terminal.paint(Style::bad, "problem:"),
+                                     printable(problem.get_ref<const std::string&>()));
+        }
+    }
+}
+
+int code_of(const Json& answer) {
+    if (!part_field(answer, "problems").empty()) {
+        return exit_refused;
+    }
+    for (const Json& node : part_field(answer, "nodes")) {
+        if (!is_reachable(node)) {
+            return exit_unknown;
+        }
+    }
+    return exit_done;
+}
+
+}  // namespace
+
+int check(Session& session) {
+    World& world = session.world;
+    // Whoever runs a verb has parsed the configuration already: it is known to be right here.
+    if (!session.options.json) {
+        world.out << fmt::format("configuration {}: no mistakes\n", session.config_path);
+    }
+    const auto answer = session.client.ask({{"request", "check"}}, query_deadline);
+    if (!answer) {
+        return report(answer.error(), session.options, world);
+    }
+    if (session.options.json) {
+        print_json(*answer, world);
+        return code_of(*answer);
+    }
+    print_nodes(part_field(*answer, "nodes"), world);
+    print_problems(part_field(*answer, "problems"), world);
+    const int code = code_of(*answer);
+    if (code == exit_done) {
+        world.out << "no problems\n";
+    }
+    return code;
+}
+
+int version(Session& session) {
+    World& world = session.world;
+    const auto answer = session.client.ask({{"request", "version"}}, query_deadline);
+    if (session.options.json) {
+        if (!answer) {
+            return report(answer.error(), session.options, world);
+        }
+        Json document = *answer;
+        document["mirrorctl"] = MIRROR_VERSION;
+        print_json(document, world);
+        return exit_done;
+    }
+    world.out << "mirrorctl " MIRROR_VERSION "\n";
+    if (!answer) {
+        return report(answer.error(), session.options, world);
+    }
+    world.out << fmt::format("mirrord {} (node {}, protocol {})\n", text_field(*answer, "version"),
+                             text_field(*answer, "node"),
+                             count_field(*answer, "protocol").value_or(0));
+    return exit_done;
+}
+
+}  // namespace mirror::tools

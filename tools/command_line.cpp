@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "tools/command_line.hpp"
+
+#include <ostream>
+
+#include <CLI/CLI.hpp>
+
+namespace mirror::tools {
+namespace {
+
+enum class Volume { none, optional, required };
+
+/// Adds verbs to the app with what they have in common.
+class Verbs {
+  public:
+    Verbs(CLI::App& app, Options& options) : app_(app), options_(options) { add_globals(app); }
+
+    CLI::App& add(const char* name, const char* what, Volume volume) {
+        CLI::App& verb = *app_.add_subcommand(name, what);
+        verb.callback([this, name] { options_.verb = name; });
+        if (volume != Volume::none) {
+            CLI::Option* option = verb.add_option("VOLUME", options_.volume, "the volume's name");
+            option->type_name("");
+            option->required(volume == Volume::required);
+        }
+        add_globals(verb);
+        return verb;
+    }
+
+    CLI::App& add_change(const char* name, const char* what) {
+        CLI::App& verb = add(name, what, Volume::required);
+        verb.add_flag("--dry-run", options_.dry_run, "say what would happen; change nothing");
+        return verb;
+    }
+
+  private:
+    void add_globals(CLI::App& app) {
+        app.add_option("--config", options_.config,
+                       "the configuration ($MIRRORDISK_CONFIG, else "
+                       "/etc/mirrordisk/mirrordisk.toml)")
+            ->type_name("FILE");
+        app.add_option("--node", options_.node,
+                       "the node to act for ($MIRRORDISK_NODE, else the host name)")
+            ->type_name("NAME");
+        app.add_flag("--json", options_.json, "print the answer as JSON");
+        app.add_flag("--no-color", options_.no_colour, "no colours, also on a terminal");
+    }
+
+    CLI::App& app_;
+    Options& options_;
+};
+
+void add_role_verbs(Verbs& verbs, Options& options) {
+    CLI::App& create = verbs.add_change("create", "make the volume's replicas on both nodes");
+    create.add_flag("--overwrite-peer", options.overwrite_peer,
+                    "the peer's backing may hold data; it is overwritten");
+    create.add_flag("--local-only", options.local_only,
+                    "make this node's replica only; the peer's is made later");
+    create.add_flag("--yes", options.yes, "do not ask before data is overwritten");
+
+    CLI::App& promote = verbs.add_change("promote", "make this node the active one");
+    promote.add_flag("--force", options.force,
+                     "without the peer's agreement; what it alone has may be lost");
+    promote.add_flag("--fenced", options.fenced,
+                     "the peer is known to be down (for cluster managers)");
+    promote.add_flag("--yes", options.yes, "do not ask before --force loses data");
+
+    CLI::App& demote = verbs.add_change("demote", "make this node standby");
+    demote.add_flag("--disconnect-clients", options.disconnect_clients,
+                    "also while clients are connected; they are cut off");
+
+    CLI::App& change = verbs.add_change("switch", "exchange the roles of the two nodes");
+    change.add_option("--to", options.to, "the node that shall be active (else the other one)")
+        ->type_name("NODE");
+    change.add_flag("--disconnect-clients", options.disconnect_clients,
+                    "also while clients are connected; they are cut off");
+}
+
+void add_mirror_verbs(Verbs& verbs, Options& options) {
+    verbs.add_change("connect", "replicate to the peer again after disconnect");
+    verbs.add_change("disconnect", "stop replicating, in good order, until connect");
+
+    CLI::App& resync = verbs.add_change("resync", "send the peer what it lacks");
+    resync.add_flag("--full", options.full, "compare everything by digest, send what differs");
+    resync.add_flag("--wait", options.wait, "return when the volume is in sync; show progress");
+
+    CLI::App& verify = verbs.add_change("verify", "compare both replicas (not in this version)");
+    verify.add_flag("--repair", options.repair, "send what differs to the standby");
+    verify.add_flag("--wait", options.wait, "return when all is compared");
+
+    CLI::App& resolve = verbs.add_change("resolve", "end a split brain (not in this version)");
+    resolve.add_option("--keep", options.keep, "the node whose data stays")
+        ->type_name("NODE")
+        ->required();
+
+    verbs.add_change("attach", "attach the volume to its device (/dev/nbdX)");
+    verbs.add_change("detach", "detach the volume from its device");
+}
+
+void add_watching_verbs(Verbs& verbs, Options& options) {
+    CLI::App& status = verbs.add("status", "how the volumes are", Volume::optional);
+    status.add_flag("--watch", options.watch, "go on, and show each change");
+
+    CLI::App& wait = verbs.add("wait", "wait until a volume is in a state", Volume::required);
+    wait.add_option("--for", options.wait_for, "the state to wait for")
+        ->type_name("STATE")
+        ->required()
+        ->check(CLI::IsMember(
+            {"in-sync", "resyncing", "broken", "diverged", "peer-unknown", "failed", "new"}));
+    wait.add_option("--timeout", options.timeout_seconds, "give up after so many seconds")
+        ->type_name("S")
+        ->check(CLI::NonNegativeNumber);
+
+    CLI::App& events = verbs.add("events", "what happened on this node", Volume::optional);
+    events.add_flag("--follow", options.follow, "go on, and show what happens");
+    events.add_option("--since", options.since, "only later ones: a time, or an age such as 1h")
+        ->type_name("TIME");
+
+    verbs.add("check", "whether the configuration and both nodes are fit", Volume::none);
+    verbs.add("version", "the versions of mirrorctl and mirrord", Volume::none);
+}
+
+}  // namespace
+
+std::variant<Options, int> parse_command_line(int argc, const char* const* argv, std::ostream& out,
+                                              std::ostream& err) {
+    Options options;
+    CLI::App app("mirrorctl: look at mirrored disks and change them; see mirrorctl(8)",
+                 "mirrorctl");
+    app.set_version_flag("--version", "mirrorctl " MIRROR_VERSION);
+    app.require_subcommand(1);
+    Verbs verbs(app, options);
+    add_role_verbs(verbs, options);
+    add_mirror_verbs(verbs, options);
+    add_watching_verbs(verbs, options);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error, out, err) == 0 ? exit_done : exit_usage;
+    }
+    return options;
+}
+
+}  // namespace mirror::tools

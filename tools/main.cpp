@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <csignal>
+#include <exception>
+#include <iostream>
+#include <thread>
+#include <unistd.h>
+
+#include "core/config/config.hpp"
+#include "tools/command_line.hpp"
+#include "tools/verbs.hpp"
+
+using namespace mirror;
+using namespace mirror::tools;
+
+namespace {
+
+World make_world(const Options& options) {
+    const Terminal terminal = Terminal::of(STDOUT_FILENO, options.no_colour);
+    return World{.out = std::cout,
+                 .err = std::cerr,
+                 .in = std::cin,
+                 .terminal = terminal,
+                 .can_ask = terminal.is_tty && ::isatty(STDIN_FILENO) == 1,
+                 .clock = system_clock(),
+                 .pause = [](std::chrono::milliseconds time) {
+                     std::this_thread::sleep_for(time);
+                     return std::cout.good();
+                 }};
+}
+
+/// For `status` 1 and 2 say something about volumes: what went wrong before is "not found out".
+int report_setup(const Error& error, const Options& options, World& world) {
+    const int code = report(error, options, world);
+    return options.verb == "status" ? exit_unknown : code;
+}
+
+int run(const Options& options) {
+    World world = make_world(options);
+    const std::string path = config_path(options.config);
+    const auto config = load_config(path);
+    if (!config) {
+        if (options.verb == "version" && !options.json) {
+            world.out << "mirrorctl " MIRROR_VERSION "\n";
+        }
+        return report_setup(config.error(), options, world);
+    }
+    const auto node = config->node(node_name(options.node));
+    if (!node) {
+        return report_setup(node.error(), options, world);
+    }
+    DaemonClient client(**node);
+    Session session{options, **node, path, client, world};
+    return run_verb(session);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    // A reader of our output that goes away ends us quietly, as with any filter.
+    std::signal(SIGPIPE, SIG_DFL);
+    try {
+        const auto parsed = parse_command_line(argc, argv, std::cout, std::cerr);
+        if (const int* code = std::get_if<int>(&parsed)) {
+            return *code;
+        }
+        return run(std::get<Options>(parsed));
+    } catch (const std::exception& error) {
+        std::cerr << "mirrorctl: " << error.what() << '\n';
+        return exit_refused;
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The advice of status: one sentence a state, with the command to type.
+#include <fmt/format.h>
+
+#include "tools/status_view.hpp"
+
+namespace mirror::tools {
+namespace {
+
+std::string peer_name(const Json& volume) {
+    for (const Json& peer : part_field(volume, "peers")) {
+        const std::string name = text_field(peer, "node");
+        if (!name.empty()) {
+            return name;
+        }
+    }
+    return "the peer";
+}
+
+bool is_any_link_up(const Json& volume) {
+    for (const Json& peer : part_field(volume, "peers")) {
+        if (text_field(peer, "link") == "connected") {
+            return true;
+        }
+    }
+    return false;
+}
+
+std::string step_when_broken(const Json& volume, const std::string& name) {
+    const std::string peer = peer_name(volume);
+    if (is_any_link_up(volume)) {
+        return fmt::format("{} can be reached; start the resync: mirrorctl connect {}", peer, name);
+    }
+    return fmt::format(
+        "bring {} or the way to it back (mirrorctl check shows which); the resync then starts by "
+        "itself. After mirrorctl disconnect: mirrorctl connect {}",
+        peer, name);
+}
+
+}  // namespace
+
+std::string next_step(const Json& volume) {
+    const std::string state = text_field(volume, "state");
+    const std::string name = text_field(volume, "name");
+    if (state == "broken") {
+        return step_when_broken(volume, name);
+    }
+    if (state == "resyncing") {
+        return fmt::format("nothing; to wait for the end: mirrorctl wait {} --for in-sync", name);
+    }
+    if (state == "diverged") {
+        return fmt::format(
+            "choose which node's data to keep; nothing is overwritten until then. The steps: "
+            "mirrorctl resolve {} --keep NODE",
+            name);
+    }
+    if (state == "peer-unknown") {
+        return fmt::format(
+            "see whether {} lives (mirrorctl check). If it is down for good, this shows what a "
+            "takeover would lose: mirrorctl promote {} --force --dry-run",
+            peer_name(volume), name);
+    }
+    if (state == "failed") {
+        return fmt::format(
+            "repair or replace the backing named above; the reason is in: mirrorctl events {}",
+            name);
+    }
+    if (state == "new") {
+        return fmt::format("mirrorctl create {0} if that was not done, then mirrorctl promote {0}",
+                           name);
+    }
+    return {};
+}
+
+}  // namespace mirror::tools

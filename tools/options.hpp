@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What was typed, as values. Filled by command_line.cpp, read by the verbs.
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace mirror::tools {
+
+struct Options {
+    std::string verb;
+    std::string volume;  ///< empty: none given
+
+    std::string config;
+    std::string node;
+    bool json = false;
+    bool no_colour = false;
+
+    bool dry_run = false;
+    bool yes = false;
+    bool overwrite_peer = false;
+    bool local_only = false;
+    bool force = false;
+    bool fenced = false;
+    bool disconnect_clients = false;
+    bool full = false;
+    bool wait = false;
+    bool watch = false;
+    bool follow = false;
+    bool repair = false;
+    std::string to;
+    std::string keep;
+    std::string since;
+    std::string wait_for;
+    std::optional<double> timeout_seconds;
+};
+
+/// Exit codes of all verbs; `status` has its own meaning for 1 and 2 (status_view.hpp).
+inline constexpr int exit_done = 0;
+inline constexpr int exit_refused = 1;
+inline constexpr int exit_usage = 2;
+inline constexpr int exit_unknown = 3;
+
+}  // namespace mirror::tools

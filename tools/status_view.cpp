@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "tools/status_view.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+
+#include "core/base/units.hpp"
+#include "tools/progress.hpp"
+#include "tools/table.hpp"
+
+namespace mirror::tools {
+namespace {
+
+struct StateWords {
+    std::string_view state;
+    std::string_view words;  ///< added where the word alone does not say it
+    Style style;
+    int exit_code;
+};
+
+constexpr std::array<StateWords, 7> known_states{{
+    {"in-sync", "", Style::good, status_in_sync},
+    {"resyncing", "", Style::warning, status_degraded},
+    {"broken", "standby behind", Style::warning, status_degraded},
+    {"new", "never filled", Style::warning, status_degraded},
+    {"peer-unknown", "active not reachable", Style::warning, status_unknown},
+    {"diverged", "split brain", Style::bad, status_at_risk},
+    {"failed", "no usable replica here", Style::bad, status_at_risk},
+}};
+
+StateWords words_of(const std::string& state) {
+    const auto* found = std::find_if(known_states.begin(), known_states.end(),
+                                     [&](const StateWords& known) { return known.state == state; });
+    // A state of a newer daemon: shown as it is, and never taken for good.
+    return found == known_states.end() ? StateWords{"", "", Style::warning, status_unknown}
+                                       : *found;
+}
+
+Style replica_style(const std::string& state) {
+    if (state == "up-to-date") {
+        return Style::good;
+    }
+    return state == "failed" ? Style::bad : Style::warning;
+}
+
+std::string or_unknown(std::string text) {
+    return text.empty() ? "unknown" : std::move(text);
+}
+
+std::string active_node(const Json& volume, const std::string& node) {
+    if (text_field(volume, "role") == "active") {
+        return node;
+    }
+    for (const Json& peer : part_field(volume, "peers")) {
+        if (text_field(peer, "role") == "active") {
+            return text_field(peer, "node");
+        }
+    }
+    return {};
+}
+
+std::string activity(const Json& volume, const std::string& node) {
+    const std::string active = active_node(volume, node);
+    if (active.empty()) {
+        return text_field(volume, "state") == "peer-unknown" ? "standby, active side unknown"
+                                                             : "active nowhere";
+    }
+    return fmt::format("active on {}{}", active, active == node ? " (this node)" : "");
+}
+
+std::string bytes_or_unknown(const Json& object, const char* key) {
+    const auto bytes = count_field(object, key);
+    return bytes ? format_size(*bytes) : "unknown";
+}
+
+std::string verdict_line(const Json& volume, const std::string& node, const ViewContext& context) {
+    const std::string state = text_field(volume, "state");
+    const StateWords words = words_of(state);
+    std::string shown = or_unknown(state);
+    if (!words.words.empty()) {
+        shown += fmt::format(" ({})", words.words);
+    }
+    std::string line =
+        fmt::format("{}  {}  {}", context.terminal.paint(Style::bold, text_field(volume, "name")),
+                    context.terminal.paint(words.style, shown), activity(volume, node));
+    if (const auto since = time_field(volume, "since")) {
+        line += fmt::format("  since {}", format_when(*since, context.now));
+    }
+    return line + '\n';
+}
+
+std::string volume_words(const Json& volume) {
+    std::string text = fmt::format("{}, mode {}", bytes_or_unknown(volume, "size_bytes"),
+                                   or_unknown(text_field(volume, "mode")));
+    const std::string device = text_field(volume, "device");
+    text += device.empty() ? ", no device" : ", " + device;
+    const std::string generation = text_field(volume, "generation");
+    if (!generation.empty()) {
+        text += ", generation " + generation.substr(0, 8);
+    }
+    return text;
+}
+
+std::string here_words(const Json& replica) {
+    std::string text = or_unknown(text_field(replica, "backing"));
+    const std::uint64_t errors = count_field(replica, "media_errors").value_or(0);
+    if (errors > 0) {
+        text += fmt::format(", {} media error{}", errors, errors == 1 ? "" : "s");
+    }
+    return text;
+}
+
+std::string peer_words(const Json& peer, const ViewContext& context) {
+    std::string text = fmt::format("link {}", or_unknown(text_field(peer, "link")));
+    const auto behind = count_field(peer, "behind_bytes");
+    text += behind ? fmt::format(", {} behind", format_size(*behind)) : ", behind by unknown";
+    if (const auto broken = time_field(peer, "break_at")) {
+        text += fmt::format(", broken at {}", format_when(*broken, context.now));
+    }
+    const auto seen = time_field(peer, "last_seen");
+    text += seen ? fmt::format(", seen {}", format_when(*seen, context.now)) : ", never seen";
+    return text;
+}
+
+Row side_row(const char* label, const std::string& node, const std::string& role,
+             const std::string& state, const std::string& words) {
+    return {{label, Style::dim},
+            {or_unknown(node)},
+            {or_unknown(role)},
+            {or_unknown(state), replica_style(state)},
+            {words}};
+}
+
+std::string side_lines(const Json& volume, const std::string& node, const ViewContext& context) {
+    const Json& replica = part_field(volume, "replica");
+    std::vector<Row> rows{side_row("here  ", node, text_field(volume, "role"),
+                                   text_field(replica, "state"), here_words(replica))};
+    for (const Json& peer : part_field(volume, "peers")) {
+        rows.push_back(side_row("peer", text_field(peer, "node"), text_field(peer, "role"),
+                                text_field(peer, "replica_state"), peer_words(peer, context)));
+    }
+    return format_table(rows, context.terminal, "  ");
+}
+
+std::string loss_words(const Json& volume, const std::string& node) {
+    const Json& rpo = part_field(volume, "rpo");
+    const auto seconds = number_field(rpo, "seconds");
+    const auto bytes = count_field(rpo, "bytes");
+    if (!seconds || !bytes) {
+        return "unknown";
+    }
+    const std::string active = active_node(volume, node);
+    const std::string who = active.empty() ? "the active node" : active;
+    if (*seconds <= 0 && *bytes == 0) {
+        return fmt::format("0 s: nothing would be lost if {} died now", who);
+    }
+    return fmt::format("{}, {}: written without the peer; would be lost if {} died now",
+                       format_seconds(*seconds), format_size(*bytes), who);
+}
+
+std::string takeover_words(const Json& rto) {
+    std::string text = format_seconds(number_field(rto, "seconds").value_or(-1));
+    text += " at the last takeover";
+    std::string phases;
+    const Json& parts = part_field(rto, "phases");
+    if (parts.is_object()) {
+        for (const auto& [name, seconds] : parts.items()) {
+            if (seconds.is_number()) {
+                phases += fmt::format("{}{} {}", phases.empty() ? "" : ", ", printable(name),
+                                      format_seconds(seconds.get<double>()));
+            }
+        }
+    }
+    return phases.empty() ? text : fmt::format("{} ({})", text, phases);
+}
+
+std::string labelled(const char* label, const std::string& text, const Terminal& terminal) {
+    return fmt::format("  {}  {}\n", terminal.paint(Style::dim, fmt::format("{:<6}", label)), text);
+}
+
+std::string resync_line(const Json& volume, const ViewContext& context) {
+    constexpr std::size_t label_width = 10;
+    const auto resync = resync_of(volume);
+    if (!resync) {
+        return {};
+    }
+    const std::size_t width = std::max(context.terminal.width, label_width) - label_width;
+    return labelled(
+        "resync", context.terminal.is_tty ? progress_bar(*resync, width) : progress_words(*resync),
+        context.terminal);
+}
+
+Row table_row(const Json& volume, const std::string& node, const ViewContext& context) {
+    const std::string state = text_field(volume, "state");
+    std::string behind;
+    for (const Json& peer : part_field(volume, "peers")) {
+        behind += (behind.empty() ? "" : ", ") + bytes_or_unknown(peer, "behind_bytes");
+    }
+    const auto resync = resync_of(volume);
+    const auto since = time_field(volume, "since");
+    return {{text_field(volume, "name"), Style::bold},
+            {resync ? fmt::format("{} {} %", state, resync->percent()) : or_unknown(state),
+             words_of(state).style},
+            {or_unknown(text_field(volume, "role"))},
+            {active_node(volume, node).empty() ? "-" : active_node(volume, node)},
+            {bytes_or_unknown(volume, "size_bytes")},
+            {behind.empty() ? "-" : behind},
+            {since ? format_when(*since, context.now) : "unknown"}};
+}
+
+std::string format_overview(const Json& volumes, const std::string& node,
+                            const ViewContext& context) {
+    std::vector<Row> rows{{{"VOLUME", Style::dim},
+                           {"STATE", Style::dim},
+                           {"ROLE HERE", Style::dim},
+                           {"ACTIVE ON", Style::dim},
+                           {"SIZE", Style::dim},
+                           {"BEHIND", Style::dim},
+                           {"SINCE", Style::dim}}};
+    std::string sentences;
+    for (const Json& volume : volumes) {
+        rows.push_back(table_row(volume, node, context));
+        if (words_of(text_field(volume, "state")).exit_code != status_in_sync) {
+            sentences += fmt::format("{}: {}\n", text_field(volume, "name"),
+                                     or_unknown(text_field(volume, "why")));
+            const std::string step = next_step(volume);
+            if (!step.empty()) {
+                sentences += fmt::format("    next: {}\n", step);
+            }
+        }
+    }
+    std::string text = format_table(rows, context.terminal);
+    return sentences.empty() ? text : text + '\n' + sentences;
+}
+
+}  // namespace
+
+int status_exit_code(const Json& status) {
+    // From best to worst; what is at risk outweighs what could not be found out.
+    constexpr std::array<int, 4> order{status_in_sync, status_degraded, status_unknown,
+                                       status_at_risk};
+    const Json& volumes = part_field(status, "volumes");
+    if (!volumes.is_array()) {
+        return status_unknown;
+    }
+    const int* worst = order.begin();
+    for (const Json& volume : volumes) {
+        const int code = words_of(text_field(volume, "state")).exit_code;
+        worst = std::max(worst, std::find(order.begin(), order.end(), code));
+    }
+    return *worst;
+}
+
+std::string format_volume(const Json& volume, const std::string& node, const ViewContext& context) {
+    std::string text = verdict_line(volume, node, context);
+    text += fmt::format("  {}\n", or_unknown(text_field(volume, "why")));
+    text += labelled("volume", volume_words(volume), context.terminal);
+    text += side_lines(volume, node, context);
+    text += resync_line(volume, context);
+    text += labelled("rpo", loss_words(volume, node), context.terminal);
+    const Json& rto = part_field(volume, "rto");
+    if (rto.is_object()) {
+        text += labelled("rto", takeover_words(rto), context.terminal);
+    }
+    const std::string step = next_step(volume);
+    if (!step.empty()) {
+        text += labelled("next", step, context.terminal);
+    }
+    return text;
+}
+
+std::string format_status(const Json& status, const ViewContext& context) {
+    const Json& volumes = part_field(status, "volumes");
+    const std::string node = text_field(status, "node");
+    if (volumes.empty()) {
+        return fmt::format("node {} has no volumes\n", or_unknown(node));
+    }
+    if (volumes.size() == 1) {
+        return format_volume(volumes.front(), node, context);
+    }
+    return format_overview(volumes, node, context);
+}
+
+}  // namespace mirror::tools

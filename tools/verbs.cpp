@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "tools/verbs.hpp"
+
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace mirror::tools {
+namespace {
+
+using Verb = int (*)(Session&);
+
+constexpr std::array<std::pair<std::string_view, Verb>, 16> verbs{{
+    {"create", create},
+    {"status", status},
+    {"promote", promote},
+    {"demote", demote},
+    {"switch", switch_roles},
+    {"connect", connect},
+    {"disconnect", disconnect},
+    {"resync", resync},
+    {"verify", verify},
+    {"resolve", resolve},
+    {"attach", attach},
+    {"detach", detach},
+    {"wait", wait},
+    {"events", events},
+    {"check", check},
+    {"version", version},
+}};
+
+}  // namespace
+
+int run_verb(Session& session) {
+    for (const auto& [name, verb] : verbs) {
+        if (name == session.options.verb) {
+            return verb(session);
+        }
+    }
+    session.world.err << fmt::format("mirrorctl: no verb '{}'\n", session.options.verb);
+    return exit_usage;
+}
+
+}  // namespace mirror::tools
