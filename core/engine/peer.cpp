@@ -30,6 +30,11 @@ PeerAddress address_of(const Config& config, const VolumeConfig& volume, const s
     return address;
 }
 
+WallTime wall_time_of(SteadyTime moment, const Clock& clock) {
+    return clock.wall_now() - std::chrono::duration_cast<std::chrono::microseconds>(
+                                  clock.steady_now() - moment);
+}
+
 }  // namespace
 
 Peer::Peer(Parts parts)
@@ -115,6 +120,7 @@ Result<void> Peer::attempt() {
     if (up_to_date) {
         hold(*session);
     }
+    note_last_answer(**session);
     if (end_wanted() && !(*session)->is_lost()) {
         bool stopping = false;
         {
@@ -415,6 +421,12 @@ void Peer::wait_while_paused() {
 void Peer::set_link(const std::string& link) {
     MutexLock lock(mutex_);
     link_ = link;
+}
+
+void Peer::note_last_answer(const Session& session) {
+    const WallTime answered = wall_time_of(session.last_answer(), parts_.clock);
+    MutexLock lock(mutex_);
+    last_seen_ = std::max(last_seen_.value_or(answered), answered);
 }
 
 void Peer::note_decision(const Decision& decision, const ReplicaSummary& theirs) {

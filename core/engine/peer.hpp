@@ -79,6 +79,7 @@ class Peer {
     void wait_before_retry(std::chrono::milliseconds delay);
     void wait_while_paused();
     void set_link(const std::string& link);
+    void note_last_answer(const Session& session);
     void note_decision(const Decision& decision, const ReplicaSummary& theirs);
     void report(const std::string& id, Severity severity, const std::string& text,
                 const std::string& cause = {}, const std::string& remedy = {});

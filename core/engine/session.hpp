@@ -6,6 +6,7 @@
 // links' threads, so the supervisor keeps its share until the session was taken out of use.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -13,6 +14,7 @@
 #include <string>
 
 #include "core/base/checksum.hpp"
+#include "core/base/clock.hpp"
 #include "core/base/sync.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/lineage/generation.hpp"
@@ -57,6 +59,9 @@ class Session {
     /// Resync writes.
     [[nodiscard]] nbd::Link& bulk() noexcept { return *bulk_; }
     [[nodiscard]] nbd::Link& digests() noexcept { return *digests_; }
+    [[nodiscard]] SteadyTime last_answer() const noexcept {
+        return std::max({data_->last_answer(), bulk_->last_answer(), digests_->last_answer()});
+    }
     [[nodiscard]] const Digester& digester() const noexcept { return digester_; }
 
     /// Ends all links; reported as a loss for this reason.
