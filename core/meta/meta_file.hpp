@@ -2,16 +2,21 @@
 // The metadata file STATE_DIR/VOLUME/meta: two superblock slots and three maps. Torn writes at any
 // sector lose nothing: a superblock goes to the older slot, and map bits are written in 512-byte
 // sectors with a checksum each, so that a sector is the old one or the new one. A map sector that
-// fails its check counts as all ones; one that was never written (a hole) as all zeroes.
+// fails its check counts as all ones; one that was never written as all zeroes. A filesystem gives
+// space in blocks of several sectors, so never written is a whole page of zeroes (4 KiB, in a hole
+// or not): the first write to a page writes all its sectors, and a zeroed one among them is bad.
 //
 // The owner of a replica (mirrord for a standby, the engine for an active) has it open, locked by
 // flock on the file. Thread-safe: one mutex around the superblock; map writes are the caller's to
 // serialise per map.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,7 +47,8 @@ class MetaFile {
 
     [[nodiscard]] Superblock superblock() const;
     /// Applies `change` to a copy, makes it durable, then it is the superblock. On failure the
-    /// superblock stays as it was, and a later load may find either.
+    /// superblock stays as it was, and a later load may find either. The sequence and the size are
+    /// not `change`'s to set.
     [[nodiscard]] Result<void> update(const std::function<void(Superblock&)>& change);
 
     [[nodiscard]] Result<Bitmap> read_map(MapKind kind);
@@ -57,10 +63,27 @@ class MetaFile {
     [[nodiscard]] std::uint64_t bad_sectors() const;
 
   private:
+    /// Gets a chunk's index and its sector; an empty span where it can't be read.
+    using SectorVisitor = std::function<void(std::uint64_t, std::span<const std::byte>)>;
+
     MetaFile(std::unique_ptr<Store> store, Superblock block);
     [[nodiscard]] Result<void> write_slot(const Superblock& block) REQUIRES(mutex_);
+    /// Visits every sector of the pages in which something was ever written.
+    [[nodiscard]] Result<void> for_each_written(MapKind kind, const SectorVisitor& visit);
+    void visit_page(std::span<std::byte> page, std::uint64_t offset, ByteRange area,
+                    bool read_already, const SectorVisitor& visit);
+    /// The sectors to write for `chunks` (sorted): the whole page where it is the first write to
+    /// it. `newly_begun` gets the pages that have begun once that is written.
+    [[nodiscard]] std::vector<std::uint64_t> with_new_pages(
+        MapKind kind, const std::vector<std::uint64_t>& chunks,
+        std::vector<std::uint64_t>& newly_begun);
+    [[nodiscard]] bool is_untouched(MapKind kind, std::uint64_t page);
+    [[nodiscard]] Bitmap& begun_pages(MapKind kind) noexcept;
 
     const std::unique_ptr<Store> store_;
+    const std::uint64_t volume_size_;
+    /// A map's pages that are known to hold written sectors; one a map, for its only writer.
+    std::array<Bitmap, 3> begun_pages_;
     mutable Mutex mutex_;
     Superblock block_ GUARDED_BY(mutex_);
     std::uint64_t bad_sectors_ GUARDED_BY(mutex_) = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What a replica knows about itself across restarts. Written as one slot of the metadata file;
-// the byte layout is in docs/design.md and superblock.cpp. Values; any thread.
+// the byte layout is in superblock.cpp. Values; any thread.
 #pragma once
 
 #include <array>

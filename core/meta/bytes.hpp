@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Little-endian numbers in a byte buffer at fixed offsets, whatever the processor. The offsets are
+// constants of a layout that fits its buffer, hence no check at run time. Pure; any thread.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace mirror::detail {
+
+template <std::unsigned_integral Number>
+void put(std::span<std::byte> bytes, std::size_t at, Number value) noexcept {
+    for (std::size_t i = 0; i < sizeof(Number); ++i) {
+        bytes[at + i] = static_cast<std::byte>(static_cast<std::uint64_t>(value) >> (8 * i));
+    }
+}
+
+template <std::unsigned_integral Number>
+[[nodiscard]] Number get(std::span<const std::byte> bytes, std::size_t at) noexcept {
+    std::uint64_t value = 0;
+    for (std::size_t i = 0; i < sizeof(Number); ++i) {
+        value |= std::to_integer<std::uint64_t>(bytes[at + i]) << (8 * i);
+    }
+    return static_cast<Number>(value);
+}
+
+}  // namespace mirror::detail

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Metadata files by path: where they are, how one comes into being, how one is opened.
+#include <cerrno>
+#include <fcntl.h>
+#include <filesystem>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base/fd.hpp"
+#include "core/meta/meta_file.hpp"
+#include "core/store/file_store.hpp"
+
+namespace mirror {
+namespace {
+
+namespace files = std::filesystem;
+
+Result<void> sync_directory(const files::path& directory) {
+    const Fd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd.is_open() || ::fsync(fd.get()) != 0) {
+        return fail_errno(errno, directory.string());
+    }
+    return {};
+}
+
+Result<void> make_directory(const files::path& directory) {
+    std::error_code failed;
+    files::create_directories(directory.parent_path(), failed);
+    if (failed) {
+        return fail_errno(failed.value(), directory.parent_path().string());
+    }
+    if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
+        return fail_errno(errno, directory.string());
+    }
+    return sync_directory(directory.parent_path());
+}
+
+Result<void> make_file(const std::string& path, const Superblock& first) {
+    if (auto made = create_backing_file(path, meta_file_size(first.size)); !made) {
+        return made;
+    }
+    auto store = FileStore::open(path, FileStore::Lock::exclusive);
+    if (!store) {
+        return Failure(store.error());
+    }
+    if (auto formatted = MetaFile::format(std::move(*store), first); !formatted) {
+        return Failure(formatted.error().within(path));
+    }
+    return {};
+}
+
+}  // namespace
+
+std::string meta_path(const std::string& state_dir, const std::string& volume) {
+    return state_dir + "/" + volume + "/meta";
+}
+
+Result<std::unique_ptr<MetaFile>> create_meta(const std::string& path, const Superblock& first) {
+    const files::path directory = files::path(path).parent_path();
+    if (auto made = make_directory(directory); !made) {
+        return Failure(made.error());
+    }
+    // Under another name until it is whole, so that a crash leaves no file without a superblock.
+    const std::string unfinished = fmt::format("{}.new.{}", path, ::getpid());
+    ::unlink(unfinished.c_str());
+    Result<void> made = make_file(unfinished, first);
+    if (made && ::link(unfinished.c_str(), path.c_str()) != 0) {
+        made = errno == EEXIST ? fail(ErrorKind::refused, "{}: exists already", path)
+                               : fail_errno(errno, path);
+    }
+    ::unlink(unfinished.c_str());
+    if (made) {
+        made = sync_directory(directory);
+    }
+    if (!made) {
+        return Failure(made.error());
+    }
+    return open_meta(path);
+}
+
+Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path) {
+    auto store = FileStore::open(path, FileStore::Lock::exclusive);
+    if (!store) {
+        Error error = store.error();
+        if (error.kind == ErrorKind::not_found) {
+            error.remedy = "mirrorctl create makes it";
+        }
+        return Failure(std::move(error));
+    }
+    return MetaFile::load(std::move(*store), path);
+}
+
+}  // namespace mirror

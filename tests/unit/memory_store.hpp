@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A disk in memory that remembers which sectors have not been flushed, so that a test can cut the
+// power with any of them kept, damage bytes, or make requests fail. The test keeps a MemoryDisk,
+// the code under test gets a Store on it. Thread-safe.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "core/base/sync.hpp"
+#include "core/store/store.hpp"
+
+namespace mirror::test {
+
+class MemoryDisk {
+  public:
+    static constexpr std::uint64_t sector_bytes = 512;
+    using Sector = std::array<std::byte, sector_bytes>;
+
+    /// Space is given in blocks of `block_bytes`, as filesystems do; extents() tells in these.
+    explicit MemoryDisk(std::uint64_t size, std::uint64_t block_bytes = 4096)
+        : block_bytes_(block_bytes), size_(size) {}
+    MemoryDisk(const MemoryDisk& other) : block_bytes_(other.block_bytes_) { copy_from(other); }
+    MemoryDisk& operator=(const MemoryDisk&) = delete;
+
+    /// A Store on this disk, which must outlive it.
+    [[nodiscard]] std::unique_ptr<Store> open();
+
+    [[nodiscard]] std::uint64_t size() {
+        MutexLock lock(mutex_);
+        return size_;
+    }
+    void grow(std::uint64_t size) {
+        MutexLock lock(mutex_);
+        size_ = std::max(size_, size);
+    }
+
+    /// How many sector writes a power cut may lose, in the order in which they were made.
+    [[nodiscard]] std::size_t unflushed() {
+        MutexLock lock(mutex_);
+        return pending_.size();
+    }
+    /// Keeps the flushed sectors and those unflushed writes for whose number `keep` says so.
+    void cut_power(const std::function<bool(std::size_t)>& keep) {
+        MutexLock lock(mutex_);
+        for (std::size_t i = 0; i < pending_.size(); ++i) {
+            if (keep(i)) {
+                durable_[pending_[i].first] = pending_[i].second;
+            }
+        }
+        pending_.clear();
+        current_ = durable_;
+    }
+
+    /// Flips the bits of `mask`, on the disk itself.
+    void damage(std::uint64_t offset, std::byte mask) {
+        MutexLock lock(mutex_);
+        for (auto* sectors : {&current_, &durable_}) {
+            (*sectors)[offset / sector_bytes][offset % sector_bytes] ^= mask;
+        }
+    }
+    void fail_writes(bool failing) {
+        MutexLock lock(mutex_);
+        writes_fail_ = failing;
+    }
+    void fail_flushes(bool failing) {
+        MutexLock lock(mutex_);
+        flushes_fail_ = failing;
+    }
+    /// Reads that touch the range fail; an empty one ends that.
+    void fail_reads(ByteRange range) {
+        MutexLock lock(mutex_);
+        unreadable_ = range;
+    }
+    [[nodiscard]] std::uint64_t bytes_read() {
+        MutexLock lock(mutex_);
+        return bytes_read_;
+    }
+    /// The write calls since the start.
+    [[nodiscard]] std::uint64_t writes() {
+        MutexLock lock(mutex_);
+        return writes_;
+    }
+
+  private:
+    friend class MemoryStore;
+
+    void copy_from(const MemoryDisk& other) {
+        MutexLock lock(mutex_);
+        MutexLock theirs(other.mutex_);
+        size_ = other.size_;
+        current_ = other.current_;
+        durable_ = other.durable_;
+        pending_ = other.pending_;
+    }
+
+    Result<void> read(std::span<std::byte> into, std::uint64_t offset) {
+        MutexLock lock(mutex_);
+        const ByteRange range{offset, into.size()};
+        if (!range.fits_in(size_)) {
+            return fail(ErrorKind::invalid, "memory: read beyond the end");
+        }
+        if (!unreadable_.empty() && range.overlaps(unreadable_)) {
+            return fail(ErrorKind::io, "memory: unreadable sector");
+        }
+        bytes_read_ += into.size();
+        for (std::size_t i = 0; i < into.size();) {
+            const std::uint64_t at = offset + i;
+            const std::size_t within = at % sector_bytes;
+            const std::size_t count = std::min(sector_bytes - within, into.size() - i);
+            const auto found = current_.find(at / sector_bytes);
+            if (found == current_.end()) {
+                std::memset(&into[i], 0, count);
+            } else {
+                std::memcpy(&into[i], &found->second[within], count);
+            }
+            i += count;
+        }
+        return {};
+    }
+
+    Result<void> write(std::span<const std::byte> from, std::uint64_t offset) {
+        MutexLock lock(mutex_);
+        ++writes_;
+        if (!ByteRange{offset, from.size()}.fits_in(size_)) {
+            return fail(ErrorKind::invalid, "memory: write beyond the end");
+        }
+        if (writes_fail_) {
+            return fail(ErrorKind::io, "memory: write failed");
+        }
+        for (std::size_t i = 0; i < from.size();) {
+            const std::uint64_t at = offset + i;
+            const std::size_t within = at % sector_bytes;
+            const std::size_t count = std::min(sector_bytes - within, from.size() - i);
+            Sector& sector = current_[at / sector_bytes];
+            std::memcpy(&sector[within], &from[i], count);
+            pending_.emplace_back(at / sector_bytes, sector);
+            i += count;
+        }
+        return {};
+    }
+
+    Result<void> flush() {
+        MutexLock lock(mutex_);
+        if (flushes_fail_) {
+            return fail(ErrorKind::io, "memory: flush failed");
+        }
+        for (const auto& [number, sector] : pending_) {
+            durable_[number] = sector;
+        }
+        pending_.clear();
+        return {};
+    }
+
+    Result<std::vector<Extent>> extents(ByteRange range) {
+        MutexLock lock(mutex_);
+        std::vector<Extent> found;
+        for (std::uint64_t at = range.offset; at < range.end();) {
+            const std::uint64_t block = at / block_bytes_;
+            const std::uint64_t sectors = block_bytes_ / sector_bytes;
+            const auto next = current_.lower_bound(block * sectors);
+            const bool hole = next == current_.end() || next->first >= (block + 1) * sectors;
+            std::uint64_t end = (block + 1) * block_bytes_;
+            if (hole) {
+                end = next == current_.end() ? range.end() : next->first / sectors * block_bytes_;
+            }
+            end = std::min(end, range.end());
+            if (!found.empty() && found.back().hole == hole) {
+                found.back().range.length += end - at;
+            } else {
+                found.push_back(Extent{{at, end - at}, hole});
+            }
+            at = end;
+        }
+        return found;
+    }
+
+    const std::uint64_t block_bytes_;
+    mutable Mutex mutex_;
+    std::uint64_t size_ GUARDED_BY(mutex_) = 0;
+    std::map<std::uint64_t, Sector> current_ GUARDED_BY(mutex_);
+    std::map<std::uint64_t, Sector> durable_ GUARDED_BY(mutex_);
+    std::vector<std::pair<std::uint64_t, Sector>> pending_ GUARDED_BY(mutex_);
+    bool writes_fail_ GUARDED_BY(mutex_) = false;
+    bool flushes_fail_ GUARDED_BY(mutex_) = false;
+    ByteRange unreadable_ GUARDED_BY(mutex_);
+    std::uint64_t bytes_read_ GUARDED_BY(mutex_) = 0;
+    std::uint64_t writes_ GUARDED_BY(mutex_) = 0;
+};
+
+class MemoryStore final : public Store {
+  public:
+    explicit MemoryStore(MemoryDisk& disk) : disk_(disk) {}
+
+    [[nodiscard]] std::uint64_t size() const noexcept override { return disk_.size(); }
+    [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
+        return disk_.read(into, offset);
+    }
+    [[nodiscard]] Result<void> write(std::span<const std::byte> from,
+                                     std::uint64_t offset) override {
+        return disk_.write(from, offset);
+    }
+    [[nodiscard]] Result<void> zero(ByteRange range, Space) override {
+        return disk_.write(std::vector<std::byte>(range.length), range.offset);
+    }
+    [[nodiscard]] Result<void> flush() override { return disk_.flush(); }
+    [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override {
+        return disk_.extents(range);
+    }
+
+  private:
+    MemoryDisk& disk_;
+};
+
+inline std::unique_ptr<Store> MemoryDisk::open() {
+    return std::make_unique<MemoryStore>(*this);
+}
+
+}  // namespace mirror::test
