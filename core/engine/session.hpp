@@ -46,6 +46,9 @@ class Session {
     [[nodiscard]] static Result<std::shared_ptr<Session>> begin(
         const PeerAddress& peer, std::unique_ptr<PeerControl> control, const std::string& volume,
         const std::string& own_node, bool resync);
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
 
     /// From here on a loss is reported; one that happened before is reported at once.
     void watch(std::function<void(const Error&)> on_lost);
@@ -85,7 +88,8 @@ class Session {
     std::function<void(const Error&)> on_lost_ GUARDED_BY(mutex_);
     std::optional<Error> loss_ GUARDED_BY(mutex_);
 
-    // Last, so that their threads are gone before what they call.
+    // Set once while the session begins, and taken out at its end; both under the mutex, since a
+    // link's thread looks at the others when it is lost. In between they stay where they are.
     std::unique_ptr<nbd::Link> data_;
     std::unique_ptr<nbd::Link> bulk_;
     std::unique_ptr<nbd::Link> digests_;
