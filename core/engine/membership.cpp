@@ -161,13 +161,18 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
     return told ? Result<void>{} : Failure(error);
 }
 
-void Membership::install(std::shared_ptr<Session> session) {
+Result<void> Membership::install(std::shared_ptr<Session> session, bool resync) {
     MutexLock lock(mutex_);
+    if (!resync && !differences_.empty()) {
+        return fail(ErrorKind::busy, "{} was left out of a write while its session began",
+                    options_.peer);
+    }
     session_ = std::move(session);
     mode_ = MirrorMode::syncing;
     why_ = fmt::format("{} is being brought up to date", options_.peer);
     since_ = clock_.wall_now();
     changed_.notify_all();
+    return {};
 }
 
 Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {

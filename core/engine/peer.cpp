@@ -106,7 +106,10 @@ Result<void> Peer::attempt() {
         return Failure(session.error());
     }
     // Installed before it is watched: a loss from now on is reported to a membership that knows it.
-    parts_.membership.install(*session);
+    if (auto installed = parts_.membership.install(*session, (*session)->begun_with_resync());
+        !installed) {
+        return installed;
+    }
     (*session)->watch([this, raw = session->get()](const Error& error) {
         parts_.membership.session_lost(*raw, error);
     });
@@ -171,10 +174,9 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
     if (!reply) {
         return Failure(reply.error());
     }
-    const auto theirs =
-        control::object_field(*reply, "summary").and_then([](const Json* summary) {
-            return control::decode_summary(*summary);
-        });
+    const auto theirs = control::object_field(*reply, "summary").and_then([](const Json* summary) {
+        return control::decode_summary(*summary);
+    });
     const auto their_action = control::string_field(*reply, "action");
     if (!theirs || !their_action) {
         return Failure((!theirs ? theirs.error() : their_action.error()).within(peer_node_));

@@ -36,10 +36,12 @@ Result<Json> PeerControl::ask(const Json& request) {
     return client_.ask(request);
 }
 
-Session::Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume)
+Session::Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume,
+                 bool resync)
     : peer_(std::move(peer)),
       volume_(std::move(volume)),
       id_(random_id<SessionId>()),
+      resync_(resync),
       digester_(id_),
       control_(std::move(control)) {}
 
@@ -47,7 +49,7 @@ Result<std::shared_ptr<Session>> Session::begin(const PeerAddress& peer,
                                                 std::unique_ptr<PeerControl> control,
                                                 const std::string& volume,
                                                 const std::string& own_node, bool resync) {
-    const std::shared_ptr<Session> session(new Session(peer, std::move(control), volume));
+    const std::shared_ptr<Session> session(new Session(peer, std::move(control), volume, resync));
     Json request = session->message("session-begin");
     request["source"] = own_node;
     request["resync"] = resync;

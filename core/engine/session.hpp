@@ -54,6 +54,8 @@ class Session {
     void watch(std::function<void(const Error&)> on_lost);
 
     [[nodiscard]] const SessionId& id() const noexcept { return id_; }
+    /// Whether the standby was told that a resync follows.
+    [[nodiscard]] bool begun_with_resync() const noexcept { return resync_; }
     [[nodiscard]] const std::string& peer_node() const noexcept { return peer_.node; }
     /// Application writes and flushes.
     [[nodiscard]] nbd::Link& data() noexcept { return *data_; }
@@ -72,7 +74,8 @@ class Session {
     [[nodiscard]] Result<void> tell_end(const std::string& reason);
 
   private:
-    Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume);
+    Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume,
+            bool resync);
     [[nodiscard]] control::Json message(const char* request) const;
     [[nodiscard]] Result<void> open_links();
     void link_lost(const Error& error);
@@ -80,6 +83,7 @@ class Session {
     const PeerAddress peer_;
     const std::string volume_;
     const SessionId id_;
+    const bool resync_;
     const Digester digester_;
     const std::unique_ptr<PeerControl> control_;
     std::atomic<bool> lost_{false};
