@@ -79,6 +79,9 @@ void Peer::run() {
             if (stop_) {
                 return;
             }
+            if (paused_) {
+                continue;
+            }
             idle_ = false;
             hinted_ = false;
         }
