@@ -281,15 +281,21 @@ void Peer::hold(const std::shared_ptr<Session>& session) {
 }
 
 void Peer::end_session(const std::shared_ptr<Session>& session, const std::string& reason) {
-    // No write may be on its way while both replicas are flushed and the intents are cleared:
-    // so the next session has to look at nothing but what is written from now on.
-    const auto everything = parts_.ranges.acquire({0, parts_.store.size()});
-    auto settled = checkpoint();
-    auto told = settled ? session->tell_end(reason) : settled;
     const bool by_hand = reason == "disconnect";
-    parts_.membership.retire(session,
-                             by_hand ? fmt::format("{} was disconnected by mirrorctl", peer_node_)
-                                     : "the volume is being demoted");
+    Result<void> told;
+    {
+        // No write may be on its way while both replicas are flushed and the intents are cleared:
+        // so the next session has to look at nothing but what is written from now on.
+        const auto everything = parts_.ranges.acquire({0, parts_.store.size()});
+        told = checkpoint();
+        // Before the standby is told: it shuts the links, which is not to count as a loss.
+        parts_.membership.retire(
+            session, by_hand ? fmt::format("{} was disconnected by mirrorctl", peer_node_)
+                             : "the volume is being demoted");
+    }
+    if (told) {
+        told = session->tell_end(reason);
+    }
     if (by_hand) {
         report(
             "disconnected", Severity::warning,
