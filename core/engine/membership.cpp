@@ -64,6 +64,11 @@ Result<void> Membership::record_alone() {
     while (recording_) {
         changed_.wait(lock);
     }
+    // A flush that failed on the peer may get here late: what it was to make durable was flushed
+    // there when the next session got in sync.
+    if (mode_ == MirrorMode::in_sync) {
+        return {};
+    }
     wrote_alone_ = true;
     if (alone_recorded_) {
         return {};
@@ -210,6 +215,9 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
         MutexLock lock(mutex_);
         if (session_ != session || session->is_lost()) {
             return fail(ErrorKind::unreachable, "the session with {} was lost", options_.peer);
+        }
+        if (alone_recorded_) {
+            return fail(ErrorKind::busy, "a new generation began at the end of the resync");
         }
         mode_ = MirrorMode::in_sync;
         break_at_ = {};
