@@ -128,11 +128,16 @@ Result<void> Differences::suspect_all() {
     return suspect(all);
 }
 
-void Differences::clear_covered(ByteRange range) {
+void Differences::clear_covered(ByteRange range, const std::function<bool()>& session_lost) {
     if (empty_.load()) {
         return;
     }
     MutexLock lock(mutex_);
+    // A session is lost before its intents become suspect, which takes this mutex: what is cleared
+    // here before that is set again there.
+    if (session_lost()) {
+        return;
+    }
     const BitRange blocks = bits_covered(range, block_size, volume_size_);
     if (!blocks.empty() && changed_.clear(blocks) != 0) {
         touch_changed(blocks);

@@ -37,8 +37,9 @@ class Differences {
     [[nodiscard]] Result<void> suspect(const Bitmap& regions);
     [[nodiscard]] Result<void> suspect_all();
     /// The peer has acknowledged exactly these bytes: blocks and regions that they cover whole are
-    /// no longer different.
-    void clear_covered(ByteRange range);
+    /// no longer different. Nothing happens once `session_lost` says so: what the peer answered
+    /// may be gone from its cache, and suspect_intents() must have the last word.
+    void clear_covered(ByteRange range, const std::function<bool()>& session_lost);
 
     /// A region that differs or may differ.
     struct Work {

@@ -64,6 +64,11 @@ Result<void> Membership::record_alone() {
     while (recording_) {
         changed_.wait(lock);
     }
+    // A flush that failed on the peer may get here late: what it was to make durable was flushed
+    // there when the next session got in sync.
+    if (mode_ == MirrorMode::in_sync) {
+        return {};
+    }
     wrote_alone_ = true;
     if (alone_recorded_) {
         return {};
@@ -161,13 +166,18 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
     return told ? Result<void>{} : Failure(error);
 }
 
-void Membership::install(std::shared_ptr<Session> session) {
+Result<void> Membership::install(std::shared_ptr<Session> session, bool resync) {
     MutexLock lock(mutex_);
+    if (!resync && !differences_.empty()) {
+        return fail(ErrorKind::busy, "{} was left out of a write while its session began",
+                    options_.peer);
+    }
     session_ = std::move(session);
     mode_ = MirrorMode::syncing;
     why_ = fmt::format("{} is being brought up to date", options_.peer);
     since_ = clock_.wall_now();
     changed_.notify_all();
+    return {};
 }
 
 Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
@@ -205,6 +215,9 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
         MutexLock lock(mutex_);
         if (session_ != session || session->is_lost()) {
             return fail(ErrorKind::unreachable, "the session with {} was lost", options_.peer);
+        }
+        if (alone_recorded_) {
+            return fail(ErrorKind::busy, "a new generation began at the end of the resync");
         }
         mode_ = MirrorMode::in_sync;
         break_at_ = {};

@@ -66,7 +66,10 @@ class Membership {
                                                const Error& error) EXCLUDES(mutex_);
 
     // For the supervisor.
-    void install(std::shared_ptr<Session> session) EXCLUDES(mutex_);
+    /// `resync`: the standby knows that it is being overwritten. Fails when it does not and there
+    /// are differences, from a write that was answered without it while the session began.
+    [[nodiscard]] Result<void> install(std::shared_ptr<Session> session, bool resync)
+        EXCLUDES(mutex_);
     /// Everything is equal: records it here and on the standby. Fails when a difference came up
     /// meanwhile or the session was lost.
     [[nodiscard]] Result<void> conclude(const std::shared_ptr<Session>& session) EXCLUDES(mutex_);

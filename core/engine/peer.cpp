@@ -84,6 +84,9 @@ void Peer::run() {
             if (stop_) {
                 return;
             }
+            if (paused_) {
+                continue;
+            }
             idle_ = false;
             hinted_ = false;
         }
@@ -111,7 +114,10 @@ Result<void> Peer::attempt() {
         return Failure(session.error());
     }
     // Installed before it is watched: a loss from now on is reported to a membership that knows it.
-    parts_.membership.install(*session);
+    if (auto installed = parts_.membership.install(*session, (*session)->begun_with_resync());
+        !installed) {
+        return installed;
+    }
     (*session)->watch([this, raw = session->get()](const Error& error) {
         parts_.membership.session_lost(*raw, error);
     });
@@ -177,10 +183,9 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
     if (!reply) {
         return Failure(reply.error());
     }
-    const auto theirs =
-        control::object_field(*reply, "summary").and_then([](const Json* summary) {
-            return control::decode_summary(*summary);
-        });
+    const auto theirs = control::object_field(*reply, "summary").and_then([](const Json* summary) {
+        return control::decode_summary(*summary);
+    });
     const auto their_action = control::string_field(*reply, "action");
     if (!theirs || !their_action) {
         return Failure((!theirs ? theirs.error() : their_action.error()).within(peer_node_));
@@ -282,15 +287,21 @@ void Peer::hold(const std::shared_ptr<Session>& session) {
 }
 
 void Peer::end_session(const std::shared_ptr<Session>& session, const std::string& reason) {
-    // No write may be on its way while both replicas are flushed and the intents are cleared:
-    // so the next session has to look at nothing but what is written from now on.
-    const auto everything = parts_.ranges.acquire({0, parts_.store.size()});
-    auto settled = checkpoint();
-    auto told = settled ? session->tell_end(reason) : settled;
     const bool by_hand = reason == "disconnect";
-    parts_.membership.retire(session,
-                             by_hand ? fmt::format("{} was disconnected by mirrorctl", peer_node_)
-                                     : "the volume is being demoted");
+    Result<void> told;
+    {
+        // No write may be on its way while both replicas are flushed and the intents are cleared:
+        // so the next session has to look at nothing but what is written from now on.
+        const auto everything = parts_.ranges.acquire({0, parts_.store.size()});
+        told = checkpoint();
+        // Before the standby is told: it shuts the links, which is not to count as a loss.
+        parts_.membership.retire(
+            session, by_hand ? fmt::format("{} was disconnected by mirrorctl", peer_node_)
+                             : "the volume is being demoted");
+    }
+    if (told) {
+        told = session->tell_end(reason);
+    }
     if (by_hand) {
         report(
             "disconnected", Severity::warning,

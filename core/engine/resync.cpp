@@ -123,7 +123,7 @@ Result<void> Resync::sync_region(Session& session, Worker& worker, std::uint64_t
             return sent;
         }
     }
-    differences_.clear_covered(work.range);
+    differences_.clear_covered(work.range, [&] { return session.is_lost(); });
     return {};
 }
 

@@ -2,6 +2,7 @@
 #include "core/engine/session.hpp"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 #include <vector>
 
@@ -35,10 +36,12 @@ Result<Json> PeerControl::ask(const Json& request) {
     return client_.ask(request);
 }
 
-Session::Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume)
+Session::Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume,
+                 bool resync)
     : peer_(std::move(peer)),
       volume_(std::move(volume)),
       id_(random_id<SessionId>()),
+      resync_(resync),
       digester_(id_),
       control_(std::move(control)) {}
 
@@ -46,7 +49,7 @@ Result<std::shared_ptr<Session>> Session::begin(const PeerAddress& peer,
                                                 std::unique_ptr<PeerControl> control,
                                                 const std::string& volume,
                                                 const std::string& own_node, bool resync) {
-    const std::shared_ptr<Session> session(new Session(peer, std::move(control), volume));
+    const std::shared_ptr<Session> session(new Session(peer, std::move(control), volume, resync));
     Json request = session->message("session-begin");
     request["source"] = own_node;
     request["resync"] = resync;
@@ -69,10 +72,23 @@ Result<void> Session::open_links() {
         if (!connected) {
             return Failure(connected.error());
         }
-        *link = std::move(*connected);
-        (*link)->on_lost([this](const Error& error) { link_lost(error); });
+        nbd::Link& opened = **connected;
+        {
+            MutexLock lock(mutex_);
+            *link = std::move(*connected);
+        }
+        opened.on_lost([this](const Error& error) { link_lost(error); });
     }
-    return {};
+    MutexLock lock(mutex_);
+    return loss_ ? Failure(*loss_) : Result<void>{};
+}
+
+Session::~Session() {
+    // A link that is being lost looks at the others; they end when it can no longer find them.
+    std::array<std::unique_ptr<nbd::Link>, 3> links;
+    MutexLock lock(mutex_);
+    links = {std::move(data_), std::move(bulk_), std::move(digests_)};
+    lock.unlock();
 }
 
 void Session::watch(std::function<void(const Error&)> on_lost) {
@@ -95,22 +111,29 @@ void Session::link_lost(const Error& error) {
             return;
         }
         loss_ = error;
+        lost_ = true;
         report = on_lost_;
     }
-    lost_ = true;
     if (report) {
         report(error);
     }
-    // One link alone is of no use, and its writes must not linger on a half-dead session.
-    for (nbd::Link* link : {data_.get(), bulk_.get(), digests_.get()}) {
-        if (link != nullptr) {
-            link->lose(error.message);
+    // One link alone is of no use, and its writes must not linger on a half-dead session. Under
+    // the mutex, since the others may be on their way in or out.
+    MutexLock lock(mutex_);
+    for (const auto* link : {&data_, &bulk_, &digests_}) {
+        if (*link) {
+            (*link)->lose(error.message);
         }
     }
 }
 
 void Session::lose(const std::string& reason) {
-    data_->lose(reason);
+    // At once: who looks after the session must not find it alive after it was given up.
+    lost_ = true;
+    MutexLock lock(mutex_);
+    if (data_) {
+        data_->lose(reason);
+    }
 }
 
 Json Session::message(const char* request) const {

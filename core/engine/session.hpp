@@ -48,11 +48,16 @@ class Session {
     [[nodiscard]] static Result<std::shared_ptr<Session>> begin(
         const PeerAddress& peer, std::unique_ptr<PeerControl> control, const std::string& volume,
         const std::string& own_node, bool resync);
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
 
     /// From here on a loss is reported; one that happened before is reported at once.
     void watch(std::function<void(const Error&)> on_lost);
 
     [[nodiscard]] const SessionId& id() const noexcept { return id_; }
+    /// Whether the standby was told that a resync follows.
+    [[nodiscard]] bool begun_with_resync() const noexcept { return resync_; }
     [[nodiscard]] const std::string& peer_node() const noexcept { return peer_.node; }
     /// Application writes and flushes.
     [[nodiscard]] nbd::Link& data() noexcept { return *data_; }
@@ -74,7 +79,8 @@ class Session {
     [[nodiscard]] Result<void> tell_end(const std::string& reason);
 
   private:
-    Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume);
+    Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume,
+            bool resync);
     [[nodiscard]] control::Json message(const char* request) const;
     [[nodiscard]] Result<void> open_links();
     void link_lost(const Error& error);
@@ -82,6 +88,7 @@ class Session {
     const PeerAddress peer_;
     const std::string volume_;
     const SessionId id_;
+    const bool resync_;
     const Digester digester_;
     const std::unique_ptr<PeerControl> control_;
     std::atomic<bool> lost_{false};
@@ -90,7 +97,8 @@ class Session {
     std::function<void(const Error&)> on_lost_ GUARDED_BY(mutex_);
     std::optional<Error> loss_ GUARDED_BY(mutex_);
 
-    // Last, so that their threads are gone before what they call.
+    // Set once while the session begins, and taken out at its end; both under the mutex, since a
+    // link's thread looks at the others when it is lost. In between they stay where they are.
     std::unique_ptr<nbd::Link> data_;
     std::unique_ptr<nbd::Link> bulk_;
     std::unique_ptr<nbd::Link> digests_;

@@ -230,7 +230,7 @@ Result<void> Volume::apply(const Change& change) {
             return local ? peer : local;
         }
         if (parties->session && peer) {
-            differences_->clear_covered(change.range);
+            differences_->clear_covered(change.range, [&] { return parties->session->is_lost(); });
             return {};
         }
         if (!membership_.stops_without_peer()) {

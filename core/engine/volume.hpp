@@ -58,6 +58,10 @@ class Volume {
     [[nodiscard]] Result<void> flush();
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range);
 
+    /// What the housekeeper does from time to time: everything durable on all who take part, then
+    /// the maps; intents that stand for nothing are cleared.
+    [[nodiscard]] Result<void> checkpoint() { return peer_.checkpoint(); }
+
     /// Requests of docs/design.md, section 7.3.
     [[nodiscard]] Result<control::Json> handle(const control::Json& request);
 

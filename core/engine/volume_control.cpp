@@ -134,7 +134,7 @@ Result<Json> Volume::quiesce(bool disconnect_clients) {
     }
     return Json{
         {"summary", control::encode(summarize(meta_->superblock(), differences_->intent_bytes(),
-                                               differences_->changed_bytes()))}};
+                                              differences_->changed_bytes()))}};
 }
 
 void Volume::keep_house() {
@@ -150,7 +150,7 @@ void Volume::keep_house() {
         }
         periods = 0;
         lock.unlock();
-        if (auto done = peer_.checkpoint(); !done) {
+        if (auto done = checkpoint(); !done) {
             log(LogLevel::warning, "volume {}: the intents stay: {}", name(), done.error().message);
         }
         lock.lock();

@@ -133,12 +133,30 @@ Result<void> Replica::begin_session(const SessionId& session, const std::string&
 }
 
 Result<void> Replica::session_synced(const SessionId& session, const Lineage& lineage) {
-    {
-        MutexLock lock(mutex_);
-        if (auto current = require_session(session); !current) {
-            return current;
-        }
+    MutexLock lock(mutex_);
+    while (changing_session_) {
+        members_changed_.wait(lock);
     }
+    if (auto current = require_session(session); !current) {
+        return current;
+    }
+    // A newer session must not begin in between, or this one would declare it up to date.
+    const ChangingSession changing(changing_session_, members_changed_);
+    lock.unlock();
+    auto recorded = record_synced(lineage);
+    lock.lock();
+    if (!recorded) {
+        return recorded;
+    }
+    intent_bytes_ = 0;
+    changed_bytes_ = 0;
+    if (session_) {
+        session_->resyncing = false;
+    }
+    return {};
+}
+
+Result<void> Replica::record_synced(const Lineage& lineage) {
     if (auto flushed = backing_->flush(); !flushed) {
         report_disk_error(flushed.error());
         return flushed;
@@ -154,16 +172,7 @@ Result<void> Replica::session_synced(const SessionId& session, const Lineage& li
         block.last_update = now;
     });
     // The superblock first: if we stop in between, maps that name too much cost a comparison only.
-    if (!recorded || !(recorded = clear_maps())) {
-        return recorded;
-    }
-    MutexLock lock(mutex_);
-    intent_bytes_ = 0;
-    changed_bytes_ = 0;
-    if (session_ && session_->id == session) {
-        session_->resyncing = false;
-    }
-    return {};
+    return recorded ? clear_maps() : recorded;
 }
 
 Result<void> Replica::end_session(const SessionId& session, bool source_goes_on) {
@@ -193,16 +202,21 @@ Result<void> Replica::end_session(const SessionId& session, bool source_goes_on)
 }
 
 Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& lineage) {
-    {
-        MutexLock lock(mutex_);
-        if (auto current = require_session(session); !current) {
-            return current;
-        }
+    MutexLock lock(mutex_);
+    while (changing_session_) {
+        members_changed_.wait(lock);
+    }
+    if (auto current = require_session(session); !current) {
+        return current;
     }
     if (!lineage.contains(meta_->superblock().lineage.current())) {
         return fail(ErrorKind::protocol, "the new generation does not descend from ours");
     }
-    return meta_->update([&](Superblock& block) { block.lineage = lineage; });
+    const ChangingSession changing(changing_session_, members_changed_);
+    lock.unlock();
+    auto recorded = meta_->update([&](Superblock& block) { block.lineage = lineage; });
+    lock.lock();
+    return recorded;
 }
 
 Result<std::unique_ptr<nbd::Export>> Replica::open_export(const std::string& suffix,

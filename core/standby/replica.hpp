@@ -79,6 +79,7 @@ class Replica {
     [[nodiscard]] Result<void> require_session(const SessionId& session) const REQUIRES(mutex_);
     /// Shuts every connection and waits until they are gone.
     void drain_members(MutexLock& lock) REQUIRES(mutex_);
+    [[nodiscard]] Result<void> record_synced(const Lineage& lineage);
     [[nodiscard]] Result<void> clear_maps();
     [[nodiscard]] Result<Bitmap> regions_that_may_differ() const;
     void note_request() noexcept;

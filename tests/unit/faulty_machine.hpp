@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A machine's disks for tests of the engine and the standby: in memory, on a power supply that can
+// fail at any chosen write or flush, and with faults of their own. The test keeps the Machine; the
+// code under test gets Stores on it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "core/base/sync.hpp"
+#include "core/store/store.hpp"
+#include "memory_store.hpp"
+
+namespace mirror::test {
+
+/// Counts the writes and flushes of the disks that it feeds. When it fails, every access hangs, as
+/// on a machine that is gone, until `on_cut` has severed the network; then all of them fail, so
+/// that the threads of the dead machine can end. Nothing reaches a disk any more. Thread-safe.
+class Power {
+  public:
+    /// Fails at this change (the first is 1); the change itself may be kept, torn or lost.
+    void cut_at(std::uint64_t change) {
+        MutexLock lock(mutex_);
+        cut_at_ = change;
+    }
+    void on_cut(std::function<void()> callback) {
+        MutexLock lock(mutex_);
+        on_cut_ = std::move(callback);
+    }
+    void cut() {
+        {
+            MutexLock lock(mutex_);
+            if (off_.exchange(true)) {
+                return;
+            }
+        }
+        fail_all();
+    }
+    [[nodiscard]] bool is_off() const noexcept { return off_.load(); }
+    [[nodiscard]] std::uint64_t changes() {
+        MutexLock lock(mutex_);
+        return changes_;
+    }
+
+    enum class Kind { write, flush };
+    [[nodiscard]] Result<void> change(Kind kind, const std::function<Result<void>()>& act) {
+        {
+            MutexLock lock(mutex_);
+            if (off_.load()) {
+                return die(lock);
+            }
+            const bool last = ++changes_ == cut_at_;
+            if (!last || kind == Kind::write) {
+                auto done = act();
+                if (!last) {
+                    return done;
+                }
+            }
+            off_.store(true);
+        }
+        fail_all();
+        return dead();
+    }
+    [[nodiscard]] Result<void> look(const std::function<Result<void>()>& act) {
+        MutexLock lock(mutex_);
+        return off_.load() ? die(lock) : act();
+    }
+
+  private:
+    static Failure dead() { return fail(ErrorKind::io, "the power is off"); }
+    Result<void> die(MutexLock& lock) REQUIRES(mutex_) {
+        while (!severed_) {
+            changed_.wait(lock);
+        }
+        return dead();
+    }
+    void fail_all() {
+        std::function<void()> sever;
+        {
+            MutexLock lock(mutex_);
+            sever = on_cut_;
+        }
+        if (sever) {
+            sever();
+        }
+        MutexLock lock(mutex_);
+        severed_ = true;
+        changed_.notify_all();
+    }
+
+    mutable Mutex mutex_;
+    std::atomic<bool> off_{false};
+    bool severed_ GUARDED_BY(mutex_) = false;
+    std::uint64_t changes_ GUARDED_BY(mutex_) = 0;
+    std::uint64_t cut_at_ GUARDED_BY(mutex_) = 0;
+    std::function<void()> on_cut_ GUARDED_BY(mutex_);
+    CondVar changed_;
+};
+
+/// What a disk does beside its work. Set from any thread.
+class Faults {
+  public:
+    void fail_writes(std::optional<Error> error) {
+        MutexLock lock(mutex_);
+        write_error_ = std::move(error);
+    }
+    void fail_flushes(std::optional<Error> error) {
+        MutexLock lock(mutex_);
+        flush_error_ = std::move(error);
+    }
+    /// Called before each write or zeroing, on its thread.
+    void before_write(std::function<void()> hook) {
+        MutexLock lock(mutex_);
+        before_write_ = std::move(hook);
+    }
+
+    [[nodiscard]] Result<void> at_write() {
+        std::function<void()> hook;
+        {
+            MutexLock lock(mutex_);
+            hook = before_write_;
+        }
+        if (hook) {
+            hook();
+        }
+        MutexLock lock(mutex_);
+        return write_error_ ? Failure(*write_error_) : Result<void>{};
+    }
+    [[nodiscard]] Result<void> at_flush() {
+        MutexLock lock(mutex_);
+        return flush_error_ ? Failure(*flush_error_) : Result<void>{};
+    }
+
+  private:
+    Mutex mutex_;
+    std::optional<Error> write_error_ GUARDED_BY(mutex_);
+    std::optional<Error> flush_error_ GUARDED_BY(mutex_);
+    std::function<void()> before_write_ GUARDED_BY(mutex_);
+};
+
+class MachineStore final : public Store {
+  public:
+    MachineStore(std::unique_ptr<Store> disk, std::shared_ptr<Power> power, Faults& faults)
+        : disk_(std::move(disk)), power_(std::move(power)), faults_(faults) {}
+
+    [[nodiscard]] std::uint64_t size() const noexcept override { return disk_->size(); }
+    [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
+        return power_->look([&] { return disk_->read(into, offset); });
+    }
+    [[nodiscard]] Result<void> write(std::span<const std::byte> from,
+                                     std::uint64_t offset) override {
+        auto allowed = faults_.at_write();
+        return allowed
+                   ? power_->change(Power::Kind::write, [&] { return disk_->write(from, offset); })
+                   : allowed;
+    }
+    [[nodiscard]] Result<void> zero(ByteRange range, Space space) override {
+        auto allowed = faults_.at_write();
+        return allowed
+                   ? power_->change(Power::Kind::write, [&] { return disk_->zero(range, space); })
+                   : allowed;
+    }
+    [[nodiscard]] Result<void> flush() override {
+        auto allowed = faults_.at_flush();
+        return allowed ? power_->change(Power::Kind::flush, [&] { return disk_->flush(); })
+                       : allowed;
+    }
+    [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override {
+        return disk_->extents(range);
+    }
+
+  private:
+    const std::unique_ptr<Store> disk_;
+    const std::shared_ptr<Power> power_;
+    Faults& faults_;
+};
+
+/// Which unflushed sector writes of a disk a power cut keeps, by their number.
+using Kept = std::function<bool(std::size_t)>;
+
+struct Machine {
+    Machine(std::uint64_t size, std::uint64_t meta_size) : disk(size), meta(meta_size) {}
+
+    [[nodiscard]] std::unique_ptr<Store> open_disk() {
+        return std::make_unique<MachineStore>(disk.open(), power, disk_faults);
+    }
+    [[nodiscard]] std::unique_ptr<Store> open_meta() {
+        return std::make_unique<MachineStore>(meta.open(), power, meta_faults);
+    }
+
+    MemoryDisk disk;
+    MemoryDisk meta;
+    Faults disk_faults;
+    Faults meta_faults;
+    std::shared_ptr<Power> power = std::make_shared<Power>();
+};
+
+}  // namespace mirror::test

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "mirror_pair.hpp"
+
+#include <random>
+#include <thread>
+#include <utility>
+
+#include <doctest/doctest.h>
+
+namespace mirror::test {
+namespace {
+
+using control::Json;
+
+Superblock first_superblock(const std::string& node, const std::string& peer, VolumeId id,
+                            const Lineage& lineage, std::uint64_t size) {
+    Superblock block;
+    block.volume = id;
+    block.volume_name = "r0";
+    block.node = node;
+    block.peer = peer;
+    block.size = size;
+    block.state = ReplicaState::up_to_date;
+    block.lineage = lineage;
+    return block;
+}
+
+std::unique_ptr<MetaFile> load_meta(Machine& machine) {
+    auto meta = MetaFile::load(machine.open_meta(), "meta");
+    REQUIRE_MESSAGE(meta, meta.error().text());
+    return std::move(*meta);
+}
+
+}  // namespace
+
+bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds most) {
+    const auto deadline = std::chrono::steady_clock::now() + most;
+    while (!condition()) {
+        if (std::chrono::steady_clock::now() > deadline) {
+            return false;
+        }
+        std::this_thread::sleep_for(500us);
+    }
+    return true;
+}
+
+Bytes pattern(std::size_t length, unsigned seed) {
+    std::minstd_rand random(seed + 1);
+    Bytes bytes(length);
+    for (std::byte& byte : bytes) {
+        byte = static_cast<std::byte>(random() >> 8 | 1U);
+    }
+    return bytes;
+}
+
+Bytes content(Store& store, ByteRange range) {
+    Bytes bytes(range.length);
+    const auto read = store.read(bytes, range.offset);
+    REQUIRE_MESSAGE(read, read.error().text());
+    return bytes;
+}
+
+Bytes content(MemoryDisk& disk, ByteRange range) {
+    return content(*disk.open(), range);
+}
+
+Bitmap map_on(MemoryDisk& meta, MapKind kind) {
+    auto file = MetaFile::load(meta.open(), "meta");
+    REQUIRE_MESSAGE(file, file.error().text());
+    auto map = (*file)->read_map(kind);
+    REQUIRE_MESSAGE(map, map.error().text());
+    return std::move(*map);
+}
+
+Superblock superblock_on(MemoryDisk& meta) {
+    auto file = MetaFile::load(meta.open(), "meta");
+    REQUIRE_MESSAGE(file, file.error().text());
+    return (*file)->superblock();
+}
+
+std::unique_ptr<MemoryDisk> durable_image(const MemoryDisk& disk) {
+    auto image = std::make_unique<MemoryDisk>(disk);
+    image->cut_power([](std::size_t) { return false; });
+    return image;
+}
+
+MirrorPair::MirrorPair() : MirrorPair(Options{}) {}
+
+MirrorPair::MirrorPair(Options options)
+    : alpha(options.size, meta_file_size(options.size)),
+      beta(options.size, meta_file_size(options.size)),
+      options_(options),
+      size_(options.size) {
+    supply_power();
+    format();
+    start_standby();
+    start_active();
+}
+
+MirrorPair::~MirrorPair() {
+    alpha.disk_faults.before_write({});
+    beta.disk_faults.before_write({});
+    server_.sever();
+    server_.be_silent(false);
+    volume_.reset();
+    server_.stop();
+}
+
+void MirrorPair::format() {
+    const auto id = random_id<VolumeId>();
+    Lineage lineage;
+    lineage.begin(random_id<GenerationId>(), system_clock().wall_now(), "alpha",
+                  GenerationReason::created);
+    Superblock first = first_superblock("alpha", "beta", id, lineage, size_);
+    first.role = Role::active;
+    first.last_active = true;
+    REQUIRE(MetaFile::format(alpha.meta.open(), first));
+    REQUIRE(
+        MetaFile::format(beta.meta.open(), first_superblock("beta", "alpha", id, lineage, size_)));
+}
+
+Config MirrorPair::config() const {
+    VolumeConfig volume;
+    volume.name = "r0";
+    volume.size = size_;
+    volume.peer_timeout = options_.peer_timeout;
+    volume.on_peer_loss = options_.on_peer_loss;
+    volume.backing = {{"alpha", "/alpha"}, {"beta", "/beta"}};
+    Config config;
+    for (const std::string name : {"alpha", "beta"}) {
+        NodeConfig node;
+        node.name = name;
+        node.address = {"127.0.0.1", name == "beta" ? server_.port() : std::uint16_t{1}};
+        node.state_dir = directory_.path();
+        volume.address[name] = node.address;
+        config.nodes[name] = node;
+    }
+    config.volumes["r0"] = volume;
+    return config;
+}
+
+void MirrorPair::supply_power() {
+    alpha.power = std::make_shared<Power>();
+    alpha.power->on_cut([this] { server_.sever(); });
+    if (options_.one_power) {
+        beta.power = alpha.power;
+        return;
+    }
+    beta.power = std::make_shared<Power>();
+    beta.power->on_cut([this] { server_.sever(); });
+}
+
+void MirrorPair::start_active() {
+    auto meta = load_meta(alpha);
+    auto differences = Differences::load(*meta);
+    REQUIRE_MESSAGE(differences, differences.error().text());
+    volume_ = std::make_unique<Volume>(config(), "alpha", "r0", alpha.open_disk(), std::move(meta),
+                                       std::move(*differences), system_clock());
+    const auto started = volume_->start();
+    // The power may fail at any moment.
+    REQUIRE((started || alpha.power->is_off()));
+}
+
+void MirrorPair::start_standby() {
+    auto replica = Replica::open(beta.open_disk(), load_meta(beta), system_clock());
+    REQUIRE_MESSAGE(replica, replica.error().text());
+    server_.start(std::move(*replica));
+}
+
+Json MirrorPair::status() {
+    return ask({{"request", "status"}});
+}
+
+Json MirrorPair::ask(const Json& request) {
+    auto answer = volume_->handle(request);
+    REQUIRE_MESSAGE(answer, answer.error().text());
+    return std::move(*answer);
+}
+
+std::string MirrorPair::mode() {
+    return status()["mode"];
+}
+
+std::uint64_t MirrorPair::last_resync(const std::string& figure) {
+    return status()["peer"]["last_resync"][figure];
+}
+
+bool MirrorPair::wait_in_sync() {
+    const bool reached = eventually([this] {
+        if (mode() == "in-sync" || alpha.power->is_off() || beta.power->is_off()) {
+            return true;
+        }
+        (void)ask({{"request", "peer-hint"}});
+        return false;
+    });
+    CHECK_MESSAGE(reached, status().dump(1));
+    return reached && !alpha.power->is_off() && !beta.power->is_off();
+}
+
+bool MirrorPair::wait_alone() {
+    return eventually([this] { return mode() == "alone"; });
+}
+
+void MirrorPair::cut() {
+    server_.stop();
+}
+
+void MirrorPair::restore() {
+    start_standby();
+}
+
+void MirrorPair::end_active() {
+    alpha.power->cut();
+    volume_.reset();
+}
+
+void MirrorPair::crash_active() {
+    end_active();
+    server_.stop();
+}
+
+void MirrorPair::restart_active() {
+    supply_power();
+    start_standby();
+    start_active();
+}
+
+void MirrorPair::cut_power_of_alpha(const Kept& kept) {
+    crash_active();
+    alpha.disk.cut_power(kept);
+    alpha.meta.cut_power(kept);
+    restart_active();
+}
+
+void MirrorPair::cut_power_of_beta(const Kept& kept) {
+    beta.power->cut();
+    server_.stop();
+    beta.disk.cut_power(kept);
+    beta.meta.cut_power(kept);
+    beta.power = std::make_shared<Power>();
+    beta.power->on_cut([this] { server_.sever(); });
+    start_standby();
+}
+
+void MirrorPair::cut_power_of_both(const Kept& kept) {
+    beta.power->cut();
+    crash_active();
+    for (MemoryDisk* disk : {&alpha.disk, &alpha.meta, &beta.disk, &beta.meta}) {
+        disk->cut_power(kept);
+    }
+    restart_active();
+}
+
+bool MirrorPair::equal() {
+    const ByteRange all{0, size_};
+    return content(alpha.disk, all) == content(beta.disk, all);
+}
+
+Bytes MirrorPair::read(ByteRange range) {
+    Bytes bytes(range.length);
+    const auto read = volume_->read(bytes, range.offset);
+    REQUIRE_MESSAGE(read, read.error().text());
+    return bytes;
+}
+
+}  // namespace mirror::test

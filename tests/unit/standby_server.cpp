@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "standby_server.hpp"
+
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include <doctest/doctest.h>
+
+#include "core/control/messages.hpp"
+#include "core/lineage/handshake.hpp"
+
+namespace mirror::test {
+namespace {
+
+using control::Json;
+
+/// An export whose answers stop while the server is silent.
+class SilencedExport final : public nbd::Export {
+  public:
+    SilencedExport(StandbyServer& server, std::unique_ptr<nbd::Export> inner)
+        : server_(server), inner_(std::move(inner)) {}
+
+    [[nodiscard]] nbd::Traits traits() const override { return inner_->traits(); }
+    [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
+        server_.wait_while_silent();
+        return inner_->read(into, offset);
+    }
+    [[nodiscard]] Result<void> write(std::span<const std::byte> from,
+                                     std::uint64_t offset) override {
+        server_.wait_while_silent();
+        return inner_->write(from, offset);
+    }
+    [[nodiscard]] Result<void> zero(ByteRange range, Space space) override {
+        server_.wait_while_silent();
+        return inner_->zero(range, space);
+    }
+    [[nodiscard]] Result<void> trim(ByteRange range) override {
+        server_.wait_while_silent();
+        return inner_->trim(range);
+    }
+    [[nodiscard]] Result<void> flush() override {
+        server_.wait_while_silent();
+        return inner_->flush();
+    }
+    [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override {
+        return inner_->extents(range);
+    }
+
+  private:
+    StandbyServer& server_;
+    std::unique_ptr<nbd::Export> inner_;
+};
+
+}  // namespace
+
+void StandbyServer::start(std::unique_ptr<Replica> replica) {
+    replica_ = std::move(replica);
+    {
+        MutexLock lock(mutex_);
+        severed_ = false;
+        silent_ = false;
+        shutdowns_.clear();
+    }
+    // A connection attempt of the active may hold the free port for a moment.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (true) {
+        server_ = std::make_unique<nbd::Server>(*this, nbd::ServerLimits{});
+        const auto bound = server_->listen_tcp({"127.0.0.1", port_});
+        if (bound) {
+            port_ = *bound;
+            return;
+        }
+        REQUIRE_MESSAGE(std::chrono::steady_clock::now() < deadline, bound.error().text());
+        std::this_thread::yield();
+    }
+}
+
+void StandbyServer::stop() {
+    sever();
+    be_silent(false);
+    server_.reset();
+    replica_.reset();
+}
+
+void StandbyServer::sever() {
+    std::vector<std::function<void()>> shutdowns;
+    {
+        MutexLock lock(mutex_);
+        severed_ = true;
+        shutdowns.swap(shutdowns_);
+    }
+    for (const auto& shutdown : shutdowns) {
+        shutdown();
+    }
+}
+
+void StandbyServer::be_silent(bool silent) {
+    MutexLock lock(mutex_);
+    silent_ = silent;
+    changed_.notify_all();
+}
+
+void StandbyServer::wait_while_silent() {
+    MutexLock lock(mutex_);
+    while (silent_) {
+        changed_.wait(lock);
+    }
+}
+
+void StandbyServer::on_request(std::function<Result<void>(const std::string&)> hook) {
+    MutexLock lock(mutex_);
+    hook_ = std::move(hook);
+}
+
+std::vector<std::string> StandbyServer::list(const nbd::Client&) {
+    return {control::mailbox_export};
+}
+
+Result<std::unique_ptr<nbd::Export>> StandbyServer::open(const std::string& name,
+                                                         const nbd::Client& client,
+                                                         std::function<void()> shutdown) {
+    wait_while_silent();
+    {
+        MutexLock lock(mutex_);
+        if (severed_) {
+            return fail(ErrorKind::refused, "the network is severed");
+        }
+        shutdowns_.push_back(shutdown);
+    }
+    Result<std::unique_ptr<nbd::Export>> opened;
+    if (name == control::mailbox_export) {
+        opened = control::make_mailbox_export(
+            [this](const Json& request, const nbd::Client&) { return handle(request); }, client);
+    } else if (name.starts_with(volume_)) {
+        opened = replica_->open_export(name.substr(volume_.size()), std::move(shutdown));
+    } else {
+        opened = fail(ErrorKind::not_found, "no export '{}'", name);
+    }
+    return std::move(opened).map([this](std::unique_ptr<nbd::Export>&& inner) {
+        return std::unique_ptr<nbd::Export>(
+            std::make_unique<SilencedExport>(*this, std::move(inner)));
+    });
+}
+
+Result<Json> StandbyServer::handle(const Json& request) {
+    const auto what = control::string_field(request, "request");
+    if (!what) {
+        return Failure(what.error());
+    }
+    std::function<Result<void>(const std::string&)> hook;
+    {
+        MutexLock lock(mutex_);
+        hook = hook_;
+    }
+    if (hook) {
+        if (auto allowed = hook(*what); !allowed) {
+            return Failure(allowed.error());
+        }
+    }
+    if (*what == "handshake") {
+        return handshake(request);
+    }
+    return carry_out(*what, request).map([] { return Json::object(); });
+}
+
+Result<Json> StandbyServer::handshake(const Json& request) {
+    const auto summary = control::object_field(request, "summary");
+    if (!summary) {
+        return Failure(summary.error());
+    }
+    const auto theirs = control::decode_summary(**summary);
+    if (!theirs) {
+        return Failure(theirs.error());
+    }
+    const ReplicaSummary ours = replica_->summary();
+    const Decision decision = decide(ours, *theirs);
+    return Json{{"summary", control::encode(ours)},
+                {"action", to_string(decision.action)},
+                {"reason", decision.reason}};
+}
+
+Result<void> StandbyServer::carry_out(const std::string& what, const Json& request) {
+    const auto session = control::id_field<SessionId>(request, "session");
+    if (!session) {
+        return Failure(session.error());
+    }
+    if (what == "session-begin") {
+        const auto resync = control::bool_field(request, "resync");
+        if (!resync) {
+            return Failure(resync.error());
+        }
+        ++sessions_;
+        return replica_->begin_session(*session, "alpha", *resync);
+    }
+    if (what == "session-end") {
+        const auto reason = control::string_field(request, "reason");
+        return reason ? replica_->end_session(*session, *reason == "disconnect")
+                      : Failure(reason.error());
+    }
+    const auto array = control::array_field(request, "lineage");
+    if (!array) {
+        return Failure(array.error());
+    }
+    const auto lineage = control::decode_lineage(**array);
+    if (!lineage) {
+        return Failure(lineage.error());
+    }
+    if (what == "session-synced") {
+        return replica_->session_synced(*session, *lineage);
+    }
+    if (what == "generation") {
+        return replica_->adopt_generation(*session, *lineage);
+    }
+    return fail(ErrorKind::invalid, "no request '{}'", what);
+}
+
+}  // namespace mirror::test

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A standby as mirrord serves it, without mirrord: an NBD server on 127.0.0.1 with the control
+// mailbox and the exports of one replica. A test can sever its network, silence it, and start it
+// again on the same port.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/base/sync.hpp"
+#include "core/control/mailbox.hpp"
+#include "core/nbd/server.hpp"
+#include "core/standby/replica.hpp"
+
+namespace mirror::test {
+
+class StandbyServer final : public nbd::ExportProvider {
+  public:
+    explicit StandbyServer(std::string volume) : volume_(std::move(volume)) {}
+    ~StandbyServer() override { stop(); }
+
+    /// Takes the port that it had before, else a free one.
+    void start(std::unique_ptr<Replica> replica);
+    /// Ends every connection, then the replica. The port is nobody's until the next start().
+    void stop();
+    [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
+    /// Null while stopped.
+    [[nodiscard]] Replica* replica() const noexcept { return replica_.get(); }
+
+    /// Nobody comes through any more: connections end without another answer, new ones are
+    /// refused. Does not wait.
+    void sever();
+    /// Requests are received and not answered while this holds.
+    void be_silent(bool silent);
+    /// Called before a control request is carried out; an error is its answer.
+    void on_request(std::function<Result<void>(const std::string&)> hook);
+    /// Sessions that were begun since the start of the test.
+    [[nodiscard]] int sessions() const noexcept { return sessions_; }
+
+    [[nodiscard]] std::vector<std::string> list(const nbd::Client& client) override;
+    [[nodiscard]] Result<std::unique_ptr<nbd::Export>> open(
+        const std::string& name, const nbd::Client& client,
+        std::function<void()> shutdown) override;
+
+    void wait_while_silent();
+
+  private:
+    [[nodiscard]] Result<control::Json> handle(const control::Json& request);
+    [[nodiscard]] Result<control::Json> handshake(const control::Json& request);
+    [[nodiscard]] Result<void> carry_out(const std::string& what, const control::Json& request);
+
+    const std::string volume_;
+    std::uint16_t port_ = 0;
+    std::unique_ptr<Replica> replica_;
+    std::unique_ptr<nbd::Server> server_;
+    std::atomic<int> sessions_{0};
+
+    Mutex mutex_;
+    CondVar changed_;
+    bool severed_ GUARDED_BY(mutex_) = false;
+    bool silent_ GUARDED_BY(mutex_) = false;
+    std::vector<std::function<void()>> shutdowns_ GUARDED_BY(mutex_);
+    std::function<Result<void>(const std::string&)> hook_ GUARDED_BY(mutex_);
+};
+
+}  // namespace mirror::test
