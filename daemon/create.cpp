@@ -232,11 +232,14 @@ Result<Json> create(VolumeKeeper& keeper, const CreateOptions& options) {
     if (!files) {
         return Failure(files.error());
     }
+    if (options.local_only) {
+        return create_first(keeper, *operation, *files, options, watch);
+    }
     auto theirs = look_at_peer(keeper);
-    if (!theirs && !options.local_only) {
+    if (!theirs) {
         return Failure(theirs.error());
     }
-    if (theirs && *theirs) {
+    if (*theirs) {
         return join_peer(keeper, *operation, *files, **theirs, options, watch);
     }
     return create_first(keeper, *operation, *files, options, watch);

@@ -3,6 +3,7 @@
 
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
+#include "core/store/file_store.hpp"
 #include "daemon/rto.hpp"
 
 namespace mirror::daemon {
@@ -32,6 +33,19 @@ std::optional<ReplicaSummary> ask_peer_summary(VolumeKeeper& keeper) {
     return summary;
 }
 
+/// A file that was cut since it was opened would be found out by the engine only.
+Result<void> require_backing(const VolumeKeeper& keeper, const ReplicaSummary& ours) {
+    const auto info = inspect_backing(keeper.backing_path());
+    if (!info) {
+        return Failure(info.error());
+    }
+    if (!info->exists || info->size != ours.size) {
+        return fail(ErrorKind::refused, "{} has {} bytes, but volume {} has {}",
+                    keeper.backing_path(), info->size, keeper.name(), ours.size);
+    }
+    return {};
+}
+
 Result<PromotionVerdict> judge(VolumeKeeper& keeper, const PromoteOptions& options) {
     PromotionRequest request;
     {
@@ -41,7 +55,13 @@ Result<PromotionVerdict> judge(VolumeKeeper& keeper, const PromoteOptions& optio
         }
         request.ours = (*lease)->summary();
     }
+    if (auto fitting = require_backing(keeper, request.ours); !fitting) {
+        return Failure(fitting.error());
+    }
     request.peer = ask_peer_summary(keeper);
+    if (options.force && request.peer && request.peer->volume != request.ours.volume) {
+        request.peer.reset();  // another volume under our name has no say about this one
+    }
     if (options.after_demote && request.peer) {
         request.peer->role = Role::standby;
         request.peer->unclean = false;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/replica_files.hpp"
 
+#include <cerrno>
+#include <filesystem>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
@@ -28,6 +30,10 @@ Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper) {
                                          backing, keeper.node(), keeper.name()),
                              fmt::format("set size in [volume.{}] of {}", keeper.name(),
                                          keeper.context().config.path)});
+    }
+    const std::string folder = std::filesystem::path(backing).parent_path().string();
+    if (!info->exists && ::access(folder.c_str(), W_OK) != 0) {
+        return fail_errno(errno, fmt::format("{} can't be made on {}", backing, keeper.node()));
     }
     if (info->exists && wanted && info->size != *wanted) {
         return Failure(

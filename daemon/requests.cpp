@@ -106,6 +106,21 @@ Result<Json> handle_agree(VolumeKeeper& keeper, const Json& request, bool) {
     return agree(keeper, *node, *theirs);
 }
 
+/// Before anything else of a message is believed.
+Result<void> require_protocol(const Json& request) {
+    const auto protocol = control::uint_field(request, "protocol");
+    if (!protocol) {
+        return Failure(protocol.error());
+    }
+    if (*protocol != control::protocol_version) {
+        return Failure(Error{ErrorKind::protocol,
+                             fmt::format("this mirrord speaks protocol {}, not protocol {}",
+                                         control::protocol_version, *protocol),
+                             "install the same version of mirrordisk on both nodes"});
+    }
+    return {};
+}
+
 template <Result<Json> (*function)(VolumeKeeper&, const Json&)>
 Result<Json> pass(VolumeKeeper& keeper, const Json& request, bool) {
     return function(keeper, request);
@@ -158,7 +173,7 @@ Result<Json> Requests::handle(const Json& request, const nbd::Client& client) {
 
 Result<Json> Requests::dispatch(const std::string& name, const Json& request, bool is_local) {
     if (name == "peer-status") {
-        return peer_status();
+        return require_protocol(request).map([&] { return peer_status(); });
     }
     if (name == "version" || name == "status" || name == "check") {
         if (!is_local) {

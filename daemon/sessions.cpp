@@ -41,10 +41,11 @@ Result<void> require_protocol(const VolumeKeeper& keeper, const Json& request) {
         return Failure(protocol.error());
     }
     if (*protocol != control::protocol_version) {
-        return Failure(Error{ErrorKind::refused,
-                             fmt::format("{} speaks protocol {}, {} speaks {}", keeper.node(),
-                                         control::protocol_version, keeper.peer(), *protocol),
-                             "install the same version of mirrordisk on both nodes"});
+        return Failure(
+            Error{ErrorKind::refused,
+                  fmt::format("{} speaks protocol {}, {} speaks protocol {}", keeper.node(),
+                              control::protocol_version, keeper.peer(), *protocol),
+                  "install the same version of mirrordisk on both nodes"});
     }
     return {};
 }

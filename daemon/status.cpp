@@ -174,7 +174,7 @@ Json peer_from_engine(const VolumeFacts& facts, const StateWord& state) {
             entry[field] = value;
         }
     }
-    for (const char* field : {"break_at", "resync", "action", "counters"}) {
+    for (const char* field : {"break_at", "resync", "action", "last_resync"}) {
         entry[field] = member(seen, field);
     }
     return entry;

@@ -57,6 +57,9 @@ std::string VolumeKeeper::meta_file() const {
 
 void VolumeKeeper::record(std::string id, Severity severity, std::string text, std::string cause,
                           std::string remedy) {
+    if (severity != Severity::info && remedy.empty()) {
+        remedy = fmt::format("mirrorctl status {}", name());
+    }
     context_.events.record(
         {std::move(id), severity, name(), std::move(text), std::move(cause), std::move(remedy)});
 }
@@ -157,6 +160,12 @@ Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica() {
         return Failure(meta.error());
     }
     const Superblock block = (*meta)->superblock();
+    if ((*backing)->size() != block.size) {
+        return Failure(Error{ErrorKind::invalid,
+                             fmt::format("{} has {} bytes, but volume {} has {}", backing_path(),
+                                         (*backing)->size(), name(), block.size),
+                             "restore the file, or make the replica anew"});
+    }
     if (block.volume_name != name() || block.node != node()) {
         return fail(ErrorKind::invalid, "{} is the metadata of volume {} on node {}", meta_file(),
                     block.volume_name, block.node);

@@ -156,7 +156,7 @@ void VolumeKeeper::learn_from_peer(const PeerVolume& theirs) {
     record("stale", Severity::warning,
            fmt::format("the replica of {} on {} is stale: {} went on without it", name(), node(),
                        peer()),
-           recorded ? "" : recorded.error().message);
+           recorded ? "it has begun a generation that is not here" : recorded.error().message);
 }
 
 }  // namespace mirror::daemon

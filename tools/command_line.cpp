@@ -17,6 +17,7 @@ class Verbs {
 
     CLI::App& add(const char* name, const char* what, Volume volume) {
         CLI::App& verb = *app_.add_subcommand(name, what);
+        verb.group("Verbs");
         verb.callback([this, name] { options_.verb = name; });
         if (volume != Volume::none) {
             CLI::Option* option = verb.add_option("VOLUME", options_.volume, "the volume's name");
@@ -129,6 +130,7 @@ std::variant<Options, int> parse_command_line(int argc, const char* const* argv,
                  "mirrorctl");
     app.set_version_flag("--version", "mirrorctl " MIRROR_VERSION);
     app.require_subcommand(1);
+    app.get_formatter()->label("SUBCOMMAND", "VERB [VOLUME] [OPTIONS]");
     Verbs verbs(app, options);
     add_role_verbs(verbs, options);
     add_mirror_verbs(verbs, options);

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <doctest/doctest.h>
+
+#include "daemon/status.hpp"
+
+using namespace mirror;
+using namespace mirror::daemon;
+
+namespace {
+
+VolumeConfig config() {
+    VolumeConfig config;
+    config.name = "r0";
+    config.size = 4096;
+    config.backing = {{"alpha", "/a.img"}, {"beta", "/b.img"}};
+    return config;
+}
+
+ReplicaSummary summary(const std::string& node, const Lineage& lineage) {
+    ReplicaSummary summary;
+    summary.node = node;
+    summary.volume.bytes[0] = 1;
+    summary.size = 4096;
+    summary.state = ReplicaState::up_to_date;
+    summary.lineage = lineage;
+    return summary;
+}
+
+Lineage first_lineage() {
+    Lineage lineage;
+    lineage.begin(random_id<GenerationId>(), {}, "alpha", GenerationReason::created);
+    return lineage;
+}
+
+Lineage went_on(Lineage lineage, const std::string& node) {
+    lineage.begin(random_id<GenerationId>(), {}, node, GenerationReason::peer_lost);
+    return lineage;
+}
+
+struct Scene {
+    VolumeConfig volume = config();
+    Lineage lineage = first_lineage();
+    VolumeFacts facts;
+
+    Scene() {
+        facts.config = &volume;
+        facts.node = "beta";
+        facts.place = Place::standby;
+        facts.summary = summary("beta", lineage);
+        facts.now = WallTime(std::chrono::seconds(1000));
+    }
+    PeerVolume& peer(Role role) {
+        facts.peer.reachable = true;
+        facts.peer.answer.emplace();
+        PeerVolume& peer = facts.peer.answer->volumes["r0"];
+        peer.summary = summary("alpha", lineage);
+        peer.summary.role = role;
+        peer.role = role;
+        return peer;
+    }
+    std::string word() const { return judge_state(facts).word; }
+    Json json() const { return volume_status(facts, judge_state(facts), facts.now); }
+};
+
+}  // namespace
+
+TEST_CASE("a volume that was never created is new") {
+    Scene scene;
+    scene.facts.place = Place::absent;
+    scene.facts.summary.reset();
+    CHECK(scene.word() == "new");
+    CHECK(scene.json()["replica"]["state"] == "new");
+    CHECK(scene.json()["size_bytes"] == 4096);
+}
+
+TEST_CASE("a standby that can't reach its active knows no figures") {
+    Scene scene;
+    scene.facts.peer.error = "connection refused";
+    const Json status = scene.json();
+    CHECK(status["state"] == "peer-unknown");
+    CHECK(status["rpo"]["seconds"].is_null());
+    CHECK(status["rpo"]["bytes"].is_null());
+    CHECK(status["peers"][0]["behind_bytes"].is_null());
+    CHECK(status["peers"][0]["replica_state"] == "unknown");
+    CHECK(status["peers"][0]["last_seen"].is_null());
+    CHECK(status["why"].get<std::string>().find("alpha") != std::string::npos);
+}
+
+TEST_CASE("a standby in a session says whether it is in sync") {
+    Scene scene;
+    scene.peer(Role::active);
+    scene.facts.session = Replica::SessionView{random_id<SessionId>(), "alpha", true, 2};
+    CHECK(scene.word() == "resyncing");
+    scene.facts.session->resyncing = false;
+    CHECK(scene.word() == "in-sync");
+    CHECK(scene.json()["rpo"]["bytes"] == 0);
+    CHECK(scene.json()["peers"][0]["link"] == "connected");
+    scene.facts.session->connections = 0;
+    CHECK(scene.word() == "broken");
+}
+
+TEST_CASE("two clean and equal standbys are in sync, others are not") {
+    Scene scene;
+    PeerVolume& peer = scene.peer(Role::standby);
+    CHECK(scene.word() == "in-sync");
+    peer.summary.unclean = true;
+    CHECK(scene.word() == "broken");
+    peer.summary.unclean = false;
+    peer.summary.lineage = went_on(scene.lineage, "alpha");
+    CHECK(scene.word() == "broken");
+}
+
+TEST_CASE("a split brain is seen whoever is active") {
+    Scene scene;
+    PeerVolume& peer = scene.peer(Role::standby);
+    scene.facts.summary->lineage = went_on(scene.lineage, "beta");
+    peer.summary.lineage = went_on(scene.lineage, "alpha");
+    CHECK(scene.word() == "diverged");
+    scene.facts.place = Place::active;
+    scene.facts.summary->role = Role::active;
+    scene.facts.engine = {{"mode", "alone"}, {"why", "alone"}};
+    CHECK(scene.word() == "diverged");
+}
+
+TEST_CASE("what a broken standby lacks comes from the active") {
+    Scene scene;
+    PeerVolume& peer = scene.peer(Role::active);
+    peer.engine_running = true;
+    peer.summary.lineage = went_on(scene.lineage, "alpha");
+    peer.summary.break_at = scene.facts.now - std::chrono::seconds(30);
+    peer.behind_bytes = 8192;
+    const Json status = scene.json();
+    CHECK(status["state"] == "broken");
+    CHECK(status["rpo"]["seconds"] == 30.0);
+    CHECK(status["rpo"]["bytes"] == 8192);
+}
+
+TEST_CASE("an active takes mode and reason from its engine, and fails without one") {
+    Scene scene;
+    scene.facts.place = Place::active;
+    scene.facts.engine = {{"mode", "syncing"},
+                          {"why", "beta lacks 8 KiB."},
+                          {"rpo_seconds", 3},
+                          {"rpo_bytes", 8192},
+                          {"peer", {{"link", "connected"}, {"behind_bytes", 8192}}}};
+    Json status = scene.json();
+    CHECK(status["state"] == "resyncing");
+    CHECK(status["role"] == "active");
+    CHECK(status["why"] == "beta lacks 8 KiB.");
+    CHECK(status["rpo"]["bytes"] == 8192);
+    CHECK(status["peers"][0]["link"] == "connected");
+    scene.facts.engine = nullptr;
+    scene.facts.failure = "the engine of r0 died";
+    status = scene.json();
+    CHECK(status["state"] == "failed");
+    CHECK(status["why"] == "the engine of r0 died");
+    CHECK(status["rpo"]["bytes"].is_null());
+}
+
+TEST_CASE("an engine's answer of odd types is survived") {
+    Scene scene;
+    scene.facts.place = Place::active;
+    scene.facts.engine = {{"mode", 7}, {"why", nullptr}, {"peer", "x"}, {"since", 3}};
+    CHECK(scene.word() == "broken");
+    CHECK(scene.json()["peers"][0]["node"] == "alpha");
+}

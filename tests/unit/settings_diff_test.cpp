@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/settings_diff.hpp"
+
+#include <doctest/doctest.h>
+
+#include "daemon/endpoint.hpp"
+#include "daemon/peer_answer.hpp"
+
+using namespace mirror;
+using namespace mirror::daemon;
+
+TEST_CASE("settings that differ are named with both values") {
+    const Settings ours = {{"mode", "sync"}, {"peer_timeout", "5s"}};
+    const Settings theirs = {{"mode", "sync"}, {"peer_timeout", "10s"}, {"size", "1 GiB"}};
+    const auto result = require_same_settings("r0", "alpha", ours, "beta", theirs);
+    REQUIRE(!result);
+    CHECK(result.error().message ==
+          "alpha and beta have different configs for volume r0: peer_timeout is 5s on alpha and "
+          "10s on beta; size is not set on alpha and 1 GiB on beta");
+    CHECK(require_same_settings("r0", "alpha", ours, "beta", ours));
+}
+
+TEST_CASE("settings from a peer must be strings") {
+    CHECK(settings_from_json({{"mode", "sync"}}));
+    CHECK(!settings_from_json({{"mode", 1}}));
+    CHECK(!settings_from_json("mode"));
+}
+
+TEST_CASE("a peer's status with missing or wrong fields is an error") {
+    Json answer = {{"node", "beta"},
+                   {"version", "0.1.0"},
+                   {"protocol", 1},
+                   {"time", "2026-03-01T12:30:05.250Z"},
+                   {"settings", {{"r0", {{"mode", "sync"}}}}},
+                   {"volumes", Json::object()}};
+    const auto parsed = parse_peer_answer(answer);
+    REQUIRE(parsed);
+    CHECK(parsed->node == "beta");
+    CHECK(parsed->settings.at("r0").at("mode") == "sync");
+    for (const char* field : {"node", "version", "protocol", "time", "settings", "volumes"}) {
+        Json cut = answer;
+        cut.erase(field);
+        CHECK_FALSE(parse_peer_answer(cut));
+        cut[field] = Json::array({1});
+        CHECK_FALSE(parse_peer_answer(cut));
+    }
+    answer["volumes"]["r0"] = {{"role", "active"}};
+    CHECK_FALSE(parse_peer_answer(answer));
+    CHECK_FALSE(parse_peer_answer(nullptr));
+}
+
+TEST_CASE("an address to bind may be any address, but needs a port") {
+    CHECK(parse_endpoint("0.0.0.0:10809")->port == 10809);
+    CHECK(parse_endpoint("[::]:10809")->host == "::");
+    for (const char* wrong :
+         {"", "host", ":1", "host:", "host:0", "host:99999", "::1", "host:1x"}) {
+        CHECK_FALSE(parse_endpoint(wrong));
+    }
+}
