@@ -22,6 +22,15 @@ Error not_running(const NodeConfig& node, const std::string& reason) {
                  "start it: systemctl start mirrord"};
 }
 
+/// A socket that nobody listens on is a daemon that died; anything else is said as it is.
+Error connect_error(const NodeConfig& node, const Error& cause) {
+    const std::string refused = std::generic_category().message(ECONNREFUSED);
+    if (cause.os_error == ECONNREFUSED || cause.message.ends_with(refused)) {
+        return not_running(node, refused);
+    }
+    return Error{ErrorKind::unreachable, cause.message, cause.remedy, cause.os_error};
+}
+
 /// The reason in the system's words, before the NBD library wraps it in its own.
 Result<void> check_socket(const NodeConfig& node) {
     if (::access(node.daemon_socket().c_str(), R_OK | W_OK) == 0) {
@@ -44,12 +53,12 @@ Result<Json> DaemonClient::ask(const Json& request, std::chrono::milliseconds de
     }
     const nbd::Address address{.tcp = {}, .unix_path = node_.daemon_socket()};
     const std::string name = "mirrord of node " + node_.name;
-    auto probe =
+    auto connected =
         control::MailboxClient::connect(address, name, std::max(deadline, connect_deadline));
-    if (!probe) {
-        return Failure(not_running(node_, probe.error().message));
+    if (!connected) {
+        return Failure(connect_error(node_, connected.error()));
     }
-    return probe->ask(request);
+    return connected->ask(request);
 }
 
 }  // namespace mirror::tools

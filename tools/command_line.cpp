@@ -39,10 +39,12 @@ class Verbs {
         app.add_option("--config", options_.config,
                        "the configuration ($MIRRORDISK_CONFIG, else "
                        "/etc/mirrordisk/mirrordisk.toml)")
-            ->type_name("FILE");
+            ->type_name("FILE")
+            ->take_last();
         app.add_option("--node", options_.node,
                        "the node to act for ($MIRRORDISK_NODE, else the host name)")
-            ->type_name("NAME");
+            ->type_name("NAME")
+            ->take_last();
         app.add_flag("--json", options_.json, "print the answer as JSON");
         app.add_flag("--no-color", options_.no_colour, "no colours, also on a terminal");
     }

@@ -104,6 +104,10 @@ std::string format_seconds(double seconds) {
         return "unknown";
     }
     constexpr double to_whole_seconds = 10;
+    constexpr double minute = 60;
+    if (seconds >= to_whole_seconds && std::round(seconds) < minute) {
+        return fmt::format("{:.0f} s", seconds);
+    }
     const double shown = seconds < to_whole_seconds ? seconds : std::round(seconds);
     return format_duration(std::chrono::milliseconds(std::llround(shown * 1000)));
 }

@@ -204,6 +204,20 @@ TEST_CASE_FIXTURE(Fixture, "overwriting a peer's data is asked for in the same w
     CHECK(out.str().find("would: overwrite /srv/r0.img on beta") != std::string::npos);
 }
 
+TEST_CASE("a daemon that cannot be asked is named, with its socket and how to start it") {
+    const test::TempDir dir;
+    NodeConfig node;
+    node.name = "alpha";
+    node.run_dir = dir.path();
+    DaemonClient client(node);
+    const auto answer = client.ask({{"request", "version"}}, std::chrono::seconds(5));
+    REQUIRE_FALSE(answer);
+    CHECK(answer.error().kind == ErrorKind::unreachable);
+    CHECK(answer.error().text() == "mirrord of node alpha is not running (" + dir.path() +
+                                       "/mirrord.sock: No such file or directory); start it: "
+                                       "systemctl start mirrord");
+}
+
 TEST_CASE_FIXTURE(Fixture, "verify and resolve refuse politely and say what to do meanwhile") {
     CHECK(run({"verify", "r0"}) == 1);
     CHECK(err.str().find("verify is not available in this version") != std::string::npos);
