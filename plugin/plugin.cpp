@@ -2,6 +2,7 @@
 // nbdkit's callbacks around the engine: configuration, life cycle, one call a request. Everything
 // that can be refused is refused in get_ready, before nbdkit serves (or forks), where the error
 // still reaches whoever started it; threads start in after_fork (nbdkit-plugin(3)).
+#include <sys/prctl.h>
 #include <cerrno>
 #include <cstring>
 #include <exception>
@@ -155,6 +156,9 @@ int mirror_get_ready() noexcept {
 
 int mirror_after_fork() noexcept {
     return guarded([] {
+        // nbdkit in the foreground asks the kernel to end it with its parent (and "parent" is the
+        // thread that started it); an engine must outlive mirrord.
+        (void)::prctl(PR_SET_PDEATHSIG, 0);
         auto started = process().volume->start();
         return started ? 0 : refuse_start(started.error());
     });
