@@ -2,13 +2,13 @@
 // nbdkit's callbacks around the engine: configuration, life cycle, one call a request. Everything
 // that can be refused is refused in get_ready, before nbdkit serves (or forks), where the error
 // still reaches whoever started it; threads start in after_fork (nbdkit-plugin(3)).
-#include <sys/prctl.h>
 #include <cerrno>
 #include <cstring>
 #include <exception>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <sys/prctl.h>
 
 #include "core/base/error.hpp"
 #include "core/control/mailbox.hpp"
