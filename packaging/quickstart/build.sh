@@ -2,8 +2,14 @@
 # shellcheck shell=bash
 # Compiling: one build directory a purpose, so that none has to be configured twice.
 
-build_main() { build_in build g++ -Dbuildtype=debugoptimized; }
-build_clang() { build_in build-clang clang++ -Dbuildtype=debugoptimized; }
+# What is installed; the unit tests only where they are to be run.
+build_product() { build_in build g++ -Dbuildtype=debugoptimized -Dtests=false; }
+build_main() {
+    configure_in build g++ -Dbuildtype=debugoptimized || return 1
+    /usr/bin/meson configure build -Dtests=true && ninja -C build
+}
+# Without precompiled headers: each file must include what it uses.
+build_clang() { build_in build-clang clang++ -Dbuildtype=debugoptimized -Db_pch=false; }
 build_asan() {
     build_in build-asan g++ -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
         -Db_lundef=false

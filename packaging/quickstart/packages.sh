@@ -5,17 +5,17 @@
 # shellcheck disable=SC2034
 
 debian_build=(g++ meson ninja-build pkg-config nbdkit nbdkit-plugin-dev libnbd-dev libfmt-dev
-    doctest-dev libtomlplusplus-dev nlohmann-json3-dev libxxhash-dev libexpected-dev libcli11-dev
+    libtomlplusplus-dev nlohmann-json3-dev libxxhash-dev libexpected-dev libcli11-dev
     perl)
 debian_demo=(python3 libnbd-bin e2fsprogs fuse3 util-linux mount kmod)
-debian_test=("${debian_demo[@]}" python3-pytest python3-libnbd fio qemu-utils shellcheck clang
+debian_test=("${debian_demo[@]}" doctest-dev python3-pytest python3-libnbd fio qemu-utils shellcheck clang
     clang-tidy clang-format)
 
 fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-devel libnbd-devel
-    fmt-devel doctest-devel tomlplusplus-devel json-devel xxhash-devel expected-devel cli11-devel
+    fmt-devel tomlplusplus-devel json-devel xxhash-devel expected-devel cli11-devel
     perl-podlators)
 fedora_demo=(python3 libnbd nbdfuse e2fsprogs fuse3 util-linux kmod)
-fedora_test=("${fedora_demo[@]}" nbdkit-basic-plugins nbdkit-basic-filters python3-pytest
+fedora_test=("${fedora_demo[@]}" doctest-devel nbdkit-basic-plugins nbdkit-basic-filters python3-pytest
     python3-libnbd fio qemu-img ShellCheck clang clang-tools-extra libasan libubsan libtsan
     perl-Pod-Checker)
 

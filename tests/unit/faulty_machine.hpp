@@ -117,29 +117,32 @@ class Faults {
         MutexLock lock(mutex_);
         before_write_ = std::move(hook);
     }
+    void before_flush(std::function<void()> hook) {
+        MutexLock lock(mutex_);
+        before_flush_ = std::move(hook);
+    }
 
-    [[nodiscard]] Result<void> at_write() {
-        std::function<void()> hook;
-        {
-            MutexLock lock(mutex_);
-            hook = before_write_;
-        }
-        if (hook) {
-            hook();
-        }
-        MutexLock lock(mutex_);
-        return write_error_ ? Failure(*write_error_) : Result<void>{};
-    }
-    [[nodiscard]] Result<void> at_flush() {
-        MutexLock lock(mutex_);
-        return flush_error_ ? Failure(*flush_error_) : Result<void>{};
-    }
+    [[nodiscard]] Result<void> at_write() { return at(before_write_, write_error_); }
+    [[nodiscard]] Result<void> at_flush() { return at(before_flush_, flush_error_); }
 
   private:
+    [[nodiscard]] Result<void> at(const std::function<void()>& shared_hook,
+                                  const std::optional<Error>& error) {
+        MutexLock lock(mutex_);
+        if (const std::function<void()> hook = shared_hook) {
+            lock.unlock();
+            hook();
+            lock.lock();
+        }
+        return error ? Failure(*error) : Result<void>{};
+    }
+
     Mutex mutex_;
-    std::optional<Error> write_error_ GUARDED_BY(mutex_);
-    std::optional<Error> flush_error_ GUARDED_BY(mutex_);
-    std::function<void()> before_write_ GUARDED_BY(mutex_);
+    // Guarded by the mutex; at() gets them by reference.
+    std::optional<Error> write_error_;
+    std::optional<Error> flush_error_;
+    std::function<void()> before_write_;
+    std::function<void()> before_flush_;
 };
 
 class MachineStore final : public Store {

@@ -91,7 +91,8 @@ MirrorPair::MirrorPair(Options options)
       beta(options.size, meta_file_size(options.size)),
       options_(options),
       size_(options.size) {
-    supply_power();
+    supply_alpha();
+    supply_beta();
     format();
     start_standby();
     start_active();
@@ -139,26 +140,38 @@ Config MirrorPair::config() const {
     return config;
 }
 
-void MirrorPair::supply_power() {
+void MirrorPair::supply_alpha() {
     alpha.power = std::make_shared<Power>();
     alpha.power->on_cut([this] { server_.sever(); });
+    alpha.power->cut_at(std::exchange(next_cut_alpha_, 0));
     if (options_.one_power) {
         beta.power = alpha.power;
-        return;
     }
-    beta.power = std::make_shared<Power>();
-    beta.power->on_cut([this] { server_.sever(); });
+}
+
+void MirrorPair::supply_beta() {
+    if (!options_.one_power) {
+        beta.power = std::make_shared<Power>();
+        beta.power->on_cut([this] { server_.sever(); });
+        beta.power->cut_at(std::exchange(next_cut_beta_, 0));
+    }
 }
 
 void MirrorPair::start_active() {
+    const auto survived = [this](const auto& result) {
+        REQUIRE_MESSAGE((result || alpha.power->is_off()), result.error().text());
+        return result.has_value();
+    };
     auto meta = load_meta(alpha);
     auto differences = Differences::load(*meta);
-    REQUIRE_MESSAGE(differences, differences.error().text());
+    if (!survived(differences)) {
+        return;
+    }
     volume_ = std::make_unique<Volume>(config(), "alpha", "r0", alpha.open_disk(), std::move(meta),
                                        std::move(*differences), system_clock());
-    const auto started = volume_->start();
-    // The power may fail at any moment.
-    REQUIRE((started || alpha.power->is_off()));
+    if (!survived(volume_->start())) {
+        volume_.reset();
+    }
 }
 
 void MirrorPair::start_standby() {
@@ -217,38 +230,42 @@ void MirrorPair::end_active() {
 void MirrorPair::crash_active() {
     end_active();
     server_.stop();
+    alpha_down_ = true;
 }
 
-void MirrorPair::restart_active() {
-    supply_power();
-    start_standby();
-    start_active();
-}
-
-void MirrorPair::cut_power_of_alpha(const Kept& kept) {
-    crash_active();
-    alpha.disk.cut_power(kept);
-    alpha.meta.cut_power(kept);
-    restart_active();
-}
-
-void MirrorPair::cut_power_of_beta(const Kept& kept) {
-    beta.power->cut();
-    server_.stop();
-    beta.disk.cut_power(kept);
-    beta.meta.cut_power(kept);
-    beta.power = std::make_shared<Power>();
-    beta.power->on_cut([this] { server_.sever(); });
-    start_standby();
-}
-
-void MirrorPair::cut_power_of_both(const Kept& kept) {
-    beta.power->cut();
-    crash_active();
-    for (MemoryDisk* disk : {&alpha.disk, &alpha.meta, &beta.disk, &beta.meta}) {
-        disk->cut_power(kept);
+void MirrorPair::lose_power(Victim victim, const Kept& kept) {
+    if (victim != Victim::alpha) {
+        beta.power->cut();
+        beta_down_ = true;
     }
-    restart_active();
+    if (victim != Victim::beta) {
+        end_active();
+        alpha_down_ = true;
+    }
+    server_.stop();
+    if (alpha_down_) {
+        alpha.disk.cut_power(kept);
+        alpha.meta.cut_power(kept);
+    }
+    if (beta_down_) {
+        beta.disk.cut_power(kept);
+        beta.meta.cut_power(kept);
+    }
+}
+
+void MirrorPair::start_again() {
+    if (beta_down_) {
+        supply_beta();
+    }
+    if (alpha_down_) {
+        supply_alpha();
+    }
+    start_standby();
+    if (alpha_down_) {
+        start_active();
+    }
+    alpha_down_ = false;
+    beta_down_ = false;
 }
 
 bool MirrorPair::equal() {

@@ -28,6 +28,33 @@ inline constexpr std::uint64_t pair_size = 4 * MiB + 20 * KiB;
 /// Polls; the deadline is for machines under load, not part of what is tested.
 [[nodiscard]] bool eventually(const std::function<bool()>& condition,
                               std::chrono::milliseconds most = 60s);
+/// Holds whoever comes to it until it is opened.
+class Barrier {
+  public:
+    void wait() {
+        MutexLock lock(mutex_);
+        ++waiting_;
+        while (!open_) {
+            changed_.wait(lock);
+        }
+    }
+    void open() {
+        MutexLock lock(mutex_);
+        open_ = true;
+        changed_.notify_all();
+    }
+    [[nodiscard]] int arrived() {
+        MutexLock lock(mutex_);
+        return waiting_;
+    }
+
+  private:
+    Mutex mutex_;
+    CondVar changed_;
+    int waiting_ GUARDED_BY(mutex_) = 0;
+    bool open_ GUARDED_BY(mutex_) = false;
+};
+
 /// `length` bytes that tell one `seed` from another.
 [[nodiscard]] Bytes pattern(std::size_t length, unsigned seed);
 [[nodiscard]] Bytes content(Store& store, ByteRange range);
@@ -37,6 +64,8 @@ inline constexpr std::uint64_t pair_size = 4 * MiB + 20 * KiB;
 [[nodiscard]] Superblock superblock_on(MemoryDisk& meta);
 /// The disk as it would be after a power cut that loses all that was not flushed.
 [[nodiscard]] std::unique_ptr<MemoryDisk> durable_image(const MemoryDisk& disk);
+
+enum class Victim { alpha, beta, both };
 
 class MirrorPair {
   public:
@@ -73,12 +102,18 @@ class MirrorPair {
     void restore();
     /// The engine dies; alpha's machine runs on.
     void crash_active();
-    void restart_active();
-    /// A machine's power fails; of what was not flushed each disk keeps what `kept` says. Does
-    /// the same when the power has failed by itself (Power::cut_at).
-    void cut_power_of_alpha(const Kept& kept);
-    void cut_power_of_beta(const Kept& kept);
-    void cut_power_of_both(const Kept& kept);
+    /// A machine's power fails, if it has not by itself (Power::cut_at); of what was not flushed
+    /// each disk keeps what `kept` says.
+    void lose_power(Victim victim, const Kept& kept);
+    /// After either of the two.
+    void start_again();
+    /// At the next power-up of a machine: its power fails again at this change.
+    void plan_next_cut(std::uint64_t alpha_change, std::uint64_t beta_change) {
+        next_cut_alpha_ = alpha_change;
+        next_cut_beta_ = beta_change;
+    }
+    /// False when alpha's power failed while its engine started.
+    [[nodiscard]] bool active_runs() const noexcept { return volume_ != nullptr; }
 
     /// Compares the disks, as the machines see them.
     [[nodiscard]] bool equal();
@@ -90,7 +125,8 @@ class MirrorPair {
   private:
     [[nodiscard]] Config config() const;
     void format();
-    void supply_power();
+    void supply_alpha();
+    void supply_beta();
     void start_active();
     void start_standby();
     /// The engine's threads end without a good-bye to anybody.
@@ -98,7 +134,11 @@ class MirrorPair {
 
     const Options options_;
     TempDir directory_;
-    std::uint64_t size_;
+    const std::uint64_t size_;
+    std::uint64_t next_cut_alpha_ = 0;
+    std::uint64_t next_cut_beta_ = 0;
+    bool alpha_down_ = false;
+    bool beta_down_ = false;
     StandbyServer server_{"r0"};
     std::unique_ptr<Volume> volume_;
 };

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The three maps together: what is durable when, and what survives a loss of power.
+#include "core/engine/differences.hpp"
+
+#include <memory>
+
+#include <doctest/doctest.h>
+
+#include "faulty_machine.hpp"
+#include "superblocks.hpp"
+
+using namespace mirror;
+using namespace mirror::test;
+
+namespace {
+
+constexpr std::uint64_t size = 64 * MiB + 4096;
+constexpr std::uint64_t blocks_per_region = region_size / block_size;
+
+const auto still_in_session = [] { return false; };
+const auto nothing_to_flush = []() -> Result<void> { return {}; };
+
+/// A metadata file, and what an engine loads of it.
+struct Node {
+    Node() : machine(0, meta_file_size(size)) {
+        REQUIRE(MetaFile::format(machine.meta.open(), full_superblock(size)));
+        load();
+    }
+    Result<void> try_load() {
+        differences.reset();
+        meta.reset();
+        auto file = MetaFile::load(machine.open_meta(), "meta");
+        if (!file) {
+            return Failure(file.error());
+        }
+        meta = std::move(*file);
+        auto loaded = Differences::load(*meta);
+        if (!loaded) {
+            return Failure(loaded.error());
+        }
+        differences = std::move(*loaded);
+        return {};
+    }
+    void load() { REQUIRE(try_load()); }
+    void cut_power(const Kept& kept) {
+        machine.meta.cut_power(kept);
+        machine.power = std::make_shared<Power>();
+    }
+    Bitmap map(MapKind kind) {
+        auto file = MetaFile::load(machine.meta.open(), "meta");
+        REQUIRE(file);
+        auto bits = (*file)->read_map(kind);
+        REQUIRE(bits);
+        return std::move(*bits);
+    }
+
+    Machine machine;
+    std::unique_ptr<MetaFile> meta;
+    std::unique_ptr<Differences> differences;
+};
+
+}  // namespace
+
+TEST_CASE("an intent is durable when enter() returns") {
+    Node node;
+    { REQUIRE(node.differences->enter({5 * MiB - 1, 2})); }
+    node.cut_power([](std::size_t) { return false; });
+    CHECK(node.map(MapKind::intent).test(4));
+    CHECK(node.map(MapKind::intent).test(5));
+    CHECK(node.map(MapKind::intent).count() == 2);
+}
+
+TEST_CASE("intents of a former run are suspect, durably") {
+    Node node;
+    { REQUIRE(node.differences->enter({7 * MiB, 1})); }
+    node.load();
+    CHECK(node.differences->work_in(7).suspect);
+    CHECK(node.differences->suspect_bytes() == region_size);
+    CHECK(node.differences->intent_bytes() == 0);
+    node.cut_power([](std::size_t) { return false; });
+    CHECK(node.map(MapKind::suspect).test(7));
+}
+
+TEST_CASE("no loss of power while the maps are loaded loses a region") {
+    for (std::uint64_t at = 1; at < 10; ++at) {
+        for (unsigned subset = 0; subset < 8; ++subset) {
+            Node node;
+            { REQUIRE(node.differences->enter({7 * MiB, 1})); }
+            node.machine.power->cut_at(node.machine.power->changes() + at);
+            (void)node.try_load();
+            node.cut_power([&](std::size_t i) { return (subset >> (i % 3) & 1U) != 0; });
+            node.load();
+            // A page of the map that was torn when it was first written counts as all ones.
+            CHECK(node.differences->work_in(7).suspect);
+        }
+    }
+}
+
+TEST_CASE("a change is remembered by its intent until a checkpoint has written it") {
+    Node node;
+    {
+        const auto entered = node.differences->enter({3 * MiB, 4096});
+        REQUIRE(entered);
+        node.differences->mark_changed({3 * MiB, 4096});
+        CHECK(node.map(MapKind::changed).empty());
+    }
+    REQUIRE(node.differences->checkpoint(nothing_to_flush));
+    CHECK(node.map(MapKind::intent).empty());
+    CHECK(node.map(MapKind::changed).count() == 1);
+    CHECK(node.map(MapKind::changed).test(3 * blocks_per_region));
+    node.load();
+    CHECK(node.differences->changed_bytes() == block_size);
+    CHECK(node.differences->suspect_bytes() == 0);
+}
+
+TEST_CASE("no loss of power during a checkpoint forgets a change") {
+    for (std::uint64_t at = 1; at < 8; ++at) {
+        for (unsigned subset = 0; subset < 8; ++subset) {
+            Node node;
+            {
+                REQUIRE(node.differences->enter({3 * MiB, 4096}));
+                node.differences->mark_changed({3 * MiB, 4096});
+            }
+            node.machine.power->cut_at(node.machine.power->changes() + at);
+            (void)node.differences->checkpoint(nothing_to_flush);
+            node.cut_power([&](std::size_t i) { return (subset >> (i % 3) & 1U) != 0; });
+            node.load();
+            const auto work = node.differences->work_in(3);
+            CHECK((work.suspect || work.changed.size() == 1));
+        }
+    }
+}
+
+TEST_CASE("a checkpoint whose flush fails clears nothing") {
+    Node node;
+    { REQUIRE(node.differences->enter({0, 1})); }
+    CHECK_FALSE(node.differences->checkpoint(
+        []() -> Result<void> { return fail(ErrorKind::io, "the peer cannot flush"); }));
+    CHECK(node.map(MapKind::intent).test(0));
+    CHECK_FALSE(node.differences->settled());
+    REQUIRE(node.differences->checkpoint(nothing_to_flush));
+    CHECK(node.map(MapKind::intent).empty());
+    CHECK(node.differences->settled());
+}
+
+TEST_CASE("maps that could not be written are written by the next checkpoint") {
+    Node node;
+    {
+        REQUIRE(node.differences->enter({0, 1}));
+        node.differences->mark_changed({0, 1});
+    }
+    node.machine.meta_faults.fail_flushes(Error{ErrorKind::io, "broken"});
+    CHECK_FALSE(node.differences->checkpoint(nothing_to_flush));
+    CHECK(node.map(MapKind::intent).test(0));
+    node.machine.meta_faults.fail_flushes({});
+    REQUIRE(node.differences->checkpoint(nothing_to_flush));
+    CHECK(node.map(MapKind::changed).test(0));
+    CHECK(node.map(MapKind::intent).empty());
+}
+
+TEST_CASE("the end of a session makes every region with an intent suspect") {
+    Node node;
+    { REQUIRE(node.differences->enter({9 * MiB, 1})); }
+    CHECK(node.differences->empty());
+    node.differences->suspect_intents();
+    CHECK_FALSE(node.differences->empty());
+    CHECK(node.differences->next_region(0) == 9);
+    CHECK(node.differences->work_in(9).suspect);
+}
+
+TEST_CASE("only what is covered whole is no longer different") {
+    Node node;
+    auto& differences = *node.differences;
+    differences.mark_changed({0, 3 * block_size});
+    differences.clear_covered({1, 2 * block_size}, still_in_session);
+    CHECK(differences.changed_bytes() == 2 * block_size);
+    differences.clear_covered({0, 3 * block_size}, still_in_session);
+    CHECK(differences.empty());
+
+    Bitmap regions(map_bits(MapKind::suspect, size));
+    regions.set({1, 3});
+    REQUIRE(differences.suspect(regions));
+    differences.clear_covered({MiB + 1, 2 * MiB}, still_in_session);
+    CHECK(differences.suspect_bytes() == region_size);
+    CHECK(differences.next_region(0) == 1);
+}
+
+TEST_CASE("the shorter last block and region count as covered at the end of the volume") {
+    Node node;
+    auto& differences = *node.differences;
+    Bitmap regions(map_bits(MapKind::suspect, size));
+    regions.set({64, 65});
+    REQUIRE(differences.suspect(regions));
+    CHECK(differences.work_in(64).range == ByteRange{64 * MiB, 4096});
+    differences.clear_covered({64 * MiB, 4096}, still_in_session);
+    CHECK(differences.empty());
+}
+
+TEST_CASE("an acknowledgement that arrives after the session's end clears nothing") {
+    Node node;
+    auto& differences = *node.differences;
+    { REQUIRE(differences.enter({0, region_size})); }
+    differences.suspect_intents();
+    differences.mark_changed({0, region_size});
+    differences.clear_covered({0, region_size}, [] { return true; });
+    CHECK(differences.work_in(0).suspect);
+    CHECK(differences.changed_bytes() == region_size);
+}
+
+TEST_CASE("the work in a region is cut at its borders") {
+    Node node;
+    auto& differences = *node.differences;
+    differences.mark_changed({2 * MiB - block_size, 2 * block_size + region_size});
+    CHECK(differences.next_region(0) == 1);
+    CHECK(differences.work_in(1).changed ==
+          std::vector<BitRange>{{2 * blocks_per_region - 1, 2 * blocks_per_region}});
+    CHECK(differences.work_in(2).changed ==
+          std::vector<BitRange>{{2 * blocks_per_region, 3 * blocks_per_region}});
+    CHECK(differences.work_in(3).changed ==
+          std::vector<BitRange>{{3 * blocks_per_region, 3 * blocks_per_region + 1}});
+    CHECK(differences.next_region(4) == std::nullopt);
+    CHECK(differences.overlaps({2 * MiB - 1, 1}));
+    CHECK_FALSE(differences.overlaps({0, MiB}));
+}
