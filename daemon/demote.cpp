@@ -188,6 +188,7 @@ Result<Json> ask_active(VolumeKeeper& keeper, const Json& request, bool may_forw
             return answer;
         }
         auto answer = keeper.engine().ask(request, quiesce_deadline(keeper));
+        keeper.engine().forget_status();
         if (answer && answer->is_object() && !answer->contains("seconds")) {
             (*answer)["seconds"] = watch.seconds();
         }

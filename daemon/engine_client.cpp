@@ -42,6 +42,11 @@ Result<Json> EngineClient::ask(const Json& request, std::chrono::milliseconds de
     return control::ask_once(address_, name_, request, deadline);
 }
 
+void EngineClient::forget_status() {
+    MutexLock lock(mutex_);
+    last_.reset();
+}
+
 void EngineClient::forget() {
     MutexLock lock(mutex_);
     connection_.reset();

@@ -22,6 +22,8 @@ class EngineClient {
     [[nodiscard]] Result<Json> status() EXCLUDES(mutex_);
     /// Any other request, on a connection of its own.
     [[nodiscard]] Result<Json> ask(const Json& request, std::chrono::milliseconds deadline) const;
+    /// Something was changed: the next status() asks.
+    void forget_status() EXCLUDES(mutex_);
     /// The engine has ended: drops the connection and what was remembered.
     void forget() EXCLUDES(mutex_);
 

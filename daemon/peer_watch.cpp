@@ -82,6 +82,22 @@ PeerView PeerWatch::view(const std::string& node) const {
     return found == peers_.end() ? PeerView{} : found->second.view;
 }
 
+PeerView PeerWatch::view_now(const std::string& node) {
+    constexpr milliseconds instant{50};
+    const PeerView known = view(node);
+    if (!known.reachable || context_.clock.wall_now() - known.last_seen < instant) {
+        return known;
+    }
+    auto answer = ask_status(node);
+    if (!answer) {
+        return known;  // the watching thread notes the loss, and tells the listener
+    }
+    MutexLock lock(mutex_);
+    PeerView& view = peers_.at(node).view;
+    view = {true, std::move(*answer), context_.clock.wall_now(), {}};
+    return view;
+}
+
 Json PeerWatch::status_request() const {
     return {{"request", "peer-status"},
             {"node", context_.node.name},

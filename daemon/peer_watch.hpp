@@ -33,6 +33,9 @@ class PeerWatch {
     void stop();
 
     [[nodiscard]] PeerView view(const std::string& node) const;
+    /// The same, asked now if the last answer is more than an instant old and the peer was there:
+    /// a person who has just switched roles must not be shown the second before.
+    [[nodiscard]] PeerView view_now(const std::string& node);
     /// Asks now, over a connection of its own. Checks that it is that node, with our protocol.
     [[nodiscard]] Result<PeerAnswer> ask_status(const std::string& node) const;
     /// Any request to a peer's mirrord.

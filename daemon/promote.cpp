@@ -171,7 +171,7 @@ std::string attach_device(VolumeKeeper& keeper) {
     if (attached) {
         return {};
     }
-    keeper.record("attach-failed", Severity::warning,
+    keeper.record("device-attach-failed", Severity::warning,
                   fmt::format("{} could not be attached as {}", keeper.name(), device),
                   attached.error().message, attached.error().remedy);
     return fmt::format("; {} was not attached: {}", device, attached.error().text());
@@ -184,6 +184,28 @@ void record_promotion(VolumeKeeper& keeper, const PromotionVerdict& verdict) {
                   fmt::format("{} is active on {}{}{}", keeper.name(), keeper.node(),
                               verdict.loss.empty() ? "" : "; accepted loss: ", verdict.loss),
                   verdict.reason);
+}
+
+/// A session that is being used is an active that lives, whatever its mirrord says.
+Result<void> require_silence(VolumeKeeper& keeper) {
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    const auto session = (*lease)->session();
+    const auto silent_for = session ? keeper.context().clock.steady_now() - session->last_request
+                                    : SteadyTime::duration{};
+    if (!session || session->connections == 0 || silent_for > keeper.config().peer_timeout) {
+        return {};
+    }
+    return Failure(Error{
+        ErrorKind::refused,
+        fmt::format(
+            "{} is not promoted on {}: {} is active and was heard {} ago", keeper.name(),
+            keeper.node(), session->source,
+            format_duration(std::chrono::duration_cast<std::chrono::milliseconds>(silent_for))),
+        fmt::format("mirrorctl switch {} --to {}, or stop the engine on {}", keeper.name(),
+                    keeper.node(), session->source)});
 }
 
 Result<Json> take_over(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
@@ -254,6 +276,11 @@ Result<Json> promote(VolumeKeeper& keeper, const PromoteOptions& options) {
     }
     if (options.dry_run) {
         return dry_run_answer(keeper, *verdict);
+    }
+    if (auto silence = require_silence(keeper); !silence) {
+        keeper.record("promotion-refused", Severity::warning, silence.error().message, {},
+                      silence.error().remedy);
+        return Failure(silence.error());
     }
     return take_over(keeper, *operation, *verdict, watch);
 }

@@ -234,8 +234,14 @@ void VolumeKeeper::note_disk_error(Replica& replica, const Error& error) {
     if (error.kind != ErrorKind::no_space) {
         (void)replica.update([](Superblock& block) { ++block.media_errors; });
     }
-    // One failing disk gives many errors in a row: one event a session is enough.
-    record("disk-error", Severity::error,
+    {
+        // One failing disk gives many errors in a row, each time that the active tries again.
+        MutexLock lock(mutex_);
+        if (std::exchange(disk_error_, error.message) == error.message) {
+            return;
+        }
+    }
+    record("local-disk-failed", Severity::error,
            fmt::format("a write to the replica of {} on {} failed", name(), node()), error.message,
            error.remedy);
 }

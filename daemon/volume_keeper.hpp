@@ -117,6 +117,7 @@ class VolumeKeeper {
     /// This replica's summary: from the engine while active.
     [[nodiscard]] Result<ReplicaSummary> summary() EXCLUDES(mutex_);
     [[nodiscard]] VolumeFacts facts() EXCLUDES(mutex_);
+    [[nodiscard]] VolumeFacts facts(PeerView peer_view) EXCLUDES(mutex_);
     /// The state word and since when.
     [[nodiscard]] std::pair<StateWord, WallTime> state(const VolumeFacts& facts) EXCLUDES(mutex_);
     [[nodiscard]] Json status() EXCLUDES(mutex_);
@@ -155,6 +156,7 @@ class VolumeKeeper {
     CondVar changed_;  ///< leases_ went down
     Place place_ GUARDED_BY(mutex_) = Place::changing;
     std::string failure_ GUARDED_BY(mutex_);
+    std::string disk_error_ GUARDED_BY(mutex_);  ///< the last that was reported
     std::string operation_ GUARDED_BY(mutex_);
     std::unique_ptr<Replica> replica_ GUARDED_BY(mutex_);
     std::size_t leases_ GUARDED_BY(mutex_) = 0;

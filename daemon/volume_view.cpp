@@ -20,10 +20,14 @@ std::optional<ReplicaSummary> summary_of_engine(const Json& status) {
 }  // namespace
 
 VolumeFacts VolumeKeeper::facts() {
+    return facts(peers_.view(peer()));
+}
+
+VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
     VolumeFacts facts;
     facts.config = &config_;
     facts.node = node();
-    facts.peer = peers_.view(peer());
+    facts.peer = std::move(peer_view);
     facts.now = context_.clock.wall_now();
     facts.rto = read_rto(context_.node, name());
     bool ask_engine = false;
@@ -100,7 +104,7 @@ std::pair<StateWord, WallTime> VolumeKeeper::state(const VolumeFacts& facts) {
 }
 
 Json VolumeKeeper::status() {
-    const VolumeFacts seen = facts();
+    const VolumeFacts seen = facts(peers_.view_now(peer()));
     const auto [word, since] = state(seen);
     return volume_status(seen, word, since);
 }
