@@ -28,7 +28,7 @@ MISTAKES = {
     "unknown key of a volume": (append('sise = "1GiB"\n'), ["sise"], "sise"),
     "unknown key of a node": (replace("run_dir", "rundir"), ["rundir"], "rundir"),
     "unknown table": (append("\n[volumes.r1]\n"), ["volumes"], "volumes.r1"),
-    "bad size": (replace("64MiB", "64 elephants"), ["size", "64 elephants"], "elephants"),
+    "bad size": (replace("64MiB", "64 elephants"), ["size", "elephants"], "elephants"),
     "size of zero": (replace("64MiB", "0"), ["size"], 'size = "0"'),
     "size that is too large": (replace("64MiB", "9999999999GiB"), ["size"], "9999999999"),
     "negative size": (replace('"64MiB"', "-4096"), ["size"], "-4096"),

@@ -71,7 +71,7 @@ def test_a_stale_replica_whose_peer_is_there(cluster, make_load):
     load = make_load([cluster.alpha.socket()], count=1024).start()
     load.stop()
     cluster.alpha.ctl("demote", "r0")
-    refuse(cluster.beta, "stale", "alpha")
+    refuse(cluster.beta, "alpha has newer data", "--force")
     cluster.alpha.ctl("promote", "r0")
     cluster.alpha.ctl("connect", "r0")
     cluster.wait_in_sync(cluster.alpha)
@@ -99,7 +99,7 @@ def test_an_inconsistent_replica(make_cluster, make_load):
     cluster.wait(lambda: cluster.alpha.peer()["resync"]["done_bytes"] > 0, "the resync to get on")
     cluster.alpha.kill_everything()
     assert cluster.beta.status()["replica"]["state"] == "inconsistent"
-    refuse(cluster.beta, "inconsistent", "alpha")
+    refuse(cluster.beta, "half overwritten", "make alpha reachable", "--force")
     cluster.proxies["beta"].open()
     cluster.alpha.start()
     if not cluster.alpha.engine_pid():

@@ -78,7 +78,7 @@ def test_a_standby_that_lost_its_active_does_not_know(cluster):
     cluster.alpha.kill_everything()
     cluster.wait_state(cluster.beta, "peer-unknown")
     assert "alpha" in cluster.beta.status()["why"]
-    assert cluster.beta.ctl("status", check=False).code == 1
+    assert cluster.beta.ctl("status", check=False).code == 3
 
 
 def test_events_tell_the_story_in_order(cluster):
