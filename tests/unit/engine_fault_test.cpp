@@ -117,7 +117,8 @@ TEST_CASE(
         CHECK(pair.volume().write(pattern(4096, 7), MiB, Durability::fua));
         CHECK(pair.read({0, 4096}) == pattern(4096, 6));
         pair.beta.disk_faults.fail_writes({});
-        REQUIRE(pair.wait_in_sync());
+        // Nobody has to ask for it.
+        REQUIRE(eventually([&] { return pair.mode() == "in-sync"; }));
         CHECK(pair.equal());
     }
 }
