@@ -183,9 +183,10 @@ std::unique_ptr<nbd::Export> make_mailbox_export(Handler handler, nbd::Client cl
 
 Result<MailboxClient> MailboxClient::connect(const nbd::Address& address,
                                              const std::string& peer_name,
-                                             std::chrono::milliseconds deadline) {
+                                             std::chrono::milliseconds deadline,
+                                             std::chrono::milliseconds connect_timeout) {
     const nbd::LinkOptions options{
-        .connect_timeout = deadline,
+        .connect_timeout = std::min(deadline, connect_timeout),
         .deadline = deadline,
         .heartbeat = false,  // a read while a request is carried out would only wait behind it
         .peer_name = peer_name,

@@ -58,10 +58,14 @@ class Mailbox {
 /// The asking side: one connection, requests one after the other. Not thread-safe.
 class MailboxClient {
   public:
-    /// `deadline` bounds each request, and the connect.
-    [[nodiscard]] static Result<MailboxClient> connect(const nbd::Address& address,
-                                                       const std::string& peer_name,
-                                                       std::chrono::milliseconds deadline);
+    /// How long to connect may take unless told otherwise; a request may take longer.
+    static constexpr std::chrono::milliseconds usual_connect_timeout{5000};
+
+    /// `deadline` bounds each request. Connecting takes no longer than the shorter of the two.
+    [[nodiscard]] static Result<MailboxClient> connect(
+        const nbd::Address& address, const std::string& peer_name,
+        std::chrono::milliseconds deadline,
+        std::chrono::milliseconds connect_timeout = usual_connect_timeout);
     /// Sends, waits, returns the body without "ok". An error reply becomes the Error it carries,
     /// as it is; errors of the connection name the peer. After one of those the client is of no
     /// further use.

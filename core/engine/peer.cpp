@@ -31,8 +31,8 @@ PeerAddress address_of(const Config& config, const VolumeConfig& volume, const s
 }
 
 WallTime wall_time_of(SteadyTime moment, const Clock& clock) {
-    return clock.wall_now() - std::chrono::duration_cast<std::chrono::microseconds>(
-                                  clock.steady_now() - moment);
+    return clock.wall_now() -
+           std::chrono::duration_cast<std::chrono::microseconds>(clock.steady_now() - moment);
 }
 
 }  // namespace
@@ -373,7 +373,15 @@ Result<std::string> Peer::resync(bool full) {
                                  fmt::format("mirrorctl connect {}", parts_.volume.name)});
         }
     }
-    const bool in_session = parts_.membership.parties().session != nullptr;
+    const Membership::Parties parties = parts_.membership.parties();
+    if (!parties.local) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("the replica on {} failed, so {} has the only good copy",
+                                         parts_.node, peer_node_),
+                             fmt::format("mirrorctl switch {} --to {}, then repair the disk of {}",
+                                         parts_.volume.name, peer_node_, parts_.node)});
+    }
+    const bool in_session = parties.session != nullptr;
     if (full && !in_session) {
         if (auto marked = parts_.differences.suspect_all(); !marked) {
             return Failure(marked.error());

@@ -24,8 +24,8 @@ nbd::LinkOptions link_options(const PeerAddress& peer) {
 }  // namespace
 
 Result<std::unique_ptr<PeerControl>> PeerControl::connect(const PeerAddress& peer) {
-    return control::MailboxClient::connect(peer.address, peer.node,
-                                           std::max(peer.timeout, least_control_timeout))
+    return control::MailboxClient::connect(
+               peer.address, peer.node, std::max(peer.timeout, least_control_timeout), peer.timeout)
         .map([](control::MailboxClient&& client) {
             return std::unique_ptr<PeerControl>(new PeerControl(std::move(client)));
         });
