@@ -113,6 +113,10 @@ Result<void> Peer::attempt() {
     if (!session) {
         return Failure(session.error());
     }
+    {
+        MutexLock lock(mutex_);
+        refusal_.clear();
+    }
     // Installed before it is watched: a loss from now on is reported to a membership that knows it.
     if (auto installed = parts_.membership.install(*session, (*session)->begun_with_resync());
         !installed) {
@@ -400,7 +404,8 @@ Result<std::string> Peer::resync(bool full) {
 
 Peer::View Peer::view() const {
     MutexLock lock(mutex_);
-    View view{link_, action_, replica_state_, last_seen_, {}, last_resync_, paused_};
+    View view{link_, action_,      replica_state_, last_seen_,
+              {},    last_resync_, paused_,        paused_ ? std::string() : refusal_};
     if (resync_) {
         view.resync = resync_->progress();
     }
@@ -484,6 +489,7 @@ void Peer::report(const std::string& id, Severity severity, const std::string& t
 void Peer::report_failure(const Error& error) {
     {
         MutexLock lock(mutex_);
+        refusal_ = error.kind == ErrorKind::refused ? error.text() : std::string();
         if (last_failure_ == error.message) {
             return;  // said once is enough
         }

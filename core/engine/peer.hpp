@@ -59,6 +59,8 @@ class Peer {
         std::optional<Resync::Progress> resync;
         std::optional<Resync::Progress> last_resync;
         bool paused = false;
+        /// Why no session can begin although the peer answers; empty: that is not the case.
+        std::string refusal{};
     };
     [[nodiscard]] View view() const;
 
@@ -105,6 +107,7 @@ class Peer {
     std::shared_ptr<Resync> resync_ GUARDED_BY(mutex_);
     std::optional<Resync::Progress> last_resync_ GUARDED_BY(mutex_);
     std::string last_failure_ GUARDED_BY(mutex_);
+    std::string refusal_ GUARDED_BY(mutex_);
 
     std::thread thread_;
 };

@@ -79,12 +79,13 @@ Json Volume::status() const {
         summarize(block, differences_->intent_bytes(), differences_->changed_bytes());
     const std::uint64_t behind = differences_->behind_bytes();
     const bool in_sync = members.mode == MirrorMode::in_sync;
+    const bool is_alone = members.mode == MirrorMode::alone;
     const bool at_risk = !in_sync && members.wrote_alone;
     const auto broken_for = clock_.wall_now() - members.break_at;
     return {
         {"summary", control::encode(summary)},
         {"mode", to_string(members.mode)},
-        {"why", members.why},
+        {"why", is_alone && !peer.refusal.empty() ? peer.refusal : members.why},
         {"since", format_rfc3339(members.since)},
         {"local_failed", members.local_failed},
         {"clients", clients_.load()},

@@ -89,7 +89,12 @@ check_build() { # STAGE BUILD-FUNCTION
         record passed "$1" "$2"
         return 0
     fi
-    grep -v '^\[[0-9]*/[0-9]*\] \(Compiling\|Linking\)' "$log" | tail -n 200
+    # ninja says FAILED before what a compiler said; meson's own failures are at the end.
+    if grep -q '^FAILED' "$log"; then
+        sed -n '/^FAILED/,$p' "$log" | head -n 200
+    else
+        tail -n 40 "$log"
+    fi
     rm -f "$log"
     record failed "$1" "$2"
     return 1

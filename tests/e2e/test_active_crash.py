@@ -64,9 +64,7 @@ def test_both_nodes_die_and_the_last_active_goes_on_alone(cluster, make_load):
     load.wait_progress()
     cluster.kill_everything()
     load.pause()
-    cluster.alpha.start()
-    if not cluster.alpha.engine_pid():
-        cluster.alpha.ctl("promote", "r0")
+    cluster.resume(cluster.alpha)
     load.verify_volume(cluster.alpha.socket())
     load.go_on()
     load.wait_progress()

@@ -64,9 +64,13 @@ def test_on_the_active_the_peer_takes_the_write(small):
     for number in range(32):
         assert handle.pread(MIB, number * MIB) == bytes([number % 255 + 1]) * MIB
     handle.shutdown()
-    status = cluster.alpha.status()
-    assert status["replica"]["state"] == "failed", status
-    assert "space" in status["why"].lower(), status["why"]
+
+    def seen():
+        status = cluster.alpha.status()
+        assert status["replica"]["state"] == "failed", status
+        assert "space" in status["why"].lower(), status["why"]
+        return True
+    cluster.wait(seen, "status to say that alpha's disk is full")
 
 
 def test_on_both_the_writer_gets_enospc_and_nothing_else_breaks(small):

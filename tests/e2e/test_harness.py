@@ -158,7 +158,7 @@ def test_the_proxy_cuts_silences_and_counts(seed):
 
 def test_processes_are_found_by_their_marker():
     with subprocess.Popen(["sleep", "60"], env={"MIRRORDISK_TEST": "harness-marker"}) as sleeper:
-        assert processes.marked("harness-marker") == [sleeper.pid]
+        wait_for(lambda: processes.marked("harness-marker") == [sleeper.pid], "sleep to begin")
         processes.kill_marked("harness-marker")
         assert sleeper.wait(10) == -9
     assert processes.marked("harness-marker") == []

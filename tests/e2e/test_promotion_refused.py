@@ -101,9 +101,7 @@ def test_an_inconsistent_replica(make_cluster, make_load):
     assert cluster.beta.status()["replica"]["state"] == "inconsistent"
     refuse(cluster.beta, "half overwritten", "make alpha reachable", "--force")
     cluster.proxies["beta"].open()
-    cluster.alpha.start()
-    if not cluster.alpha.engine_pid():
-        cluster.alpha.ctl("promote", "r0")
+    cluster.resume(cluster.alpha)
     cluster.wait_in_sync(cluster.alpha)
     cluster.assert_replicas_equal()
 

@@ -99,6 +99,16 @@ class Cluster:
     def active(self, volume="r0"):
         return next((node for node in self.nodes if node.engine_pid(volume)), None)
 
+    def resume(self, node, volume="r0"):
+        """Starts a node that was killed while active, with nobody to replace it: it goes on."""
+        node.start()
+
+        def serves():
+            status = node.status(volume)
+            assert status["role"] == "active" and node.socket(volume).exists(), status["why"]
+            return node.engine_pid(volume)
+        self.wait(serves, f"{node.name} to go on with {volume} by itself")
+
     def kill_everything(self):
         for node in self.nodes:
             node.kill_everything()
