@@ -180,7 +180,9 @@ TEST_SUITE("connecting") {
     TEST_CASE("a refusal carries the server's own words, without control characters") {
         RawServer server([](Fd& connection) {
             send_bytes(connection.get(), big_endian(init_magic, 8) + big_endian(option_magic, 8) +
-                                             big_endian(nbd::handshake_flag::fixed_newstyle | nbd::handshake_flag::no_zeroes, 2));
+                                             big_endian(nbd::handshake_flag::fixed_newstyle |
+                                                            nbd::handshake_flag::no_zeroes,
+                                                        2));
             std::ignore = receive_bytes(connection.get(), 4);
             const std::string option = receive_bytes(connection.get(), 16);
             const std::string words = "session 1f is over\n\x1b[2J";
@@ -500,12 +502,12 @@ TEST_SUITE("a peer that misbehaves after the handshake") {
         {
             RawServer server([&heard](Fd& connection) {
                 grant_export(connection.get(), MiB);
-                heard.set_value(receive_bytes(connection.get(), sizeof(nbd::Request)));
+                heard.set_value(receive_bytes(connection.get(), nbd::Request::wire_size));
             });
             must_connect(server.address(), options_with(20s)).reset();
         }
         const std::string request = heard.get_future().get();
-        REQUIRE(request.size() == sizeof(nbd::Request));
+        REQUIRE(request.size() == nbd::Request::wire_size);
         CHECK(request.substr(6, 2) ==
               big_endian(static_cast<std::uint64_t>(Command::disconnect), 2));
     }
@@ -513,7 +515,7 @@ TEST_SUITE("a peer that misbehaves after the handshake") {
     TEST_CASE("garbage instead of a reply loses the link as a breach of protocol") {
         RawServer server([](Fd& connection) {
             grant_export(connection.get(), MiB);
-            std::ignore = receive_bytes(connection.get(), sizeof(nbd::Request));
+            std::ignore = receive_bytes(connection.get(), nbd::Request::wire_size);
             send_bytes(connection.get(), std::string(64, 'x'));
             std::ignore = receive_bytes(connection.get(), 1000);
         });
@@ -528,7 +530,7 @@ TEST_SUITE("a peer that misbehaves after the handshake") {
     TEST_CASE("an answer to a question that nobody asked loses the link") {
         RawServer server([](Fd& connection) {
             grant_export(connection.get(), MiB);
-            std::ignore = receive_bytes(connection.get(), sizeof(nbd::Request));
+            std::ignore = receive_bytes(connection.get(), nbd::Request::wire_size);
             send_bytes(connection.get(), big_endian(simple_reply_magic, 4) + big_endian(0, 4) +
                                              big_endian(0x4711471147114711, 8));
             std::ignore = receive_bytes(connection.get(), 1000);

@@ -52,8 +52,8 @@ std::uint64_t number(const std::string& bytes, std::size_t at, std::size_t size)
 void serve(int connection, nbd::Export& exported) {
     grant_export(connection, exported.traits().size);
     while (true) {
-        const std::string header = receive_bytes(connection, sizeof(nbd::Request));
-        if (header.size() < sizeof(nbd::Request)) {
+        const std::string header = receive_bytes(connection, nbd::Request::wire_size);
+        if (header.size() < nbd::Request::wire_size) {
             return;
         }
         const std::uint64_t type = number(header, 6, 2);

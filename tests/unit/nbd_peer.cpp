@@ -125,8 +125,10 @@ std::string receive_bytes(int connection, std::size_t count) {
 }
 
 void grant_export(int connection, std::uint64_t size) {
-    send_bytes(connection, big_endian(nbd::init_magic, 8) + big_endian(nbd::option_magic, 8) +
-                               big_endian(nbd::handshake_flag::fixed_newstyle | nbd::handshake_flag::no_zeroes, 2));
+    send_bytes(
+        connection,
+        big_endian(nbd::init_magic, 8) + big_endian(nbd::option_magic, 8) +
+            big_endian(nbd::handshake_flag::fixed_newstyle | nbd::handshake_flag::no_zeroes, 2));
     std::ignore = receive_bytes(connection, 4);  // the client's flags
     const std::string option = receive_bytes(connection, 16);
     REQUIRE(option.size() == 16);
@@ -137,7 +139,8 @@ void grant_export(int connection, std::uint64_t size) {
     std::ignore = receive_bytes(connection, length);
     const std::string go = big_endian(nbd::option_reply_magic, 8) + option.substr(8, 4);
     const std::uint64_t flags =
-        nbd::transmission_flag::has_flags | nbd::transmission_flag::send_flush | nbd::transmission_flag::send_fua | nbd::transmission_flag::send_write_zeroes;
+        nbd::transmission_flag::has_flags | nbd::transmission_flag::send_flush |
+        nbd::transmission_flag::send_fua | nbd::transmission_flag::send_write_zeroes;
     send_bytes(connection, go + big_endian(static_cast<std::uint64_t>(nbd::OptionReply::info), 4) +
                                big_endian(12, 4) + big_endian(0, 2) + big_endian(size, 8) +
                                big_endian(flags, 2));
