@@ -23,6 +23,7 @@ class Cluster:
         self.marker = uuid.uuid4().hex
         self.keep = False
         self.mounts = []
+        self.loops = []
         self.proxies = {}
         self.volumes = {}
         self.alpha = Node("alpha", self.directory / "alpha", self.marker)
@@ -125,6 +126,8 @@ class Cluster:
                 node.daemon.wait(20)
         for mount in reversed(self.mounts):
             subprocess.run(["umount", "--lazy", str(mount)], check=False)
+        for loop in self.loops:
+            subprocess.run(["losetup", "--detach", loop], check=False)
         reports = self.sanitizer_reports()
         if self.keep or reports:
             print(f"\nlogs and state are kept in {self.directory}")
@@ -167,7 +170,14 @@ class Cluster:
         done = subprocess.run(["cmp", *files], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.logs()}"
 
-    # -- small file systems ----------------------------------------------------------------------
+    # -- small disks ----------------------------------------------------------------------
+
+    def make_loop_device(self, file):
+        """Detached when the cluster is closed."""
+        made = subprocess.run(["losetup", "--find", "--show", str(file)], capture_output=True,
+                              text=True, check=True)
+        self.loops.append(made.stdout.strip())
+        return self.loops[-1]
 
     def mount_tmpfs(self, name, mib):
         """A full disk is easily made of a small one."""
