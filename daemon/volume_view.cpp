@@ -104,6 +104,7 @@ std::pair<StateWord, WallTime> VolumeKeeper::state(const VolumeFacts& facts) {
 }
 
 Json VolumeKeeper::status() {
+    client_.forget_status();  // a person or a script asks after the state of now
     const VolumeFacts seen = facts(peers_.view_now(peer()));
     const auto [word, since] = state(seen);
     return volume_status(seen, word, since);
