@@ -39,6 +39,7 @@ def test_a_mirror_on_devices_switches_and_heals(devices, make_load):
     load.wait_progress(100)
     load.stop()
     assert not load.errors
+    devices.wait_in_sync(devices.beta)
     devices.beta.ctl("demote", "r0")
     devices.assert_replicas_equal()
     for node in devices.nodes:
