@@ -102,11 +102,12 @@ Result<void> require_active(VolumeKeeper& keeper) {
     return {};
 }
 
-Json device_answer(const VolumeKeeper& keeper, const char* done, const Stopwatch& watch) {
+Json device_answer(VolumeKeeper& keeper, const char* event, const char* done,
+                   const Stopwatch& watch) {
     const std::string& device = keeper.config().device;
-    return {{"text", fmt::format("{} is {} {}", keeper.name(), done, device)},
-            {"device", device},
-            {"seconds", watch.seconds()}};
+    const std::string text = fmt::format("{} is {} {}", keeper.name(), done, device);
+    keeper.record(event, Severity::info, text);
+    return {{"text", text}, {"device", device}, {"seconds", watch.seconds()}};
 }
 
 }  // namespace
@@ -148,7 +149,7 @@ Result<Json> attach(VolumeKeeper& keeper, bool dry_run) {
     if (auto done = keeper.devices().attach(device, keeper.paths().socket, keeper.name()); !done) {
         return Failure(done.error());
     }
-    return device_answer(keeper, "attached as", watch);
+    return device_answer(keeper, "device-attached", "attached as", watch);
 }
 
 Result<Json> detach(VolumeKeeper& keeper, bool dry_run) {
@@ -170,7 +171,7 @@ Result<Json> detach(VolumeKeeper& keeper, bool dry_run) {
     if (auto done = keeper.devices().detach(device); !done) {
         return Failure(done.error());
     }
-    return device_answer(keeper, "no longer attached as", watch);
+    return device_answer(keeper, "device-detached", "no longer attached as", watch);
 }
 
 Result<Json> ask_active(VolumeKeeper& keeper, const Json& request, bool may_forward) {

@@ -169,6 +169,8 @@ std::string attach_device(VolumeKeeper& keeper) {
     }
     const auto attached = keeper.devices().attach(device, keeper.paths().socket, keeper.name());
     if (attached) {
+        keeper.record("device-attached", Severity::info,
+                      fmt::format("{} is attached as {}", keeper.name(), device));
         return {};
     }
     keeper.record("device-attach-failed", Severity::warning,

@@ -88,6 +88,11 @@ const Clock& system_clock() {
     return clock;
 }
 
+WallTime wall_time_of(SteadyTime moment, const Clock& clock) {
+    return clock.wall_now() -
+           std::chrono::duration_cast<std::chrono::microseconds>(clock.steady_now() - moment);
+}
+
 std::string format_rfc3339(WallTime time) {
     const auto day = floor<days>(time);
     const std::chrono::year_month_day date(day);

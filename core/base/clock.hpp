@@ -25,6 +25,9 @@ class Clock {
 /// The machine's clocks; lives for the whole process.
 [[nodiscard]] const Clock& system_clock();
 
+/// What the wall clock showed at a moment of the steady clock.
+[[nodiscard]] WallTime wall_time_of(SteadyTime moment, const Clock& clock);
+
 /// RFC 3339 in UTC with milliseconds: "2026-03-01T12:30:05.250Z".
 [[nodiscard]] std::string format_rfc3339(WallTime time);
 [[nodiscard]] Result<WallTime> parse_rfc3339(std::string_view text);

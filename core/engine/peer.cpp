@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/peer_leg.hpp"
 
@@ -28,11 +27,6 @@ PeerAddress address_of(const Config& config, const VolumeConfig& volume, const s
         address.address.tcp = found->second.address;
     }
     return address;
-}
-
-WallTime wall_time_of(SteadyTime moment, const Clock& clock) {
-    return clock.wall_now() -
-           std::chrono::duration_cast<std::chrono::microseconds>(clock.steady_now() - moment);
 }
 
 }  // namespace
@@ -328,98 +322,6 @@ Result<void> Peer::checkpoint() {
     });
 }
 
-void Peer::hint() {
-    MutexLock lock(mutex_);
-    hinted_ = true;
-    wake_.notify_all();
-}
-
-Result<std::string> Peer::disconnect() {
-    if (auto recorded = parts_.meta.update([](Superblock& block) { block.paused = true; });
-        !recorded) {
-        return Failure(recorded.error());
-    }
-    MutexLock lock(mutex_);
-    const bool was = paused_;
-    paused_ = true;
-    if (resync_) {
-        resync_->stop();
-    }
-    wake_.notify_all();
-    while (!idle_ && !stop_) {
-        wake_.wait(lock);
-    }
-    return was ? fmt::format("{} was disconnected already", peer_node_)
-               : fmt::format("{} is disconnected; writes go on at {} alone", peer_node_,
-                             parts_.node);
-}
-
-Result<std::string> Peer::connect() {
-    if (auto recorded = parts_.meta.update([](Superblock& block) { block.paused = false; });
-        !recorded) {
-        return Failure(recorded.error());
-    }
-    MutexLock lock(mutex_);
-    const bool was = paused_;
-    paused_ = false;
-    hinted_ = true;
-    wake_.notify_all();
-    return was ? fmt::format("connecting to {}", peer_node_)
-               : fmt::format("{} was not disconnected; trying it now", peer_node_);
-}
-
-Result<std::string> Peer::resync(bool full) {
-    {
-        MutexLock lock(mutex_);
-        if (paused_) {
-            return Failure(Error{ErrorKind::refused,
-                                 fmt::format("{} is disconnected from {}", peer_node_, parts_.node),
-                                 fmt::format("mirrorctl connect {}", parts_.volume.name)});
-        }
-    }
-    const Membership::Parties parties = parts_.membership.parties();
-    if (!parties.local) {
-        return Failure(Error{ErrorKind::refused,
-                             fmt::format("the replica on {} failed, so {} has the only good copy",
-                                         parts_.node, peer_node_),
-                             fmt::format("mirrorctl switch {} --to {}, then repair the disk of {}",
-                                         parts_.volume.name, peer_node_, parts_.node)});
-    }
-    const bool in_session = parties.session != nullptr;
-    if (full && !in_session) {
-        if (auto marked = parts_.differences.suspect_all(); !marked) {
-            return Failure(marked.error());
-        }
-    }
-    MutexLock lock(mutex_);
-    full_wanted_ = full_wanted_ || (full && in_session);
-    hinted_ = true;
-    wake_.notify_all();
-    if (!in_session) {
-        return fmt::format("{} is not connected; the resync starts when it is", peer_node_);
-    }
-    return full ? fmt::format("comparing everything with {}", peer_node_)
-                : fmt::format("{} is connected; what differs is being sent", peer_node_);
-}
-
-Peer::View Peer::view() const {
-    MutexLock lock(mutex_);
-    View view{link_, action_,      replica_state_, last_seen_,
-              {},    last_resync_, paused_,        paused_ ? std::string() : refusal_};
-    if (resync_) {
-        view.resync = resync_->progress();
-    }
-    if (const auto session = parts_.membership.parties().session) {
-        const auto age = parts_.clock.steady_now() - session->data().last_answer();
-        view.last_seen =
-            parts_.clock.wall_now() - std::chrono::duration_cast<std::chrono::microseconds>(age);
-        view.replica_state = parts_.membership.view().mode == MirrorMode::in_sync
-                                 ? ReplicaState::up_to_date
-                                 : ReplicaState::inconsistent;
-    }
-    return view;
-}
-
 bool Peer::end_wanted() const {
     MutexLock lock(mutex_);
     return stop_ || paused_;
@@ -440,83 +342,6 @@ void Peer::wait_while_paused() {
     while (paused_ && !stop_) {
         wake_.wait(lock);
     }
-}
-
-void Peer::set_link(const std::string& link) {
-    MutexLock lock(mutex_);
-    link_ = link;
-}
-
-void Peer::note_last_answer(const Session& session) {
-    const WallTime answered = wall_time_of(session.last_answer(), parts_.clock);
-    MutexLock lock(mutex_);
-    last_seen_ = std::max(last_seen_.value_or(answered), answered);
-}
-
-void Peer::note_decision(const Decision& decision, const ReplicaSummary& theirs) {
-    bool news = false;
-    {
-        MutexLock lock(mutex_);
-        news = action_ != decision.action;
-        action_ = decision.action;
-        replica_state_ = theirs.state;
-        last_seen_ = parts_.clock.wall_now();
-    }
-    if (!news) {
-        return;
-    }
-    if (decision.action == Action::diverged) {
-        report("diverged", Severity::error, decision.reason,
-               "both replicas have writes that the other lacks",
-               "compare both with mirrorctl status on each node, and keep one");
-    } else if (decision.action == Action::peer_is_newer) {
-        report("peer-newer", Severity::error, decision.reason, {},
-               fmt::format("mirrorctl demote {}, then promote it on {}", parts_.volume.name,
-                           peer_node_));
-    }
-}
-
-void Peer::report(const std::string& id, Severity severity, const std::string& text,
-                  const std::string& cause, const std::string& remedy) {
-    parts_.events.record({.id = id,
-                          .severity = severity,
-                          .volume = parts_.volume.name,
-                          .text = text,
-                          .cause = cause,
-                          .remedy = remedy});
-}
-
-void Peer::report_failure(const Error& error) {
-    {
-        MutexLock lock(mutex_);
-        refusal_ = error.kind == ErrorKind::refused ? error.text() : std::string();
-        if (last_failure_ == error.message) {
-            return;  // said once is enough
-        }
-        last_failure_ = error.message;
-    }
-    if (error.kind == ErrorKind::refused) {
-        report("session-refused", Severity::warning, error.message, {}, error.remedy);
-    } else {
-        log(LogLevel::warning, "volume {}: {}", parts_.volume.name, error.text());
-    }
-}
-
-void Peer::report_break() {
-    const Membership::View view = parts_.membership.view();
-    {
-        MutexLock lock(mutex_);
-        last_failure_.clear();
-        if (stop_) {
-            return;
-        }
-    }
-    report(
-        "mirror-break", Severity::warning,
-        fmt::format("{} no longer receives the writes of {}", peer_node_, parts_.node), view.why,
-        parts_.membership.stops_without_peer()
-            ? fmt::format("bring {} back: writes wait for it (on_peer_loss = \"stop\")", peer_node_)
-            : fmt::format("bring {} back: what changes is recorded and sent then", peer_node_));
 }
 
 }  // namespace mirror

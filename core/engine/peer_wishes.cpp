@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What others want of the peer's supervisor, and what they may see of it.
+#include <utility>
+
+#include "core/engine/peer.hpp"
+
+namespace mirror {
+
+void Peer::hint() {
+    MutexLock lock(mutex_);
+    hinted_ = true;
+    wake_.notify_all();
+}
+
+Result<std::string> Peer::disconnect() {
+    if (auto recorded = parts_.meta.update([](Superblock& block) { block.paused = true; });
+        !recorded) {
+        return Failure(recorded.error());
+    }
+    MutexLock lock(mutex_);
+    const bool was = paused_;
+    paused_ = true;
+    if (resync_) {
+        resync_->stop();
+    }
+    wake_.notify_all();
+    while (!idle_ && !stop_) {
+        wake_.wait(lock);
+    }
+    return was ? fmt::format("{} was disconnected already", peer_node_)
+               : fmt::format("{} is disconnected; writes go on at {} alone", peer_node_,
+                             parts_.node);
+}
+
+Result<std::string> Peer::connect() {
+    if (auto recorded = parts_.meta.update([](Superblock& block) { block.paused = false; });
+        !recorded) {
+        return Failure(recorded.error());
+    }
+    bool was = false;
+    {
+        MutexLock lock(mutex_);
+        was = std::exchange(paused_, false);
+    }
+    if (was) {
+        report("connected", Severity::info, fmt::format("{} may take part again", peer_node_),
+               "mirrorctl connect was asked for");
+    }
+    MutexLock lock(mutex_);
+    hinted_ = true;
+    wake_.notify_all();
+    return was ? fmt::format("connecting to {}", peer_node_)
+               : fmt::format("{} was not disconnected; trying it now", peer_node_);
+}
+
+Result<std::string> Peer::resync(bool full) {
+    {
+        MutexLock lock(mutex_);
+        if (paused_) {
+            return Failure(Error{ErrorKind::refused,
+                                 fmt::format("{} is disconnected from {}", peer_node_, parts_.node),
+                                 fmt::format("mirrorctl connect {}", parts_.volume.name)});
+        }
+    }
+    const Membership::Parties parties = parts_.membership.parties();
+    if (!parties.local) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("the replica on {} failed, so {} has the only good copy",
+                                         parts_.node, peer_node_),
+                             fmt::format("mirrorctl switch {} --to {}, then repair the disk of {}",
+                                         parts_.volume.name, peer_node_, parts_.node)});
+    }
+    const bool in_session = parties.session != nullptr;
+    if (full && !in_session) {
+        if (auto marked = parts_.differences.suspect_all(); !marked) {
+            return Failure(marked.error());
+        }
+    }
+    MutexLock lock(mutex_);
+    full_wanted_ = full_wanted_ || (full && in_session);
+    hinted_ = true;
+    wake_.notify_all();
+    if (!in_session) {
+        return fmt::format("{} is not connected; the resync starts when it is", peer_node_);
+    }
+    return full ? fmt::format("comparing everything with {}", peer_node_)
+                : fmt::format("{} is connected; what differs is being sent", peer_node_);
+}
+
+Peer::View Peer::view() const {
+    MutexLock lock(mutex_);
+    View view{link_, action_,      replica_state_, last_seen_,
+              {},    last_resync_, paused_,        paused_ ? std::string() : refusal_};
+    if (resync_) {
+        view.resync = resync_->progress();
+    }
+    if (const auto session = parts_.membership.parties().session) {
+        const auto age = parts_.clock.steady_now() - session->data().last_answer();
+        view.last_seen =
+            parts_.clock.wall_now() - std::chrono::duration_cast<std::chrono::microseconds>(age);
+        view.replica_state = parts_.membership.view().mode == MirrorMode::in_sync
+                                 ? ReplicaState::up_to_date
+                                 : ReplicaState::inconsistent;
+    }
+    return view;
+}
+
+}  // namespace mirror
