@@ -34,8 +34,28 @@ Membership::Membership(Options options, MetaFile& meta, Differences& differences
         fmt::format("{} has not been reached since {} became active", options_.peer, options_.node);
 }
 
+void Membership::await_first_attempt(SteadyTime deadline) {
+    MutexLock lock(mutex_);
+    first_attempt_until_ = deadline;
+}
+
+void Membership::first_attempt_over() {
+    MutexLock lock(mutex_);
+    first_attempt_until_.reset();
+    changed_.notify_all();
+}
+
+void Membership::wait_for_first_attempt(MutexLock& lock) {
+    while (!session_ && !shut_down_ && first_attempt_until_) {
+        if (changed_.wait_until(lock, *first_attempt_until_) == std::cv_status::timeout) {
+            first_attempt_until_.reset();
+        }
+    }
+}
+
 Result<Membership::Parties> Membership::parties_of_write(ByteRange range) {
     MutexLock lock(mutex_);
+    wait_for_first_attempt(lock);
     while (!session_ && stops_without_peer() && !shut_down_) {
         changed_.wait(lock);
     }

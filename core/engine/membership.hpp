@@ -44,6 +44,12 @@ class Membership {
         MirrorMode mode = MirrorMode::alone;
     };
 
+    /// Writes wait for the first attempt to reach the peer, until `deadline` at the latest: after a
+    /// planned promotion nothing is answered alone just because the link takes its milliseconds.
+    void await_first_attempt(SteadyTime deadline) EXCLUDES(mutex_);
+    /// The peer was reached, could not be, or is not to be.
+    void first_attempt_over() EXCLUDES(mutex_);
+
     /// For a write that has its range lock and its intent. When the peer is left out its blocks
     /// are marked changed here. Under `on_peer_loss = stop` waits for a session.
     [[nodiscard]] Result<Parties> parties_of_write(ByteRange range) EXCLUDES(mutex_);
@@ -96,6 +102,7 @@ class Membership {
     [[nodiscard]] Lineage lineage() const EXCLUDES(mutex_);
 
   private:
+    void wait_for_first_attempt(MutexLock& lock) REQUIRES(mutex_);
     void enter_alone(const std::string& why) REQUIRES(mutex_);
 
     const Options options_;
@@ -109,6 +116,7 @@ class Membership {
     MirrorMode mode_ GUARDED_BY(mutex_) = MirrorMode::alone;
     std::shared_ptr<Session> session_ GUARDED_BY(mutex_);
     bool shut_down_ GUARDED_BY(mutex_) = false;
+    std::optional<SteadyTime> first_attempt_until_ GUARDED_BY(mutex_);
     bool alone_recorded_ GUARDED_BY(mutex_) = false;
     bool recording_ GUARDED_BY(mutex_) = false;
     bool wrote_alone_ GUARDED_BY(mutex_) = false;

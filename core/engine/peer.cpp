@@ -52,6 +52,10 @@ void Peer::start() {
         }
         wake_.notify_all();
     });
+    if (!end_wanted()) {
+        parts_.membership.await_first_attempt(std::chrono::steady_clock::now() +
+                                              parts_.volume.peer_timeout);
+    }
     thread_ = std::thread([this] { run(); });
 }
 
@@ -85,6 +89,7 @@ void Peer::run() {
             hinted_ = false;
         }
         const auto outcome = attempt();
+        parts_.membership.first_attempt_over();
         set_link("down");
         {
             MutexLock lock(mutex_);

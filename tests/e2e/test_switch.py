@@ -26,6 +26,7 @@ def test_many_switches_under_load(cluster, make_load):
     assert not load.errors
     assert load.disconnects == TURNS
     load.verify_volume(cluster.active().socket())
+    cluster.wait_in_sync(cluster.active())
     cluster.active().ctl("demote", "r0")
     cluster.assert_replicas_equal()
     for node in cluster.nodes:

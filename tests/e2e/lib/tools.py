@@ -24,6 +24,7 @@ def require_root(why):
 
 def run(*command, timeout=120, check=True, **options):
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
+                          errors="replace",  # nbdinfo shows what file(1) makes of the content
                           timeout=timeout * environment.slowness(), check=False, **options)
     if check and done.returncode != 0:
         raise AssertionError(f"$ {' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
