@@ -6,7 +6,7 @@
 build_product() { build_in build g++ -Dbuildtype=debugoptimized -Dtests=false; }
 build_main() {
     configure_in build g++ -Dbuildtype=debugoptimized || return 1
-    /usr/bin/meson configure build -Dtests=true && ninja -C build
+    /usr/bin/meson configure build -Dtests=true && ninja -j "$(nproc)" -C build
 }
 # Without precompiled headers: each file must include what it uses.
 build_clang() { build_in build-clang clang++ -Dbuildtype=plain -Doptimization=0 -Db_pch=false; }
@@ -32,7 +32,7 @@ configure_in() { # DIR COMPILER OPTION…
 
 build_in() { # DIR COMPILER OPTION…
     configure_in "$@" || return 1
-    ninja -C "$1"
+    ninja -j "$(nproc)" -C "$1"
 }
 
 with_ccache() { # COMPILER

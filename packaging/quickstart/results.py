@@ -65,9 +65,10 @@ def of_junit(stage, path):
     return lines or [("failed", stage, "pytest", "no test was run")]
 
 
-def read(path, begin=0):
+def read(path, stage=None):
     text = pathlib.Path(path).read_text(encoding="utf-8")
-    return [line.split("\t") for line in text.splitlines()[begin:]]
+    lines = [line.split("\t") for line in text.splitlines()]
+    return [line for line in lines if stage in (None, line[1])]
 
 
 def counts(lines):
@@ -99,7 +100,7 @@ def main(arguments):
     elif verb == "junit":
         append(path, of_junit(*rest))
     elif verb == "counts":
-        print(words(read(path, int(rest[0]))))
+        print(words(read(path, rest[0])))
     else:
         return summary(path)
     return 0

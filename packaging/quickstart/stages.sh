@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
-# `./quickstart test`: stages that run one after the other, whatever happened before. Each stage
+# `./quickstart test`: stages, each of which runs whatever happened before. Each stage
 # appends lines "outcome<TAB>stage<TAB>name<TAB>reason" to a results file; results.py sums up.
 
-all_stages=(static build unit e2e clang tidy asan e2e-asan tsan e2e-tsan)
-# The others take longer than the first ones together; they are shown as skipped.
-default_stages=(static build unit e2e clang)
+# The first run alone; then the compiling and the waiting ones at the same time, which share the
+# machine well. The long ones take more time than all others together: only on request.
+first_stages=(static build)
+compiling_stages=(clang)
+waiting_stages=(unit e2e)
+long_compiling_stages=(asan tsan tidy)
+long_waiting_stages=(e2e-asan e2e-tsan)
+long_stages=("${long_compiling_stages[@]}" "${long_waiting_stages[@]}")
+all_stages=("${first_stages[@]}" "${compiling_stages[@]}" "${waiting_stages[@]}"
+    "${long_stages[@]}")
 results=
 pytest_expression=
+with_long_stages=no
 
 describe_stage() {
     case $1 in
@@ -39,6 +47,10 @@ run_tests() {
                 chosen+=("$2")
                 shift 2
                 ;;
+            --all)
+                with_long_stages=yes
+                shift
+                ;;
             -k)
                 [ -n "${2:-}" ] || die_usage "-k needs an expression"
                 pytest_expression=$2
@@ -47,34 +59,55 @@ run_tests() {
             *) die_usage "test has no option '$1'" ;;
         esac
     done
-    local whole=no
-    [ ${#chosen[@]} -gt 0 ] || { whole=yes && chosen=("${default_stages[@]}"); }
     install_packages build test
     results=$(mktemp)
     # shellcheck disable=SC2064
-    trap "rm -f '$results'" EXIT
-    for stage in "${chosen[@]}"; do
-        run_stage "$stage"
-    done
-    [ $whole = no ] || record_left_out
+    trap "rm -f '$results' '$results'.*" EXIT
+    if [ ${#chosen[@]} -gt 0 ]; then
+        run_stages "${chosen[@]}"
+    else
+        run_lanes
+    fi
     /usr/bin/python3 packaging/quickstart/results.py summary "$results"
+}
+
+run_lanes() {
+    if [ $with_long_stages = yes ]; then
+        compiling_stages+=("${long_compiling_stages[@]}")
+        waiting_stages+=("${long_waiting_stages[@]}")
+    fi
+    run_stages "${first_stages[@]}"
+    run_stages "${waiting_stages[@]}" &
+    run_stages "${compiling_stages[@]}"
+    wait
+    [ $with_long_stages = yes ] || record_left_out
 }
 
 record_left_out() {
     local stage
-    for stage in "${all_stages[@]}"; do
-        [[ " ${default_stages[*]} " == *" $stage "* ]] ||
-            record skipped "$stage" "$(describe_stage "$stage")" \
-                "takes long: ./quickstart test --only $stage"
+    for stage in "${long_stages[@]}"; do
+        record skipped "$stage" "$(describe_stage "$stage")" \
+            "takes long: ./quickstart test --only $stage, or --all"
     done
 }
 
+# What a stage says comes in one piece, when it is done.
+run_stages() { # STAGE…
+    local stage output
+    output=$(mktemp)
+    for stage in "$@"; do
+        note "$stage begins"
+        run_stage "$stage" >"$output" 2>&1
+        cat "$output"
+    done
+    rm -f "$output"
+}
+
 run_stage() { # STAGE
-    local began=$SECONDS before
-    before=$(wc -l <"$results")
+    local began=$SECONDS
     heading "$1: $(describe_stage "$1")"
     "stage_${1//-/_}" "$1"
-    note "$(/usr/bin/python3 packaging/quickstart/results.py counts "$results" "$before"), $((SECONDS - began)) s"
+    note "$(/usr/bin/python3 packaging/quickstart/results.py counts "$results" "$1"), $((SECONDS - began)) s"
 }
 
 record() { # OUTCOME STAGE NAME [REASON]
@@ -93,8 +126,15 @@ check() { # STAGE NAME COMMAND…
     fi
 }
 
-# A build is quiet unless it fails.
+# A build is quiet unless it fails. Two stages may want the same one: the second waits.
 check_build() { # STAGE BUILD-FUNCTION
+    (
+        flock 9
+        check_build_locked "$@"
+    ) 9>>"$results.$2"
+}
+
+check_build_locked() { # STAGE BUILD-FUNCTION
     local log
     log=$(mktemp)
     if "$2" >"$log" 2>&1; then
