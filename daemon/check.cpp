@@ -24,7 +24,7 @@ bool is_on_path(const std::string& program) {
     std::istringstream folders(path == nullptr ? "/usr/bin:/bin:/usr/sbin:/sbin" : path);
     std::string folder;
     while (std::getline(folders, folder, ':')) {
-        if (::access((folder + "/" + program).c_str(), X_OK) == 0) {
+        if (::access(folder.append("/").append(program).c_str(), X_OK) == 0) {
             return true;
         }
     }

@@ -84,7 +84,7 @@ PeerView PeerWatch::view(const std::string& node) const {
 
 PeerView PeerWatch::view_now(const std::string& node) {
     constexpr milliseconds instant{50};
-    const PeerView known = view(node);
+    PeerView known = view(node);
     if (!known.reachable || context_.clock.wall_now() - known.last_seen < instant) {
         return known;
     }

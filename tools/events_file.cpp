@@ -55,7 +55,7 @@ Result<bool> EventsFile::open_current() {
 }
 
 Result<void> EventsFile::drain(const Fd& fd, std::string& pending, const LineSink& sink) {
-    std::array<char, 64 * 1024> buffer{};
+    std::array<char, std::size_t{64} * 1024> buffer{};
     while (true) {
         const ssize_t count = ::read(fd.get(), buffer.data(), buffer.size());
         if (count < 0 && errno == EINTR) {

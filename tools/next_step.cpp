@@ -9,7 +9,7 @@ namespace {
 
 std::string peer_name(const Json& volume) {
     for (const Json& peer : part_field(volume, "peers")) {
-        const std::string name = text_field(peer, "node");
+        std::string name = text_field(peer, "node");
         if (!name.empty()) {
             return name;
         }

@@ -91,7 +91,7 @@ Session::~Session() {
     lock.unlock();
 }
 
-void Session::watch(std::function<void(const Error&)> on_lost) {
+void Session::watch(const std::function<void(const Error&)>& on_lost) {
     std::optional<Error> loss;
     {
         MutexLock lock(mutex_);

@@ -53,7 +53,7 @@ class Session {
     Session& operator=(const Session&) = delete;
 
     /// From here on a loss is reported; one that happened before is reported at once.
-    void watch(std::function<void(const Error&)> on_lost);
+    void watch(const std::function<void(const Error&)>& on_lost);
 
     [[nodiscard]] const SessionId& id() const noexcept { return id_; }
     /// Whether the standby was told that a resync follows.

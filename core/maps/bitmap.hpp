@@ -17,7 +17,7 @@ namespace mirror {
 class Bitmap {
   public:
     /// Bits per chunk. One chunk is one map sector of the metadata file (496 bytes of bits).
-    static constexpr std::uint64_t chunk_bits = 496 * 8;
+    static constexpr std::uint64_t chunk_bits = std::uint64_t{496} * 8;
     using Chunk = std::array<std::uint64_t, chunk_bits / 64>;
 
     explicit Bitmap(std::uint64_t size_in_bits);

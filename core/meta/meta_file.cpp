@@ -97,7 +97,7 @@ Result<std::unique_ptr<MetaFile>> MetaFile::load(std::unique_ptr<Store> store,
     const bool odd_is_newer = odd && (!even || odd->sequence > even->sequence);
     Superblock block = std::move(odd_is_newer ? *odd : *even);
     // The bound keeps the arithmetic of a foreign number from overflowing.
-    if (block.size > 8 * 1024 * TiB || store->size() < meta_file_size(block.size)) {
+    if (block.size > 8192 * TiB || store->size() < meta_file_size(block.size)) {
         return corrupt(fmt::format("{} bytes are too few for the maps of a volume of {} bytes",
                                    store->size(), block.size));
     }

@@ -44,7 +44,7 @@ Endpoint endpoint_of(const sockaddr_storage& address, socklen_t length) {
                       service.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
         return {};
     }
-    return {host.data(), static_cast<std::uint16_t>(std::atoi(service.data()))};
+    return {host.data(), static_cast<std::uint16_t>(std::strtoul(service.data(), nullptr, 10))};
 }
 
 Result<Fd> bind_tcp(const addrinfo& address, const Endpoint& endpoint) {
