@@ -8,7 +8,7 @@ import time
 import nbd
 import pytest
 
-from lib import blocks, processes
+from lib import blocks, environment, processes
 from lib.load import Load
 from lib.proxy import Proxy
 from lib.waiting import wait_for
@@ -120,11 +120,10 @@ def test_a_load_that_may_not_follow_ends_with_its_server(server, seed):
 
 
 def test_the_proxy_cuts_silences_and_counts(seed):
-    target = Proxy(1)  # only for its port
-    target.close()
-    with subprocess.Popen(["nbdkit", "-f", "-i", "127.0.0.1", "-p", str(target.port), "memory",
+    target = environment.free_ports(1)[0]
+    with subprocess.Popen(["nbdkit", "-f", "-i", "127.0.0.1", "-p", str(target), "memory",
                            "1M"]) as server:
-        proxy = Proxy(target.port)
+        proxy = Proxy(target)
 
         def connect():
             handle = nbd.NBD()

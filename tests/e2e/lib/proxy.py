@@ -49,6 +49,8 @@ class Proxy:
     def close(self):
         self._closed = True
         self.cut()
+        # Without the shutdown the accept() of the other thread would keep the port.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     @property
