@@ -2,6 +2,7 @@
 // nbdkit's callbacks around the engine: configuration, life cycle, one call a request. Everything
 // that can be refused is refused in get_ready, before nbdkit serves (or forks), where the error
 // still reaches whoever started it; threads start in after_fork (nbdkit-plugin(3)).
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <exception>
@@ -55,19 +56,27 @@ class Connection {
     [[nodiscard]] Volume& volume() const noexcept { return volume_; }
     [[nodiscard]] control::Mailbox* mailbox() const noexcept { return mailbox_.get(); }
 
+    /// Whether this is the connection's first refusal. A client that was shut out may go on asking
+    /// thousands of times a second; the log needs the reason once.
+    [[nodiscard]] bool first_refusal() noexcept { return !refused_.exchange(true); }
+
   private:
+    std::atomic<bool> refused_{false};
     Volume& volume_;
     std::unique_ptr<control::Mailbox> mailbox_;
 };
 
-int report(const Error& error) noexcept {
-    nbdkit_error("%s", error.text().c_str());
-    nbdkit_set_error(error.kind == ErrorKind::refused ? ESHUTDOWN : errno_of(error));
+int report(Connection& client, const Error& error) noexcept {
+    const bool refused = error.kind == ErrorKind::refused;
+    if (!refused || client.first_refusal()) {
+        nbdkit_error("%s", error.text().c_str());
+    }
+    nbdkit_set_error(refused ? ESHUTDOWN : errno_of(error));
     return -1;
 }
 
-int answer(const Result<void>& result) noexcept {
-    return result ? 0 : report(result.error());
+int answer(void* handle, const Result<void>& result) noexcept {
+    return result ? 0 : report(*static_cast<Connection*>(handle), result.error());
 }
 
 /// Runs a callback's body: no exception may reach nbdkit.
@@ -256,8 +265,8 @@ int mirror_pread(void* handle, void* buffer, std::uint32_t count, std::uint64_t 
     return guarded([&] {
         const auto into = bytes(buffer, count);
         const control::Mailbox* mailbox = connection(handle).mailbox();
-        return answer(mailbox != nullptr ? mailbox->read(into, offset)
-                                         : connection(handle).volume().read(into, offset));
+        return answer(handle, mailbox != nullptr ? mailbox->read(into, offset)
+                                                 : connection(handle).volume().read(into, offset));
     });
 }
 
@@ -266,9 +275,9 @@ int mirror_pwrite(void* handle, const void* buffer, std::uint32_t count, std::ui
     return guarded([&] {
         const auto from = bytes(buffer, count);
         control::Mailbox* mailbox = connection(handle).mailbox();
-        return answer(mailbox != nullptr
-                          ? mailbox->write(from, offset)
-                          : connection(handle).volume().write(from, offset, durability(flags)));
+        return answer(handle, mailbox != nullptr ? mailbox->write(from, offset)
+                                                 : connection(handle).volume().write(
+                                                       from, offset, durability(flags)));
     });
 }
 
@@ -277,20 +286,21 @@ int mirror_zero(void* handle, std::uint32_t count, std::uint64_t offset,
     return guarded([&] {
         const Space space =
             (flags & NBDKIT_FLAG_MAY_TRIM) != 0 ? Space::may_free : Space::keep_allocated;
-        return answer(connection(handle).volume().zero({offset, count}, space, durability(flags)));
+        return answer(handle,
+                      connection(handle).volume().zero({offset, count}, space, durability(flags)));
     });
 }
 
 int mirror_trim(void* handle, std::uint32_t count, std::uint64_t offset,
                 std::uint32_t flags) noexcept {
     return guarded([&] {
-        return answer(
-            connection(handle).volume().zero({offset, count}, Space::may_free, durability(flags)));
+        return answer(handle, connection(handle).volume().zero({offset, count}, Space::may_free,
+                                                               durability(flags)));
     });
 }
 
 int mirror_flush(void* handle, std::uint32_t /*flags*/) noexcept {
-    return guarded([&] { return answer(connection(handle).volume().flush()); });
+    return guarded([&] { return answer(handle, connection(handle).volume().flush()); });
 }
 
 int mirror_extents(void* handle, std::uint32_t count, std::uint64_t offset, std::uint32_t /*flags*/,
@@ -298,7 +308,7 @@ int mirror_extents(void* handle, std::uint32_t count, std::uint64_t offset, std:
     return guarded([&] {
         const auto found = connection(handle).volume().extents({offset, count});
         if (!found) {
-            return report(found.error());
+            return report(connection(handle), found.error());
         }
         for (const Extent& extent : *found) {
             const std::uint32_t type = extent.hole ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0;

@@ -31,6 +31,10 @@ def test_many_switches_under_load(cluster, make_load):
     cluster.assert_replicas_equal()
     for node in cluster.nodes:
         load.verify_file(cluster.backing(node))
+    # The load has one connection at a time: each is told once in the log, not once a request.
+    refusals = sum(line.count("no longer active here") for node in cluster.nodes
+                   for line in node.log.read_text(errors="replace").splitlines())
+    assert refusals <= TURNS, f"{refusals} refusals logged in {TURNS} switches"
 
 
 def test_a_switch_asked_for_on_either_node_does_the_same(cluster):
