@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/promote.hpp"
 
+#include <thread>
+
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "core/store/file_store.hpp"
@@ -188,26 +190,34 @@ void record_promotion(VolumeKeeper& keeper, const PromotionVerdict& verdict) {
                   verdict.reason);
 }
 
-/// A session that is being used is an active that lives, whatever its mirrord says.
+/// A session that is being used is an active that lives, whatever its mirrord says. An active that
+/// just died was heard a moment ago, too: whether it lives shows in the next request, and idle
+/// links send one several times within peer_timeout.
 Result<void> require_silence(VolumeKeeper& keeper) {
-    const auto lease = keeper.replica();
-    if (!lease) {
-        return Failure(lease.error());
+    constexpr std::chrono::milliseconds interval{10};
+    const Clock& clock = keeper.context().clock;
+    // What a dead one sent is applied for a moment still.
+    const SteadyTime settled_at = clock.steady_now() + keeper.config().peer_timeout / 10;
+    for (;; std::this_thread::sleep_for(interval)) {
+        const auto lease = keeper.replica();
+        if (!lease) {
+            return Failure(lease.error());
+        }
+        const auto session = (*lease)->session();
+        if (!session || session->connections == 0 ||
+            clock.steady_now() - session->last_request > keeper.config().peer_timeout) {
+            return {};
+        }
+        if (session->last_request > settled_at) {
+            return Failure(
+                Error{ErrorKind::refused,
+                      fmt::format("{} is not promoted on {}: {} is active and sends "
+                                  "requests",
+                                  keeper.name(), keeper.node(), session->source),
+                      fmt::format("mirrorctl switch {} --to {}, or stop the engine on {}",
+                                  keeper.name(), keeper.node(), session->source)});
+        }
     }
-    const auto session = (*lease)->session();
-    const auto silent_for = session ? keeper.context().clock.steady_now() - session->last_request
-                                    : SteadyTime::duration{};
-    if (!session || session->connections == 0 || silent_for > keeper.config().peer_timeout) {
-        return {};
-    }
-    return Failure(Error{
-        ErrorKind::refused,
-        fmt::format(
-            "{} is not promoted on {}: {} is active and was heard {} ago", keeper.name(),
-            keeper.node(), session->source,
-            format_duration(std::chrono::duration_cast<std::chrono::milliseconds>(silent_for))),
-        fmt::format("mirrorctl switch {} --to {}, or stop the engine on {}", keeper.name(),
-                    keeper.node(), session->source)});
 }
 
 Result<Json> take_over(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Who may not become active, and what is said about it."""
 
+import os
+import signal
+
 import pytest
 
 MIB = 1024 * 1024
@@ -27,6 +30,21 @@ def test_while_the_peer_is_active(cluster):
 def test_force_does_not_make_two_actives_that_know_of_each_other(cluster):
     refuse(cluster.beta, "alpha", "active", arguments=["--force"])
     assert cluster.alpha.state() == "in-sync"
+
+
+def test_force_does_not_overtake_an_engine_that_lost_its_daemon(cluster):
+    cluster.alpha.kill_daemon()
+    refuse(cluster.beta, "alpha is active and sends requests", "stop the engine",
+           arguments=["--force"])
+
+
+def test_force_waits_until_an_active_without_a_word_counts_as_dead(cluster):
+    engine = cluster.alpha.engine_pid()
+    cluster.alpha.kill_daemon()
+    os.kill(engine, signal.SIGSTOP)
+    cluster.beta.ctl("promote", "r0", "--force")
+    assert cluster.beta.status()["role"] == "active"
+    os.kill(engine, signal.SIGKILL)
 
 
 def test_the_one_that_was_not_active_last_needs_the_peer(cluster):
@@ -96,7 +114,8 @@ def test_an_inconsistent_replica(make_cluster, make_load):
     cluster.proxies["beta"].slow(MIB)
     cluster.alpha.ctl("connect", "r0")
     cluster.wait_state(cluster.alpha, "resyncing")
-    cluster.wait(lambda: cluster.alpha.peer()["resync"]["done_bytes"] > 0, "the resync to get on")
+    cluster.wait(lambda: (cluster.alpha.peer()["resync"] or {}).get("done_bytes"),
+                 "the resync to get on")
     cluster.alpha.kill_everything()
     assert cluster.beta.status()["replica"]["state"] == "inconsistent"
     refuse(cluster.beta, "half overwritten", "make alpha reachable", "--force")
