@@ -182,7 +182,8 @@ Result<Json> ask_active(VolumeKeeper& keeper, const Json& request, bool may_forw
     }
     const Stopwatch watch(keeper.context().clock);
     if (keeper.place() == Place::active) {
-        if (*dry_run) {
+        // The engine itself knows what a comparison would read.
+        if (*dry_run && *verb != "verify") {
             const auto behind = behind_bytes(keeper.facts());
             Json answer = plan(fmt::format("{} {} with {}", *verb, keeper.name(), keeper.peer()));
             answer["bytes"] = *verb != "disconnect" && behind ? Json(*behind) : Json();

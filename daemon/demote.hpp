@@ -19,8 +19,8 @@ struct DemoteOptions {
 [[nodiscard]] Result<Json> attach(VolumeKeeper& keeper, bool dry_run);
 [[nodiscard]] Result<Json> detach(VolumeKeeper& keeper, bool dry_run);
 
-/// `connect`, `disconnect` and `resync`: to the engine here, else (when `may_forward`) to the peer
-/// where the volume is active.
+/// `connect`, `disconnect`, `resync` and `verify`: to the engine here, else (when `may_forward`) to
+/// the peer where the volume is active.
 [[nodiscard]] Result<Json> ask_active(VolumeKeeper& keeper, const Json& request, bool may_forward);
 
 }  // namespace mirror::daemon

@@ -135,6 +135,7 @@ constexpr std::array entries = {
     Entry{"connect", Audience::peer_or_local, handle_active},
     Entry{"disconnect", Audience::peer_or_local, handle_active},
     Entry{"resync", Audience::peer_or_local, handle_active},
+    Entry{"verify", Audience::peer_or_local, handle_active},
     Entry{"attach", Audience::local, handle_attach},
     Entry{"detach", Audience::local, handle_detach},
     Entry{"handshake", Audience::peer_or_local, pass<handshake>},
@@ -142,6 +143,7 @@ constexpr std::array entries = {
     Entry{"session-synced", Audience::peer_or_local, pass<session_synced>},
     Entry{"session-end", Audience::peer_or_local, pass<session_end>},
     Entry{"generation", Audience::peer_or_local, pass<generation>},
+    Entry{"verify-record", Audience::peer_or_local, pass<verify_record>},
     Entry{"agree", Audience::peer_or_local, handle_agree},
     Entry{"create-replica", Audience::peer_or_local, pass<create_replica>},
 };

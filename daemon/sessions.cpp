@@ -3,6 +3,7 @@
 
 #include "core/control/mailbox.hpp"
 #include "core/control/messages.hpp"
+#include "core/engine/verify_record.hpp"
 #include "core/lineage/handshake.hpp"
 #include "daemon/settings_diff.hpp"
 
@@ -162,6 +163,33 @@ Result<Json> generation(VolumeKeeper& keeper, const Json& request) {
         return Failure(lease.error());
     }
     return answer_of((*lease)->adopt_generation(parsed->session, parsed->lineage));
+}
+
+Result<Json> verify_record(VolumeKeeper& keeper, const Json& request) {
+    const auto parsed = parse_session(request, false);
+    const auto object = control::object_field(request, "record");
+    if (!parsed || !object) {
+        return Failure(parsed ? object.error() : parsed.error());
+    }
+    const auto record = decode_verify_record(**object);
+    if (!record) {
+        return Failure(record.error().within("record"));
+    }
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    const auto session = (*lease)->session();
+    if (!session || session->id != parsed->session) {
+        return fail(ErrorKind::refused, "that session is over");
+    }
+    const Superblock block = (*lease)->superblock();
+    if (record->volume != block.volume || record->size != block.size) {
+        return fail(ErrorKind::refused, "the record is about another volume than {}",
+                    keeper.name());
+    }
+    return answer_of(save_verify_record(
+        verify_record_path(keeper.context().node.state_dir, keeper.name()), *record));
 }
 
 }  // namespace mirror::daemon

@@ -14,5 +14,7 @@ namespace mirror::daemon {
 [[nodiscard]] Result<Json> session_synced(VolumeKeeper& keeper, const Json& request);
 [[nodiscard]] Result<Json> session_end(VolumeKeeper& keeper, const Json& request);
 [[nodiscard]] Result<Json> generation(VolumeKeeper& keeper, const Json& request);
+/// Keeps what the active says of the comparison of both replicas.
+[[nodiscard]] Result<Json> verify_record(VolumeKeeper& keeper, const Json& request);
 
 }  // namespace mirror::daemon

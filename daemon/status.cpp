@@ -157,7 +157,8 @@ Json peer_from_watch(const VolumeFacts& facts, const StateWord& state) {
                   {"behind_bytes", in_sync ? Json(0) : Json()},
                   {"last_seen", time_or_null(facts.peer.last_seen)},
                   {"break_at", Json()},
-                  {"resync", peer == nullptr ? Json() : peer->resync}};
+                  {"resync", peer == nullptr ? Json() : peer->resync},
+                  {"verify", facts.verify}};
     if (!in_sync && peer != nullptr) {
         entry["break_at"] = time_or_null(peer->summary.break_at);
     }
@@ -174,7 +175,7 @@ Json peer_from_engine(const VolumeFacts& facts, const StateWord& state) {
             entry[field] = value;
         }
     }
-    for (const char* field : {"break_at", "resync", "action", "last_resync"}) {
+    for (const char* field : {"break_at", "resync", "action", "last_resync", "verify"}) {
         entry[field] = member(seen, field);
     }
     return entry;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // VolumeKeeper: what it shows to people and peers, and what it learns from the peer.
 #include "core/control/messages.hpp"
+#include "core/engine/verify_record.hpp"
 #include "core/lineage/handshake.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/volume_keeper.hpp"
@@ -15,6 +16,12 @@ std::optional<ReplicaSummary> summary_of_engine(const Json& status) {
     }
     auto summary = control::decode_summary(*found);
     return summary ? std::optional(std::move(*summary)) : std::nullopt;
+}
+
+/// A comparison that was never made, or whose record is damaged, reads as "never".
+Json kept_verify(const NodeConfig& node, const std::string& volume, WallTime now) {
+    const auto record = load_verify_record(verify_record_path(node.state_dir, volume));
+    return verify_status(record && *record ? **record : VerifyRecord{}, now, std::nullopt);
 }
 
 }  // namespace
@@ -51,6 +58,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
     if (facts.summary && facts.place == Place::active) {
         facts.summary->role = Role::active;
     }
+    facts.verify = kept_verify(context_.node, name(), facts.now);
     if (!ask_engine) {
         return facts;
     }

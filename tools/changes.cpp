@@ -175,14 +175,6 @@ int resync(Session& session) {
     return code == exit_done && waits ? wait_for_resync(session) : code;
 }
 
-int verify(Session& session) {
-    return report(Error{ErrorKind::refused, "verify is not available in this version",
-                        fmt::format("mirrorctl resync {} --full compares everything by digest and "
-                                    "sends what differs",
-                                    session.options.volume)},
-                  session.options, session.world);
-}
-
 int resolve(Session& session) {
     const Options& options = session.options;
     return report(Error{ErrorKind::refused, "resolve is not available in this version",

@@ -87,9 +87,17 @@ void add_mirror_verbs(Verbs& verbs, Options& options) {
     resync.add_flag("--full", options.full, "compare everything by digest, send what differs");
     resync.add_flag("--wait", options.wait, "return when the volume is in sync; show progress");
 
-    CLI::App& verify = verbs.add_change("verify", "compare both replicas (not in this version)");
-    verify.add_flag("--repair", options.repair, "send what differs to the standby");
-    verify.add_flag("--wait", options.wait, "return when all is compared");
+    CLI::App& verify =
+        verbs.add("verify", "compare both replicas while they are in use", Volume::optional);
+    verify.add_flag("--dry-run", options.dry_run, "say what would happen; change nothing");
+    verify.add_flag("--repair", options.repair, "send the standby the active's blocks that differ");
+    verify.add_flag("--wait", options.wait, "return when all is compared; show progress");
+    verify.add_flag("--stop", options.stop, "stop; the next verify goes on there");
+    verify
+        .add_option("--rate", options.rate, "bytes a second at most, 0 for no limit (verify_rate)")
+        ->type_name("BYTES");
+    verify.add_flag("--restart", options.restart, "begin at the volume's start");
+    verify.add_flag("--all", options.all, "every volume that is active here and in sync");
 
     CLI::App& resolve = verbs.add_change("resolve", "end a split brain (not in this version)");
     resolve.add_option("--keep", options.keep, "the node whose data stays")

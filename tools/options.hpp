@@ -28,6 +28,10 @@ struct Options {
     bool watch = false;
     bool follow = false;
     bool repair = false;
+    bool stop = false;
+    bool restart = false;
+    bool all = false;
+    std::string rate;  ///< as typed; empty: none given
     std::string to;
     std::string keep;
     std::string since;

@@ -9,6 +9,7 @@
 #include "core/base/units.hpp"
 #include "tools/progress.hpp"
 #include "tools/table.hpp"
+#include "tools/verify_view.hpp"
 
 namespace mirror::tools {
 namespace {
@@ -259,6 +260,10 @@ std::string format_volume(const Json& volume, const std::string& node, const Vie
     text += labelled("volume", volume_words(volume), context.terminal);
     text += side_lines(volume, node, context);
     text += resync_line(volume, context);
+    if (const Json& verify = verify_of(volume); verify.is_object()) {
+        text += labelled("verify", verify_words(verify, text_field(volume, "name"), context.now),
+                         context.terminal);
+    }
     text += labelled("rpo", loss_words(volume, node), context.terminal);
     const Json& rto = part_field(volume, "rto");
     if (rto.is_object()) {

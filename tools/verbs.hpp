@@ -17,10 +17,12 @@ namespace mirror::tools {
 [[nodiscard]] int connect(Session& session);
 [[nodiscard]] int disconnect(Session& session);
 [[nodiscard]] int resync(Session& session);
-[[nodiscard]] int verify(Session& session);
 [[nodiscard]] int resolve(Session& session);
 [[nodiscard]] int attach(Session& session);
 [[nodiscard]] int detach(Session& session);
+
+// verify.cpp
+[[nodiscard]] int verify(Session& session);
 
 // watching.cpp: verbs that look, once or until something happens.
 [[nodiscard]] int status(Session& session);

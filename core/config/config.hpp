@@ -38,6 +38,9 @@ struct NodeConfig {
 enum class Mode { sync, async };
 enum class OnPeerLoss { continue_alone, stop };
 
+/// A TiB in four and a half hours, and a small part of what a disk can read.
+inline constexpr std::uint64_t default_verify_rate = std::uint64_t{64} << 20;
+
 struct VolumeConfig {
     std::string name;
     std::optional<std::uint64_t> size;  ///< bytes; needed where the backing file must be made
@@ -45,6 +48,8 @@ struct VolumeConfig {
     std::string device;  ///< empty: none
     std::chrono::milliseconds peer_timeout{5000};
     OnPeerLoss on_peer_loss = OnPeerLoss::continue_alone;
+    /// Bytes a second that a comparison may read of each replica; 0: no limit.
+    std::uint64_t verify_rate = default_verify_rate;
     std::map<std::string, std::string> backing;  ///< node name → absolute path; two nodes
     std::map<std::string, Endpoint> address;     ///< the same nodes → where mirrord listens
 

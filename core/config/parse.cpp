@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::uint64_t sector = 512;
 constexpr std::uint64_t largest_size = std::uint64_t{1} << 60;
+constexpr std::uint64_t slowest_rate = 4 * KiB;
 constexpr std::chrono::milliseconds shortest_timeout{100};
 constexpr std::chrono::milliseconds longest_timeout{std::chrono::minutes(10)};
 constexpr std::size_t longest_socket_path = sizeof(sockaddr_un::sun_path) - 1;
@@ -163,6 +164,26 @@ Result<std::uint64_t> size_of(const Item& item) {
     return size;
 }
 
+/// Bytes a second; 0 for no limit.
+Result<std::uint64_t> rate_of(const Item& item) {
+    Result<std::uint64_t> rate = 0;
+    if (const auto* number = item.value.as_integer(); number != nullptr && number->get() >= 0) {
+        rate = static_cast<std::uint64_t>(number->get());
+    } else if (const auto* text = item.value.as_string()) {
+        rate = parse_size(text->get());
+    } else {
+        return item.wrong("must be a string or a number of bytes a second", "such as \"64MiB\"");
+    }
+    if (!rate) {
+        return item.wrong(rate.error().message, rate.error().remedy);
+    }
+    if (*rate != 0 && *rate < slowest_rate) {
+        return item.wrong(fmt::format("{} bytes a second would take for ever", *rate),
+                          fmt::format("take {} bytes or more, or 0 for no limit", slowest_rate));
+    }
+    return rate;
+}
+
 Result<std::chrono::milliseconds> timeout_of(const Item& item) {
     const Result<std::string> text = string_of(item, "5s");
     if (!text) {
@@ -281,11 +302,14 @@ Result<void> read_volume_key(const Config& config, VolumeConfig& volume, const I
     if (key == "on_peer_loss") {
         return store(choice_of(item, on_peer_loss_words), volume.on_peer_loss);
     }
+    if (key == "verify_rate") {
+        return store(rate_of(item), volume.verify_rate);
+    }
     if (key == "backing") {
         return read_backing(config, volume, item);
     }
-    return unknown_key(item,
-                       {"size", "mode", "device", "peer_timeout", "on_peer_loss", "backing.NODE"});
+    return unknown_key(item, {"size", "mode", "device", "peer_timeout", "on_peer_loss",
+                              "verify_rate", "backing.NODE"});
 }
 
 Result<void> read_volume(Config& config, const Item& item, const std::string& name) {

@@ -5,6 +5,8 @@
 #include <thread>
 #include <utility>
 
+#include "core/engine/transfer.hpp"
+
 namespace mirror {
 namespace {
 
@@ -17,7 +19,7 @@ constexpr unsigned worker_count = 4;
 /// What one thread needs, made once.
 struct Resync::Worker {
     std::vector<std::byte> data = std::vector<std::byte>(region_size);
-    std::vector<Digest> theirs = std::vector<Digest>(region_size / digest_block_size);
+    std::vector<Digest> theirs{};
     std::vector<BitRange> to_send{};  ///< blocks
 };
 
@@ -129,11 +131,7 @@ Result<void> Resync::sync_region(Session& session, Worker& worker, std::uint64_t
 
 Result<void> Resync::find_differing(Session& session, Worker& worker,
                                     const Differences::Work& work) {
-    const std::uint64_t count = divide_up(work.range.length, digest_block_size);
-    const std::uint64_t first = work.range.offset / digest_block_size;
-    const std::span<std::byte> theirs =
-        std::as_writable_bytes(std::span(worker.theirs.data(), count));
-    if (auto read = session.digests().read(theirs, first * sizeof(Digest)); !read) {
+    if (auto read = read_digests(session, work.range, worker.theirs); !read) {
         return read;
     }
     compared_ += work.range.length;
@@ -142,14 +140,10 @@ Result<void> Resync::find_differing(Session& session, Worker& worker,
     for (const BitRange& run : worker.to_send) {
         blocks.set({run.first - base, run.last - base});
     }
-    for (std::uint64_t i = 0; i < count; ++i) {
-        const std::uint64_t from = i * digest_block_size;
-        const std::uint64_t length = std::min(digest_block_size, work.range.length - from);
-        const std::span<const std::byte> ours(worker.data.data() + from, length);
-        if (session.digester()(ours) != worker.theirs[i]) {
-            blocks.set(bits_touched({from, length}, block_size));
-        }
-    }
+    const std::span<const std::byte> ours(worker.data.data(), work.range.length);
+    for_each_differing(session, ours, worker.theirs, [&](ByteRange differing) {
+        blocks.set(bits_touched(differing, block_size));
+    });
     worker.to_send.clear();
     std::uint64_t from = 0;
     while (const auto run = blocks.next_run(from, blocks.size())) {
@@ -165,31 +159,8 @@ Result<void> Resync::send(Session& session, Worker& worker, const Differences::W
     const std::span<const std::byte> data(worker.data.data() + (range.offset - work.range.offset),
                                           range.length);
     blocks_ += blocks.last - blocks.first;
-    // Pieces of a digest block each are zeroes or data as a whole: finer ones would cost more
-    // requests than the zeroes save.
-    std::uint64_t from = 0;
-    while (from < data.size()) {
-        const std::uint64_t piece = std::min<std::uint64_t>(digest_block_size, data.size() - from);
-        const bool zero = is_zero(data.subspan(from, piece));
-        std::uint64_t length = piece;
-        while (from + length < data.size()) {
-            const std::uint64_t next =
-                std::min<std::uint64_t>(digest_block_size, data.size() - from - length);
-            if (is_zero(data.subspan(from + length, next)) != zero) {
-                break;
-            }
-            length += next;
-        }
-        const std::uint64_t offset = range.offset + from;
-        auto sent = zero ? session.bulk().zero({offset, length}, Space::may_free, false)
-                         : session.bulk().write(data.subspan(from, length), offset, false);
-        if (!sent) {
-            return sent;
-        }
-        (zero ? zeroed_ : sent_) += length;
-        from += length;
-    }
-    return {};
+    return send_data(session, data, range.offset, false,
+                     [this](std::uint64_t bytes, bool zero) { (zero ? zeroed_ : sent_) += bytes; });
 }
 
 Resync::Progress Resync::progress() const {

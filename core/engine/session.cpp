@@ -152,6 +152,12 @@ Result<void> Session::tell_generation(const Lineage& lineage) {
     return control_->ask(request).map([](const Json&) {});
 }
 
+Result<void> Session::tell_verify(const Json& record) {
+    Json request = message("verify-record");
+    request["record"] = record;
+    return control_->ask(request).map([](const Json&) {});
+}
+
 Result<void> Session::tell_end(const std::string& reason) {
     Json request = message("session-end");
     request["reason"] = reason;

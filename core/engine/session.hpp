@@ -75,6 +75,8 @@ class Session {
 
     [[nodiscard]] Result<void> tell_synced(const Lineage& lineage);
     [[nodiscard]] Result<void> tell_generation(const Lineage& lineage);
+    /// How far the comparison is and what it found, for the standby to keep.
+    [[nodiscard]] Result<void> tell_verify(const control::Json& record);
     /// `demote` or `disconnect`.
     [[nodiscard]] Result<void> tell_end(const std::string& reason);
 

@@ -75,11 +75,20 @@ Volume::Volume(Config config, const std::string& node, const std::string& volume
       membership_({volume, node, settings_.peer_of(node), settings_.on_peer_loss}, *meta_,
                   *differences_, events_, clock),
       peer_({config_, settings_, node, *store_, *meta_, *differences_, ranges_, membership_,
-             events_, clock}) {}
+             events_, clock}),
+      verify_({settings_,
+               node,
+               verify_record_path(config_.nodes.at(node).state_dir, volume),
+               {*store_, *differences_, ranges_, membership_,
+                [this](std::span<std::byte> into, std::uint64_t at) { return read(into, at); }},
+               *meta_,
+               events_,
+               clock}) {}
 
 Volume::~Volume() {
     gate_.close();
     membership_.shut_down();
+    verify_.stop();
     gate_.wait_until_empty();
     peer_.stop();
     {
@@ -98,6 +107,7 @@ Result<void> Volume::start() {
         return recorded;
     }
     peer_.start();
+    verify_.start();
     housekeeper_ = std::thread([this] { keep_house(); });
     return {};
 }

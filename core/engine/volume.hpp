@@ -19,6 +19,7 @@
 #include "core/base/gate.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/engine/peer.hpp"
+#include "core/engine/verify.hpp"
 
 namespace mirror {
 
@@ -101,6 +102,7 @@ class Volume {
     Membership membership_;
     Peer peer_;
     Gate gate_;
+    Verify verify_;
     std::atomic<int> clients_{0};
     std::atomic<std::uint64_t> media_errors_{0};
 

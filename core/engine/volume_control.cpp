@@ -64,6 +64,9 @@ Result<Json> Volume::handle(const Json& request) {
     if (*what == "resync") {
         return text(peer_.resync(request.value("full", false)));
     }
+    if (*what == "verify") {
+        return verify_.handle(request);
+    }
     if (*what == "quiesce") {
         return quiesce(request.value("disconnect_clients", false));
     }
@@ -105,7 +108,8 @@ Json Volume::status() const {
           {"last_seen", peer.last_seen ? Json(format_rfc3339(*peer.last_seen)) : Json()},
           {"break_at", time_or_null(members.break_at)},
           {"resync", progress_json(peer.resync)},
-          {"last_resync", progress_json(peer.last_resync)}}},
+          {"last_resync", progress_json(peer.last_resync)},
+          {"verify", verify_.view()}}},
     };
 }
 
@@ -120,6 +124,8 @@ Result<Json> Volume::quiesce(bool disconnect_clients) {
     }
     gate_.close();
     membership_.shut_down();
+    // Only now: it may wait for the range of a write that waited for the peer.
+    verify_.stop();
     gate_.wait_until_empty();
     peer_.stop();
     auto settled = peer_.checkpoint();

@@ -110,7 +110,7 @@ TEST_CASE("an unknown key is refused on every level, with the known ones") {
           "m.toml:3: node.a.adress: unknown key; known keys are address, run_dir, state_dir");
     CHECK(refusal_of_line("sise = 512") ==
           "m.toml:8: volume.r0.sise: unknown key; known keys are size, mode, device, "
-          "peer_timeout, on_peer_loss, backing.NODE");
+          "peer_timeout, on_peer_loss, verify_rate, backing.NODE");
 }
 
 TEST_CASE("values of the wrong type are refused") {

@@ -118,6 +118,8 @@ class MirrorPair {
     /// Compares the disks, as the machines see them.
     [[nodiscard]] bool equal();
     [[nodiscard]] Bytes read(ByteRange range);
+    /// alpha's
+    [[nodiscard]] const std::string& state_dir() const { return directory_.path(); }
 
     Machine alpha;
     Machine beta;

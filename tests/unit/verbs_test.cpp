@@ -218,9 +218,7 @@ TEST_CASE("a daemon that cannot be asked is named, with its socket and how to st
                                        "systemctl start mirrord");
 }
 
-TEST_CASE_FIXTURE(Fixture, "verify and resolve refuse politely and say what to do meanwhile") {
-    CHECK(run({"verify", "r0"}) == 1);
-    CHECK(err.str().find("verify is not available in this version") != std::string::npos);
+TEST_CASE_FIXTURE(Fixture, "resolve refuses politely and says what to do meanwhile") {
     CHECK(run({"resolve", "r0", "--keep", "alpha"}) == 1);
     CHECK(err.str().find("by hand: keep the data of alpha") != std::string::npos);
     CHECK(client.asked.empty());

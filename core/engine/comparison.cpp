@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/engine/comparison.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "core/engine/peer_leg.hpp"
+#include "core/engine/transfer.hpp"
+
+namespace mirror {
+namespace {
+
+constexpr std::uint64_t data_piece = 1 * MiB;
+/// What is a hole here may be data on the peer, who must read it within its `peer_timeout`.
+constexpr std::uint64_t hole_piece = 8 * MiB;
+
+}  // namespace
+
+Comparison::Comparison(const Parts& parts, std::shared_ptr<Session> session)
+    : parts_(parts),
+      session_(std::move(session)),
+      zero_digest_(session_->digester()(std::vector<std::byte>(digest_block_size))),
+      data_(data_piece),
+      ours_(digest_block_size),
+      theirs_(digest_block_size) {}
+
+bool Comparison::in_sync() const {
+    const Membership::Parties parties = parts_.membership.parties();
+    return parties.session == session_ && parties.mode == MirrorMode::in_sync && parties.local &&
+           !session_->is_lost();
+}
+
+Failure Comparison::over() const {
+    return fail(ErrorKind::unreachable, "the mirror is not in sync any more");
+}
+
+Comparison::Piece Comparison::piece_at(std::uint64_t offset) {
+    const std::uint64_t left = parts_.store.size() - offset;
+    const auto extents = parts_.store.extents({offset, std::min(left, hole_piece)});
+    if (extents && !extents->empty() && extents->front().hole) {
+        // Whole digest blocks, since only these have a digest that is known.
+        const std::uint64_t length =
+            extents->front().range.length / digest_block_size * digest_block_size;
+        if (length != 0) {
+            return {{offset, length}, true};
+        }
+    }
+    return {{offset, std::min(left, data_piece)}, false};
+}
+
+Result<std::vector<VerifyFinding>> Comparison::compare(const Piece& piece, bool repair) {
+    const auto suspects = look(piece);
+    if (!suspects) {
+        return Failure(suspects.error());
+    }
+    std::vector<VerifyFinding> findings;
+    for (const ByteRange& block : *suspects) {
+        if (auto looked = look_closely(block, repair, findings); !looked) {
+            return Failure(looked.error());
+        }
+    }
+    return findings;
+}
+
+Result<std::vector<ByteRange>> Comparison::look(const Piece& piece) {
+    const std::uint64_t base = piece.range.offset;
+    PeerLeg leg;
+    read_digests(*session_, piece.range, digests_, leg.completion());
+    const std::span<std::byte> data(data_.data(), piece.hole ? 0 : piece.range.length);
+    const Result<void> local = piece.hole ? Result<void>{} : parts_.read(data, base);
+    const Result<void> peer = leg.wait();
+    if (!in_sync()) {
+        return over();
+    }
+    std::vector<ByteRange> suspects;
+    const auto suspect = [&](std::uint64_t from) {
+        suspects.push_back({base + from, std::min(digest_block_size, piece.range.length - from)});
+    };
+    if (local && peer && !piece.hole) {
+        for_each_differing(*session_, data, digests_,
+                           [&](ByteRange differing) { suspect(differing.offset); });
+        return suspects;
+    }
+    for (std::size_t i = 0; i < digests_.size(); ++i) {
+        if (!local || !peer || digests_[i] != zero_digest_) {
+            suspect(i * digest_block_size);
+        }
+    }
+    return suspects;
+}
+
+bool Comparison::is_equal_by_digest(ByteRange block) {
+    bool equal = true;
+    if (!read_digests(*session_, block, digests_)) {
+        return false;
+    }
+    for_each_differing(*session_, std::span(ours_).first(block.length), digests_,
+                       [&](ByteRange) { equal = false; });
+    return equal;
+}
+
+std::vector<ByteRange> Comparison::differing_blocks(ByteRange block) const {
+    std::vector<ByteRange> runs;
+    for (std::uint64_t at = 0; at < block.length; at += block_size) {
+        const std::uint64_t length = std::min(block_size, block.length - at);
+        if (std::memcmp(&ours_[at], &theirs_[at], length) == 0) {
+            continue;
+        }
+        if (!runs.empty() && runs.back().end() == block.offset + at) {
+            runs.back().length += length;
+        } else {
+            runs.push_back({block.offset + at, length});
+        }
+    }
+    return runs;
+}
+
+Result<void> Comparison::look_closely(ByteRange block, bool repair,
+                                      std::vector<VerifyFinding>& findings) {
+    const auto held = parts_.ranges.acquire(block);
+    const std::span<std::byte> ours = std::span(ours_).first(block.length);
+    const std::span<std::byte> theirs = std::span(theirs_).first(block.length);
+    Result<void> local = parts_.store.read(ours, block.offset);
+    if (local && is_equal_by_digest(block)) {
+        return {};
+    }
+    // Read once more before it is believed, and byte by byte, so that exactly what differs is told.
+    local = parts_.store.read(ours, block.offset);
+    const Result<void> peer = session_->bulk().read(theirs, block.offset);
+    if (!in_sync()) {
+        return over();
+    }
+    if (!local) {
+        findings.push_back({block, true, false, local.error().message});
+        return {};
+    }
+    const std::vector<ByteRange> runs = peer ? differing_blocks(block) : std::vector{block};
+    for (const ByteRange& run : runs) {
+        VerifyFinding finding{run, !peer, false, peer ? "" : peer.error().message};
+        if (repair) {
+            mend(finding, block);
+        }
+        if (!in_sync()) {
+            return over();
+        }
+        findings.push_back(std::move(finding));
+    }
+    return {};
+}
+
+void Comparison::mend(VerifyFinding& finding, ByteRange block) {
+    const ByteRange run = finding.range;
+    // Until it is durable on the peer, the intent stands for it: a crash has it compared again.
+    const auto entered = parts_.differences.enter(run);
+    if (!entered) {
+        finding.cause = entered.error().message;
+        return;
+    }
+    const std::span<const std::byte> ours(&ours_[run.offset - block.offset], run.length);
+    auto sent = send_data(*session_, ours, run.offset, true, [](std::uint64_t, bool) {});
+    // What a bad disk took it may still not give back.
+    const std::span<std::byte> theirs(&theirs_[run.offset - block.offset], run.length);
+    if (sent) {
+        sent = session_->bulk().read(theirs, run.offset);
+    }
+    if (!sent) {
+        finding.cause = sent.error().message;
+    } else if (!std::equal(ours.begin(), ours.end(), theirs.begin())) {
+        finding.cause =
+            fmt::format("{} took the blocks, and reads back something else", session_->peer_node());
+    } else {
+        finding.repaired = true;
+    }
+}
+
+}  // namespace mirror
