@@ -11,9 +11,17 @@
 namespace mirror {
 namespace {
 
-constexpr std::uint64_t data_piece = 1 * MiB;
-/// What is a hole here may be data on the peer, who must read it within its `peer_timeout`.
-constexpr std::uint64_t hole_piece = 8 * MiB;
+constexpr std::uint64_t largest_piece = 1 * MiB;
+/// A hole here costs nothing; but it may be data on the peer, who has to read it.
+constexpr std::uint64_t hole_factor = 8;
+
+/// A comparison must not break the mirror: the peer reads a piece well within its time, also from a
+/// disk that others keep busy.
+std::uint64_t piece_for(std::chrono::milliseconds peer_timeout) {
+    const auto milliseconds = static_cast<std::uint64_t>(peer_timeout.count());
+    const std::uint64_t bytes = milliseconds * KiB / digest_block_size * digest_block_size;
+    return std::clamp(bytes, digest_block_size, largest_piece);
+}
 
 }  // namespace
 
@@ -21,7 +29,8 @@ Comparison::Comparison(const Parts& parts, std::shared_ptr<Session> session)
     : parts_(parts),
       session_(std::move(session)),
       zero_digest_(session_->digester()(std::vector<std::byte>(digest_block_size))),
-      data_(data_piece),
+      data_piece_(piece_for(parts.peer_timeout)),
+      data_(data_piece_),
       ours_(digest_block_size),
       theirs_(digest_block_size) {}
 
@@ -37,7 +46,7 @@ Failure Comparison::over() const {
 
 Comparison::Piece Comparison::piece_at(std::uint64_t offset) {
     const std::uint64_t left = parts_.store.size() - offset;
-    const auto extents = parts_.store.extents({offset, std::min(left, hole_piece)});
+    const auto extents = parts_.store.extents({offset, std::min(left, hole_factor * data_piece_)});
     if (extents && !extents->empty() && extents->front().hole) {
         // Whole digest blocks, since only these have a digest that is known.
         const std::uint64_t length =
@@ -46,7 +55,7 @@ Comparison::Piece Comparison::piece_at(std::uint64_t offset) {
             return {{offset, length}, true};
         }
     }
-    return {{offset, std::min(left, data_piece)}, false};
+    return {{offset, std::min(left, data_piece_)}, false};
 }
 
 Result<std::vector<VerifyFinding>> Comparison::compare(const Piece& piece, bool repair) {

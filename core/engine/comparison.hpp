@@ -32,6 +32,7 @@ class Comparison {
         Membership& membership;
         /// Reads as a client does: from the peer where the own disk can't, which heals that.
         std::function<Result<void>(std::span<std::byte>, std::uint64_t)> read;
+        std::chrono::milliseconds peer_timeout;  ///< the peer must answer within it
     };
 
     Comparison(const Parts& parts, std::shared_ptr<Session> session);
@@ -61,6 +62,7 @@ class Comparison {
     const Parts parts_;
     const std::shared_ptr<Session> session_;
     const Digest zero_digest_;
+    const std::uint64_t data_piece_;
     std::vector<std::byte> data_;
     std::vector<std::byte> ours_;    ///< one digest block
     std::vector<std::byte> theirs_;  ///< the same on the peer

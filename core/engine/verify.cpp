@@ -71,18 +71,30 @@ void Verify::load() {
                       : loaded.error().message,
                fmt::format("mirrorctl verify {} begins anew", parts_.volume.name));
     }
-    MutexLock lock(mutex_);
-    if (is_ours) {
-        record_ = std::move(**loaded);
-        if (record_.source != parts_.node) {
+    bool dropped_repair = false;
+    {
+        MutexLock lock(mutex_);
+        if (is_ours) {
+            record_ = std::move(**loaded);
             // A repair was to send the other node's blocks. Nobody has said that these here are
             // the good ones.
+            dropped_repair = record_.repair && record_.source != parts_.node &&
+                             record_.state == VerifyState::running;
+            record_.repair = record_.repair && !dropped_repair;
             record_.source = parts_.node;
-            record_.repair = false;
+        } else {
+            record_.volume = block.volume;
+            record_.size = block.size;
         }
-    } else {
-        record_.volume = block.volume;
-        record_.size = block.size;
+    }
+    if (dropped_repair) {
+        report("verify-resumed", Severity::warning,
+               fmt::format("the comparison goes on without repair: it was to send the blocks of {}",
+                           peer_node_),
+               fmt::format("{} is active on {} now", parts_.volume.name, parts_.node),
+               fmt::format("if the blocks of {} are the good ones: mirrorctl verify {} --repair "
+                           "--restart",
+                           parts_.node, parts_.volume.name));
     }
 }
 

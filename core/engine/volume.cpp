@@ -80,7 +80,8 @@ Volume::Volume(Config config, const std::string& node, const std::string& volume
                node,
                verify_record_path(config_.nodes.at(node).state_dir, volume),
                {*store_, *differences_, ranges_, membership_,
-                [this](std::span<std::byte> into, std::uint64_t at) { return read(into, at); }},
+                [this](std::span<std::byte> into, std::uint64_t at) { return read(into, at); },
+                settings_.peer_timeout},
                *meta_,
                events_,
                clock}) {}

@@ -44,6 +44,7 @@ TEST_CASE("a whole configuration is read") {
         device = "/dev/nbd0"
         peer_timeout = "250ms"
         on_peer_loss = "stop"
+        verify_rate = "5MiB"
         backing.alpha = "/srv//x/../r0.img"
         backing.beta = "/srv/r0.img"
         [node.alpha]
@@ -68,6 +69,7 @@ TEST_CASE("a whole configuration is read") {
     CHECK(volume.device == "/dev/nbd0");
     CHECK(volume.peer_timeout == 250ms);
     CHECK(volume.on_peer_loss == OnPeerLoss::stop);
+    CHECK(volume.verify_rate == 5 * MiB);
     CHECK(volume.backing.at("alpha") == "/srv/r0.img");
     CHECK(volume.peer_of("alpha") == "beta");
     CHECK(volume.peer_of("beta") == "alpha");
@@ -199,6 +201,12 @@ TEST_CASE("choices and times are checked") {
           "use mode = \"sync\"");
     CHECK(refusal_of_line("on_peer_loss = 'wait'") ==
           "m.toml:8: volume.r0.on_peer_loss: 'wait' is not known; take \"continue\" or \"stop\"");
+    CHECK(refusal_of_line("verify_rate = 0") == "accepted");
+    CHECK(refusal_of_line("verify_rate = '5MB'").find("verify_rate: ") != std::string::npos);
+    for (const char* rate : {"1", "-1", "true", "'64'"}) {
+        CHECK(refusal_of_line(fmt::format("verify_rate = {}", rate))
+                  .starts_with("m.toml:8: volume.r0.verify_rate: "));
+    }
     CHECK(refusal_of_line("peer_timeout = '5'").find("'5' has no unit") != std::string::npos);
     for (const char* timeout : {"0s", "99ms", "601s", "1h"}) {
         CHECK(refusal_of_line(fmt::format("peer_timeout = '{}'", timeout)) ==

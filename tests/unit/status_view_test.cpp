@@ -87,6 +87,18 @@ TEST_CASE("a volume in sync: the verdict, both sides, nothing to lose, nothing t
 )");
 }
 
+TEST_CASE("the last comparison of both replicas stands below them") {
+    Json volume = in_sync_volume();
+    volume["peers"][0]["verify"] = {
+        {"state", "finished"},      {"mismatched_bytes", 4096},
+        {"repaired_bytes", 0},      {"last_mismatched_bytes", 4096},
+        {"last_repaired_bytes", 0}, {"last_finished", "2026-03-01T12:30:05Z"}};
+    const std::string text = format_volume(volume, "alpha", context_at("2026-03-01T12:33:05Z"));
+    CHECK(
+        text.find("\n  verify  12:30:05 (3 min ago): 4 KiB differ; which node's disk is bad? then "
+                  "mirrorctl verify r0 --repair\n") != std::string::npos);
+}
+
 TEST_CASE("a broken mirror: what would be lost, since when, and the next step") {
     CHECK(format_status(status_of({broken_volume()}), context_at("2026-03-01T12:33:05Z")) ==
           R"(r0  broken (standby behind)  active on alpha (this node)  since 12:30:05 (3 min ago)
