@@ -198,6 +198,9 @@ Result<void> StandbyServer::carry_out(const std::string& what, const Json& reque
         return reason ? replica_->end_session(*session, *reason == "disconnect")
                       : Failure(reason.error());
     }
+    if (what == "verify-record") {
+        return {};
+    }
     const auto array = control::array_field(request, "lineage");
     if (!array) {
         return Failure(array.error());
