@@ -194,6 +194,7 @@ Result<void> VolumeKeeper::open_standby(const Operation&) {
     Replica* replica = loaded->get();
     replica->on_disk_error(
         [this, replica](const Error& error) { note_disk_error(*replica, error); });
+    replica->on_garbled([this](const Error& error) { note_garbled(error); });
     MutexLock lock(mutex_);
     replica_ = std::move(*loaded);
     place_ = Place::standby;
@@ -244,6 +245,14 @@ void VolumeKeeper::note_disk_error(Replica& replica, const Error& error) {
     record("local-disk-failed", Severity::error,
            fmt::format("a write to the replica of {} on {} failed", name(), node()), error.message,
            error.remedy);
+}
+
+void VolumeKeeper::note_garbled(const Error& error) {
+    record("link-garbled", Severity::warning,
+           fmt::format("a bit was flipped between {} and {} on the way to the replica of {}; "
+                       "nothing of it was written, and it is sent again",
+                       peer(), node(), name()),
+           error.message, "look at the network cards, cables and switches between the nodes");
 }
 
 Result<void> VolumeKeeper::settle_as_standby(const Operation&) {

@@ -132,6 +132,7 @@ class VolumeKeeper {
     [[nodiscard]] Failure why_no_replica() const REQUIRES(mutex_);
     [[nodiscard]] Result<std::unique_ptr<Replica>> load_replica();
     void note_disk_error(Replica& replica, const Error& error);
+    void note_garbled(const Error& error);
     [[nodiscard]] Result<void> wait_ready(EngineProcess& engine);
     void find_place(const Operation& operation);
     void learn_from_peer(const PeerVolume& peer);

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <utility>
 
+#include "core/control/mailbox_trailer.hpp"
+
 namespace mirror::control {
 namespace {
 
@@ -66,6 +68,14 @@ std::string error_reply(const Error& error) {
     });
 }
 
+Error not_as_sent(std::string_view what) {
+    return {ErrorKind::corrupt,
+            fmt::format("{} was garbled on the way: its checksum does not fit; nothing of it was "
+                        "believed",
+                        what),
+            "look at the network cards, cables and switches on the way"};
+}
+
 /// The handler is foreign code at the border to a connection: nothing leaves it but a value.
 Result<Json> handle(const Handler& handler, const Json& request, const nbd::Client& client) {
     try {
@@ -91,16 +101,10 @@ std::string answer(const Handler& handler, std::string_view text, const nbd::Cli
     }
     (*body)["ok"] = true;
     std::string reply = serialized(*body);
-    if (reply.size() >= mailbox_size) {
+    if (reply.size() + message_tail > mailbox_size) {
         return error_reply({ErrorKind::internal, "the reply is larger than a mailbox"});
     }
     return reply;
-}
-
-/// What comes before the first zero byte.
-std::string_view until_zero(std::span<const std::byte> bytes) {
-    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    return text.substr(0, text.find('\0'));
 }
 
 class MailboxExport : public nbd::Export {
@@ -162,7 +166,14 @@ Result<void> Mailbox::write(std::span<const std::byte> from, std::uint64_t offse
     if (from.size() > mailbox_size) {
         return fail(ErrorKind::invalid, "a request has at most {}", format_size(mailbox_size));
     }
-    reply_ = answer(handler_, until_zero(from), client_);
+    const Message message = split_message(from, 0);
+    if (message.check == Message::Check::wrong) {
+        reply_ = with_trailer(error_reply(not_as_sent("the request")), 0);
+        return {};
+    }
+    const bool checked = message.check == Message::Check::fits;
+    reply_ = with_trailer(answer(handler_, message.text, client_),
+                          checked ? message_sum(message.text, 0) : 0);
     return {};
 }
 
@@ -199,9 +210,10 @@ Result<MailboxClient> MailboxClient::connect(const nbd::Address& address,
 }
 
 Result<Json> MailboxClient::ask(const Json& request) {
-    const std::string text = serialized(request);
-    // With the zero byte at the end that std::string keeps there anyway.
-    const auto bytes = std::as_bytes(std::span(text.c_str(), text.size() + 1));
+    std::string text = serialized(request);
+    const std::uint32_t sum = message_sum(text, 0);
+    text = with_trailer(std::move(text), 0);
+    const auto bytes = std::as_bytes(std::span(text));
     if (bytes.size() > std::min(mailbox_size, link_->export_size())) {
         return fail(ErrorKind::invalid, "{}: a request of {} is too large", name_,
                     format_size(bytes.size()));
@@ -209,7 +221,7 @@ Result<Json> MailboxClient::ask(const Json& request) {
     if (Result<void> sent = link_->write(bytes, 0, false); !sent) {
         return Failure(std::move(sent.error()));
     }
-    Result<std::string> reply_text = receive();
+    Result<std::string> reply_text = receive(sum);
     if (!reply_text) {
         return Failure(std::move(reply_text.error()));
     }
@@ -229,20 +241,34 @@ Result<Json> MailboxClient::ask(const Json& request) {
 }
 
 /// Most replies fit in the first read; a longer one takes one more.
-Result<std::string> MailboxClient::receive() {
+Result<std::string> MailboxClient::receive(std::uint32_t request_sum) {
     const auto size = static_cast<std::size_t>(std::min(mailbox_size, link_->export_size()));
     std::vector<std::byte> bytes(std::min(size, first_read));
     if (Result<void> read = link_->read(bytes, 0); !read) {
         return Failure(std::move(read.error()));
     }
-    if (until_zero(bytes).size() == bytes.size() && bytes.size() < size) {
+    if (split_message(bytes, request_sum).text.size() + message_tail > bytes.size() &&
+        bytes.size() < size) {
         const std::size_t have = bytes.size();
         bytes.resize(size);
         if (Result<void> read = link_->read(std::span(bytes).subspan(have), have); !read) {
             return Failure(std::move(read.error()));
         }
     }
-    return std::string(until_zero(bytes));
+    const Message message = split_message(bytes, request_sum);
+    switch (message.check) {
+        case Message::Check::fits:
+            return std::string(message.text);
+        case Message::Check::wrong:
+            return Failure(not_as_sent(name_ + "'s reply"));
+        case Message::Check::absent:
+            break;
+    }
+    return Failure(Error{ErrorKind::protocol,
+                         fmt::format("{}'s reply carries no checksum: it speaks an older protocol "
+                                     "than {}, or is no mirrordisk",
+                                     name_, protocol_version),
+                         "run the same version of mirrordisk on both nodes"});
 }
 
 Result<Json> ask_once(const nbd::Address& address, const std::string& peer_name,

@@ -5,6 +5,11 @@
 // connection, so that replies cannot be mixed up. Stock tools can use it:
 //   nbdsh -u 'nbd+unix:///control?socket=/run/mirrordisk/mirrord.sock'
 //   nbd> h.pwrite(b'{"request":"version"}', 0); print(h.pread(4096, 0))
+//
+// Our own programs add a trailer behind the zero byte: a mark, and the CRC32C of the message (of a
+// reply: continued from its request's, so that an older reply is not taken for the answer). A
+// request whose trailer is wrong is not carried out; a reply without a good one is not believed.
+// Whether a request has a trailer is told by its length, so that no flipped bit can hide it.
 #pragma once
 
 #include <chrono>
@@ -25,7 +30,7 @@ using Json = nlohmann::json;
 
 inline constexpr std::uint64_t mailbox_size = 1 * MiB;
 inline constexpr const char* mailbox_export = "control";
-inline constexpr int protocol_version = 1;
+inline constexpr int protocol_version = 2;
 
 /// How deep a request or reply may nest: enough for every message, too little for a stack.
 inline constexpr std::size_t max_depth = 64;
@@ -49,7 +54,7 @@ class Mailbox {
   private:
     Handler handler_;
     nbd::Client client_;
-    std::string reply_;
+    std::string reply_;  ///< with its zero byte and trailer
 };
 
 /// A mailbox as an export of mirrord's server.
@@ -74,7 +79,7 @@ class MailboxClient {
   private:
     explicit MailboxClient(std::unique_ptr<nbd::Link> link, std::string name)
         : link_(std::move(link)), name_(std::move(name)) {}
-    [[nodiscard]] Result<std::string> receive();
+    [[nodiscard]] Result<std::string> receive(std::uint32_t request_sum);
 
     std::unique_ptr<nbd::Link> link_;
     std::string name_;

@@ -144,6 +144,9 @@ Result<void> Peer::attempt() {
         **session,
         up_to_date ? Error{ErrorKind::unreachable, "the session is over"} : up_to_date.error());
     report_break();
+    if (const auto loss = (*session)->loss(); loss && loss->kind == ErrorKind::corrupt) {
+        return Failure(*loss);  // what garbles one session garbles the next: not at once again
+    }
     return up_to_date;
 }
 

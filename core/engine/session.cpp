@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/control/messages.hpp"
+#include "core/nbd/frame.hpp"
 
 namespace mirror {
 namespace {
@@ -17,8 +18,18 @@ using std::chrono::milliseconds;
 /// A session begins only when older connections have drained, which may take a slow disk a while.
 constexpr milliseconds least_control_timeout{10000};
 
+/// All links of a session are framed, for nothing else on the way has a checksum worth the name.
+/// A link that is encrypted will have one: the place to choose is here and in framed_name().
 nbd::LinkOptions link_options(const PeerAddress& peer) {
-    return {.connect_timeout = peer.timeout, .deadline = peer.timeout, .peer_name = peer.node};
+    return {.connect_timeout = peer.timeout,
+            .deadline = peer.timeout,
+            .framed = true,
+            .peer_name = peer.node};
+}
+
+/// `rest` is "@SESSION", "/digest@SESSION" or "/changes".
+std::string framed_name(const std::string& volume, const std::string& rest) {
+    return volume + nbd::frames_prefix + rest;
 }
 
 }  // namespace
@@ -64,8 +75,8 @@ Result<std::shared_ptr<Session>> Session::begin(const PeerAddress& peer,
 
 Result<void> Session::open_links() {
     const nbd::LinkOptions options = link_options(peer_);
-    const std::string data_name = volume_ + "@" + to_string(id_);
-    const std::string digest_name = volume_ + "/digest@" + to_string(id_);
+    const std::string data_name = framed_name(volume_, "@" + to_string(id_));
+    const std::string digest_name = framed_name(volume_, "/digest@" + to_string(id_));
     for (const auto& [link, name] :
          {std::pair(&data_, data_name), {&bulk_, data_name}, {&digests_, digest_name}}) {
         auto connected = nbd::Link::connect(peer_.address, name, options);
@@ -136,6 +147,11 @@ void Session::lose(const std::string& reason) {
     }
 }
 
+std::optional<Error> Session::loss() {
+    MutexLock lock(mutex_);
+    return loss_;
+}
+
 Json Session::message(const char* request) const {
     return {{"request", request}, {"volume", volume_}, {"session", to_string(id_)}};
 }
@@ -166,7 +182,8 @@ Result<void> Session::tell_end(const std::string& reason) {
 
 Result<Bitmap> read_changes(const PeerAddress& peer, const std::string& volume,
                             std::uint64_t volume_size) {
-    auto link = nbd::Link::connect(peer.address, volume + "/changes", link_options(peer));
+    auto link =
+        nbd::Link::connect(peer.address, framed_name(volume, "/changes"), link_options(peer));
     if (!link) {
         return Failure(link.error());
     }

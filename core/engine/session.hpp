@@ -11,6 +11,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/base/checksum.hpp"
@@ -72,6 +73,8 @@ class Session {
     /// Ends all links; reported as a loss for this reason.
     void lose(const std::string& reason);
     [[nodiscard]] bool is_lost() const noexcept { return lost_.load(); }
+    /// Why a link was lost; none while none is.
+    [[nodiscard]] std::optional<Error> loss() EXCLUDES(mutex_);
 
     [[nodiscard]] Result<void> tell_synced(const Lineage& lineage);
     [[nodiscard]] Result<void> tell_generation(const Lineage& lineage);

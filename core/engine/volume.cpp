@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/engine/peer_leg.hpp"
+#include "core/nbd/frame.hpp"
 #include "core/nbd/wire.hpp"
 #include "core/store/file_store.hpp"
 
@@ -137,7 +138,7 @@ Result<void> Volume::read(std::span<std::byte> into, std::uint64_t offset) {
 Result<void> Volume::read_from_peer(std::span<std::byte> into, std::uint64_t offset,
                                     const Error& local_error) {
     while (!into.empty()) {
-        const std::uint64_t length = std::min<std::uint64_t>(into.size(), max_piece);
+        const std::uint64_t length = std::min<std::uint64_t>(into.size(), nbd::max_framed_read);
         const Membership::Parties parties = membership_.parties();
         const bool peer_has_it = parties.session && (parties.mode == MirrorMode::in_sync ||
                                                      !differences_->overlaps({offset, length}));

@@ -55,6 +55,12 @@ class Export {
     /// The server calls it for FLUSH, and once for all FUA requests of one batch.
     [[nodiscard]] virtual Result<void> flush() = 0;
     [[nodiscard]] virtual Result<std::vector<Extent>> extents(ByteRange range) = 0;
+
+    /// Whether the write that was just applied may be answered only when it is durable, as with
+    /// FUA: for exports whose writes carry commands of their own.
+    [[nodiscard]] virtual bool wants_flush() const noexcept { return false; }
+    /// Whether the connection is to end when what was received has been answered.
+    [[nodiscard]] virtual bool is_over() const noexcept { return false; }
 };
 
 class ExportProvider {

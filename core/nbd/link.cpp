@@ -28,6 +28,10 @@ Result<std::unique_ptr<Link>> Link::connect(const Address& address, const std::s
     if (!opened) {
         return Failure(std::move(opened.error()));
     }
+    if (options.framed && opened->size < framed_base) {
+        return fail(ErrorKind::protocol, "{}: the export '{}' is not framed", address.text(),
+                    export_name);
+    }
     const std::string peer = options.peer_name.empty() ? address.text() : options.peer_name;
     Fd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!wake.is_open()) {

@@ -29,6 +29,9 @@ struct LinkOptions {
     /// Look after an idle peer; a silent one is noticed within 4/3 of the deadline. Nothing is read
     /// of an export without bytes.
     bool heartbeat = true;
+    /// The export is a framed one (core/nbd/frame.hpp): whatever is garbled on the way there or
+    /// back is noticed, and ends the link with an error of kind corrupt.
+    bool framed = false;
     std::string peer_name;  ///< for messages: the node
 };
 
@@ -45,8 +48,8 @@ class LinkDriver;  // core/nbd/link_driver.hpp
 class Link {
   public:
     /// Called exactly once, from the link's event thread (or from submit's caller, when the link
-    /// is lost already). Must not block, must not wait for another command of this link, and must
-    /// not destroy it; submitting further commands is fine.
+    /// is lost already, or when a framed one cannot send it). Must not block, must not wait for
+    /// another command of this link, and must not destroy it; submitting further commands is fine.
     using Completion = std::function<void(Result<void>)>;
 
     /// Connects and negotiates within connect_timeout. Kinds of failure: unreachable, timed_out,

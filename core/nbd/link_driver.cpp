@@ -70,10 +70,15 @@ thread_local const void* driven_here = nullptr;
 LinkDriver::LinkDriver(OpenedExport opened, LinkOptions options, std::string peer, Fd wake)
     : options_(std::move(options)),
       peer_(std::move(peer)),
-      size_(opened.size),
+      framed_(options_.framed),
+      size_(framed_ ? opened.size - framed_base : opened.size),
       socket_(std::move(opened.socket)),
       wake_(std::move(wake)),
-      handle_(std::move(opened.handle)) {
+      handle_(std::move(opened.handle)),
+      frames_(size_) {
+    if (framed_) {
+        return;  // keeps watch with reads of a trailer alone
+    }
     const std::int64_t least = ::nbd_get_block_size(handle_.get(), LIBNBD_SIZE_MINIMUM);
     const std::uint64_t wanted = least > 512 ? static_cast<std::uint64_t>(least) : 512;
     watch_buffer_.resize(std::min(wanted, size_));
@@ -108,30 +113,85 @@ Result<void> LinkDriver::start() {
 }
 
 void LinkDriver::submit(const LinkRequest& request, Link::Completion done) {
-    Command* command = nullptr;
-    {
-        MutexLock lock(mutex_);
-        if (loss_.has_value()) {
-            const Error error = *loss_;
-            lock.unlock();
-            done(Failure(error));
-            return;
-        }
-        if (free_.empty()) {
-            free_.emplace_back();
-        }
-        outstanding_.splice(outstanding_.end(), free_, free_.begin());
-        command = &outstanding_.back();
-        command->driver = this;
-        command->self = std::prev(outstanding_.end());
-        command->request = request;
-        command->submitted = now();
-        command->done = std::move(done);
-        command->os_error = 0;
-        command->reason.clear();
+    Result<void> sent;
+    if (framed_) {
+        MutexLock order(order_mutex_);
+        sent = send_framed(request, done);
+    } else if (Command* const command = enqueue(request, done)) {
+        send(*command);
+    } else {
+        sent = Failure(loss());
     }
-    if (issue(*command) < 0) {
-        reject(*command);
+    if (!sent) {
+        done(std::move(sent));
+    }
+}
+
+Result<void> LinkDriver::send_framed(const LinkRequest& request, Link::Completion& done) {
+    if (const char* const objection = frames_.objection(request)) {
+        // Not enqueued: outstanding_ is what the peer's answers are held against.
+        return Failure(error_of({.request = request, .os_error = EINVAL, .reason = objection}));
+    }
+    const bool apart = FrameWriter::goes_apart(request);
+    if (apart) {
+        Link::Completion nobody;
+        Command* const head = enqueue(request, nobody);
+        if (head == nullptr) {
+            return Failure(loss());
+        }
+        frames_.store(head->wire, request);
+        head->payload = head->wire.bytes();
+        head->at = frame_offset;
+        send(*head);
+    }
+    Command* const command = enqueue(request, done);
+    if (command == nullptr) {
+        return Failure(loss());
+    }
+    if (apart) {
+        command->payload = {request.from, request.range.length};
+        command->at = apart_offset;
+    } else if (request.verb == Verb::read) {
+        (void)command->wire.take(request.range.length + trailer_size);
+        command->at = request.range.offset;
+    } else {
+        frames_.store(command->wire, request);
+        command->payload = command->wire.bytes();
+        command->at = frame_offset;
+    }
+    send(*command);
+    return {};
+}
+
+Error LinkDriver::loss() {
+    MutexLock lock(mutex_);
+    return loss_.value_or(Error{});
+}
+
+/// Null when the link is lost; `done` is the caller's still then.
+LinkDriver::Command* LinkDriver::enqueue(const LinkRequest& request, Link::Completion& done) {
+    MutexLock lock(mutex_);
+    if (loss_.has_value()) {
+        return nullptr;
+    }
+    if (free_.empty()) {
+        free_.emplace_back();
+    }
+    outstanding_.splice(outstanding_.end(), free_, free_.begin());
+    Command& command = outstanding_.back();
+    command.driver = this;
+    command.self = std::prev(outstanding_.end());
+    command.request = request;
+    command.submitted = now();
+    command.done = std::move(done);
+    command.os_error = 0;
+    command.reason.clear();
+    return &command;
+}
+
+void LinkDriver::send(Command& command) {
+    if (issue(command) < 0) {
+        reject(command);
     } else if (!watches_writes_.load() &&
                (::nbd_aio_get_direction(handle_.get()) & LIBNBD_AIO_DIRECTION_WRITE) != 0) {
         wake_up();
@@ -151,6 +211,13 @@ std::int64_t LinkDriver::issue(Command& command) noexcept {
     };
     const LinkRequest& request = command.request;
     const ByteRange range = request.range;
+    if (framed_) {
+        return request.verb == Verb::read
+                   ? ::nbd_aio_pread(handle_.get(), command.wire.bytes().data(),
+                                     command.wire.bytes().size(), command.at, completion, 0)
+                   : ::nbd_aio_pwrite(handle_.get(), command.payload.data(), command.payload.size(),
+                                      command.at, completion, 0);
+    }
     switch (request.verb) {
         case Verb::read:
             return range.length > max_payload
@@ -185,7 +252,18 @@ void LinkDriver::reject(Command& command) {
     finish(command, EINVAL);
 }
 
+/// Frames are answered in their order. So the only answer that is believed is the one that is due,
+/// and a flipped bit in its number cannot make a success of it for another command.
+bool LinkDriver::is_in_turn(const Command& command) {
+    MutexLock lock(mutex_);
+    return command.self == outstanding_.begin();
+}
+
 void LinkDriver::finish(Command& command, int os_error) {
+    if (framed_ && os_error != ENOTCONN && command.reason.empty() && !is_in_turn(command)) {
+        lose(garbled("an answer came that is not due"));
+        os_error = ENOTCONN;
+    }
     if (os_error != ENOTCONN && command.reason.empty()) {
         last_answer_.store(now(), std::memory_order_relaxed);
     }
@@ -353,7 +431,7 @@ void LinkDriver::keep_watch() {
         }
     }
     next_watch_ = now() + options_.deadline / 3;
-    if (!watch_buffer_.empty()) {
+    if (framed_ || !watch_buffer_.empty()) {
         // Any answer will do, an error too.
         submit(
             {.verb = Verb::read, .range = {0, watch_buffer_.size()}, .into = watch_buffer_.data()},
@@ -430,19 +508,59 @@ void LinkDriver::tell(Commands& commands, const Error* why) {
     }
     for (Command& command : commands) {
         const Link::Completion done = std::exchange(command.done, nullptr);
-        if (why != nullptr) {
-            done(Failure(*why));
-        } else if (command.os_error != 0) {
-            done(Failure(error_of(command)));
-        } else {
-            if (command.request.verb == Verb::write) {
-                bytes_written_.fetch_add(command.request.range.length, std::memory_order_relaxed);
-            }
-            done({});
+        Result<void> result = why != nullptr ? Failure(*why) : take_answer(command);
+        command.wire.give_back_if_large();
+        if (!done) {
+            continue;  // the head of a frame
         }
+        if (result && command.request.verb == Verb::write) {
+            bytes_written_.fetch_add(command.request.range.length, std::memory_order_relaxed);
+        }
+        done(std::move(result));
     }
     MutexLock lock(mutex_);
     free_.splice(free_.end(), commands);
+}
+
+/// A garbled one ends the link: what else came on it cannot be trusted either.
+Result<void> LinkDriver::take_answer(Command& command) {
+    const LinkRequest& request = command.request;
+    if (command.os_error != 0) {
+        Error error = error_of(command);
+        if (means_garbled(command)) {
+            lose(error);
+        }
+        return Failure(std::move(error));
+    }
+    if (framed_ && request.verb == Verb::read) {
+        const std::span<const std::byte> answer = command.wire.bytes();
+        if (!trailer_fits(answer, request.range.offset)) {
+            Error error = garbled(fmt::format("the answer to a read of {} bytes at {}",
+                                              request.range.length, request.range.offset));
+            lose(error);
+            return Failure(std::move(error));
+        }
+        if (!request.range.empty()) {
+            std::memcpy(request.into, answer.data(), request.range.length);
+        }
+    }
+    return {};
+}
+
+/// The peer says ESHUTDOWN to a frame that it found garbled. The others it never says to a frame:
+/// either the question was garbled before its checksum came into play, or the answer.
+bool LinkDriver::means_garbled(const Command& command) const noexcept {
+    return framed_ && command.reason.empty() &&
+           (command.os_error == ESHUTDOWN || command.os_error == EINVAL ||
+            command.os_error == EPERM);
+}
+
+Error LinkDriver::garbled(const std::string& what) const {
+    return {.kind = ErrorKind::corrupt,
+            .message = fmt::format("{}: {}: garbled on the way, a bit was flipped between here and "
+                                   "there; nothing of it was believed",
+                                   peer_, what),
+            .remedy = "look at the network cards, cables and switches on the way"};
 }
 
 Error LinkDriver::error_of(const Command& command) const {
@@ -455,6 +573,9 @@ Error LinkDriver::error_of(const Command& command) const {
         return {.kind = ErrorKind::invalid,
                 .message = fmt::format("{}: {}: {}", peer_, what, command.reason),
                 .os_error = command.os_error};
+    }
+    if (means_garbled(command)) {
+        return garbled(what);
     }
     return {.kind = kind_of_answer(command.os_error),
             .message = fmt::format("{}: {}: {}", peer_, what,

@@ -2,8 +2,8 @@
 // What stands behind a Link: the commands on their way, and the event thread that drives libnbd,
 // keeps the deadline and calls the completions. Made by Link alone.
 //
-// Lock order: libnbd's handle lock, then mutex_. So nothing of libnbd is called with mutex_ held;
-// libnbd's completions come with the handle lock held, and take mutex_.
+// Lock order: order_mutex_, libnbd's handle lock, mutex_. So nothing of libnbd is called with
+// mutex_ held; libnbd's completions come with the handle lock held, and take mutex_.
 //
 // A command's way: free → outstanding (submit) → finished (by libnbd's completion, in whichever
 // thread drove the handle, or by submit, when libnbd did not take it) → the event thread, which
@@ -25,19 +25,10 @@
 #include "core/base/sync.hpp"
 #include "core/nbd/dial.hpp"
 #include "core/nbd/link.hpp"
+#include "core/nbd/link_frames.hpp"
+#include "core/nbd/link_request.hpp"
 
 namespace mirror::nbd {
-
-enum class Verb { read, write, zero, flush };
-
-/// What a caller asks for. The buffers stay the caller's.
-struct LinkRequest {
-    Verb verb = Verb::flush;
-    ByteRange range;
-    std::byte* into = nullptr;        ///< read
-    const std::byte* from = nullptr;  ///< write
-    std::uint32_t flags = 0;          ///< LIBNBD_CMD_FLAG_*
-};
 
 class LinkDriver {
   public:
@@ -72,15 +63,27 @@ class LinkDriver {
         Link::Completion done;
         int os_error = 0;
         std::string reason;  ///< when libnbd did not take it
+        WireBuffer wire;     ///< what travels on a framed link, unless it is the caller's buffer
+        std::span<const std::byte> payload;  ///< of a framed link's NBD write
+        std::uint64_t at = 0;                ///< and where it goes
     };
     using Commands = std::list<Command>;
 
     // The caller's thread, on behalf of submit().
+    [[nodiscard]] Command* enqueue(const LinkRequest& request, Link::Completion& done)
+        EXCLUDES(mutex_);
+    void send(Command& command) EXCLUDES(mutex_);
+    /// After a failure `done` is still to be called.
+    [[nodiscard]] Result<void> send_framed(const LinkRequest& request, Link::Completion& done)
+        REQUIRES(order_mutex_) EXCLUDES(mutex_);
+    [[nodiscard]] Error loss() EXCLUDES(mutex_);
     std::int64_t issue(Command& command) noexcept;
+    std::int64_t issue_framed(Command& command) noexcept;
     void reject(Command& command) EXCLUDES(mutex_);
 
     // Whichever thread drives the handle.
     void finish(Command& command, int os_error) EXCLUDES(mutex_);
+    [[nodiscard]] bool is_in_turn(const Command& command) EXCLUDES(mutex_);
     void wake_up() const noexcept;
     [[nodiscard]] bool is_broken() const noexcept;
 
@@ -97,11 +100,15 @@ class LinkDriver {
     void end_lost() EXCLUDES(mutex_);
     void make_libnbd_let_go() noexcept;
     void tell(Commands& commands, const Error* why) EXCLUDES(mutex_);
+    [[nodiscard]] Result<void> take_answer(Command& command) EXCLUDES(mutex_);
     [[nodiscard]] Error error_of(const Command& command) const;
+    [[nodiscard]] bool means_garbled(const Command& command) const noexcept;
+    [[nodiscard]] Error garbled(const std::string& what) const;
 
     const LinkOptions options_;
     const std::string peer_;  ///< for messages
-    const std::uint64_t size_;
+    const bool framed_;
+    const std::uint64_t size_;  ///< of the volume, framed or not
     const Fd socket_;
     const Fd wake_;
     const Handle handle_;
@@ -111,6 +118,10 @@ class LinkDriver {
     std::atomic<std::uint64_t> bytes_written_{0};
     /// The event thread will notice by itself when the socket takes more bytes.
     std::atomic<bool> watches_writes_{false};
+
+    /// Frames are numbered, listed in outstanding_ and given to libnbd in one and the same order.
+    Mutex order_mutex_;
+    FrameWriter frames_ GUARDED_BY(order_mutex_);
 
     Mutex mutex_;
     Commands free_ GUARDED_BY(mutex_);

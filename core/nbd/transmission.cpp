@@ -17,7 +17,13 @@ constexpr std::size_t max_extents = 1024;
 constexpr std::uint64_t max_status_range = 1 * GiB;
 
 WireError wire_error(const Result<void>& result) noexcept {
-    return result ? WireError::none : static_cast<WireError>(errno_of(result.error()));
+    if (result) {
+        return WireError::none;
+    }
+    // One number of its own, so that the other side can say what happened.
+    return result.error().kind == ErrorKind::corrupt
+               ? WireError::shutdown
+               : static_cast<WireError>(errno_of(result.error()));
 }
 
 std::byte* store_structured(std::byte* to, ReplyType type, std::uint64_t cookie,
@@ -114,6 +120,9 @@ Result<Transmission::Outcome> Transmission::serve_batch() {
         }
         serve(request, bytes.subspan(Request::wire_size, payload));
         input_.consume(Request::wire_size + payload);
+        if (export_.is_over()) {
+            return Outcome::disconnect;
+        }
         if (output_.size() > send_threshold) {
             if (Result<void> sent = send_replies(); !sent) {
                 return Failure(sent.error());
@@ -139,7 +148,8 @@ void Transmission::serve(const Request& request, std::span<const std::byte> payl
     }
     const WireError error = wire_error(apply(request, payload));
     const bool durable = (request.flags & command_flag::fua) != 0 ||
-                         static_cast<Command>(request.type) == Command::flush;
+                         static_cast<Command>(request.type) == Command::flush ||
+                         export_.wants_flush();
     if (error == WireError::none && durable) {
         unflushed_.push_back(output_.size());
     }

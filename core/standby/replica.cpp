@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "core/nbd/framed_export.hpp"
 #include "core/standby/session_member.hpp"
 
 namespace mirror {
@@ -221,6 +222,23 @@ Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& 
 
 Result<std::unique_ptr<nbd::Export>> Replica::open_export(const std::string& suffix,
                                                           std::function<void()> shutdown) {
+    const std::string prefix = nbd::frames_prefix;
+    if (!suffix.starts_with(prefix)) {
+        return open_plain_export(suffix, std::move(shutdown));
+    }
+    const std::string plain_suffix = suffix.substr(prefix.size());
+    nbd::FramedExport::Report report;
+    if (plain_suffix != "/changes") {  // that one is no member of a session, and may outlive us
+        report = [this](const Error& error) { report_garbled(error); };
+    }
+    return open_plain_export(plain_suffix, std::move(shutdown))
+        .map([&](std::unique_ptr<nbd::Export>&& plain) -> std::unique_ptr<nbd::Export> {
+            return std::make_unique<nbd::FramedExport>(std::move(plain), std::move(report));
+        });
+}
+
+Result<std::unique_ptr<nbd::Export>> Replica::open_plain_export(const std::string& suffix,
+                                                                std::function<void()> shutdown) {
     if (suffix == "/changes") {
         return regions_that_may_differ().map(
             [](const Bitmap& regions) { return make_changes_export(regions); });
@@ -242,6 +260,11 @@ Result<std::unique_ptr<nbd::Export>> Replica::open_export(const std::string& suf
     auto member = std::make_unique<SessionMember>(*this, members_.begin());
     return digests ? make_digest_export(std::move(member), *session)
                    : make_data_export(std::move(member));
+}
+
+void Replica::on_garbled(std::function<void(const Error&)> callback) {
+    MutexLock lock(mutex_);
+    garbled_ = std::move(callback);
 }
 
 void Replica::on_disk_error(std::function<void(const Error&)> callback) {
@@ -301,6 +324,17 @@ void Replica::report_disk_error(const Error& error) {
     {
         MutexLock lock(mutex_);
         callback = disk_error_;
+    }
+    if (callback) {
+        callback(error);
+    }
+}
+
+void Replica::report_garbled(const Error& error) {
+    std::function<void(const Error&)> callback;
+    {
+        MutexLock lock(mutex_);
+        callback = garbled_;
     }
     if (callback) {
         callback(error);

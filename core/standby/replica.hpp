@@ -59,12 +59,15 @@ class Replica {
     [[nodiscard]] Result<void> end_session(const SessionId& session, bool source_goes_on);
     [[nodiscard]] Result<void> adopt_generation(const SessionId& session, const Lineage& lineage);
 
-    /// `suffix` is the export's name after "VOLUME": "@SESSION", "/digest@SESSION", "/changes".
+    /// `suffix` is the export's name after "VOLUME": "@SESSION", "/digest@SESSION", "/changes";
+    /// with "/frames" before it, the framed form of that export (core/nbd/frame.hpp).
     [[nodiscard]] Result<std::unique_ptr<nbd::Export>> open_export(const std::string& suffix,
                                                                    std::function<void()> shutdown);
 
     /// Called (from a connection's thread) when a write or flush on the backing failed.
     void on_disk_error(std::function<void(const Error&)> callback);
+    /// Called (from a connection's thread) when a frame was refused: it was garbled on its way.
+    void on_garbled(std::function<void(const Error&)> callback);
 
   private:
     friend class SessionMember;
@@ -76,6 +79,8 @@ class Replica {
     Replica(std::unique_ptr<Store> backing, std::unique_ptr<MetaFile> meta, const Clock& clock,
             std::uint64_t intent_bytes, std::uint64_t changed_bytes);
 
+    [[nodiscard]] Result<std::unique_ptr<nbd::Export>> open_plain_export(
+        const std::string& suffix, std::function<void()> shutdown);
     [[nodiscard]] Result<void> require_session(const SessionId& session) const REQUIRES(mutex_);
     /// Shuts every connection and waits until they are gone.
     void drain_members(MutexLock& lock) REQUIRES(mutex_);
@@ -84,6 +89,7 @@ class Replica {
     [[nodiscard]] Result<Bitmap> regions_that_may_differ() const;
     void note_request() noexcept;
     void report_disk_error(const Error& error);
+    void report_garbled(const Error& error);
 
     const std::unique_ptr<Store> backing_;
     const std::unique_ptr<MetaFile> meta_;
@@ -97,6 +103,7 @@ class Replica {
     std::list<Member> members_ GUARDED_BY(mutex_);
     CondVar members_changed_;
     std::function<void(const Error&)> disk_error_ GUARDED_BY(mutex_);
+    std::function<void(const Error&)> garbled_ GUARDED_BY(mutex_);
     /// What this replica's maps hold from when it was active: reported, cleared by session_synced.
     std::uint64_t intent_bytes_ GUARDED_BY(mutex_) = 0;
     std::uint64_t changed_bytes_ GUARDED_BY(mutex_) = 0;

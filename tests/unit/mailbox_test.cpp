@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/control/mailbox_trailer.hpp"
 #include "core/nbd/wire.hpp"
 #include "tests/unit/nbd_peer.hpp"
 
@@ -103,7 +104,47 @@ TEST_SUITE("mailbox") {
 
     TEST_CASE("a zero byte ends the request; what follows is padding") {
         Mailbox mailbox(echo, local);
-        CHECK(reply_to(mailbox, std::string("{\"a\":1}\0garbage}", 16))["request"]["a"] == 1);
+        CHECK(reply_to(mailbox, std::string("{\"a\":1}\0\0\0\0", 11))["request"]["a"] == 1);
+    }
+
+    TEST_CASE("a request with a trailer is carried out only as it was sent") {
+        int carried_out = 0;
+        Mailbox mailbox(
+            [&](const Json&, const nbd::Client&) {
+                ++carried_out;
+                return Json();
+            },
+            local);
+        const std::string good = with_trailer(R"({"request":"version"})", 0);
+        CHECK(reply_to(mailbox, good)["ok"] == true);
+        CHECK(reply_to(mailbox, good + std::string(20, '\0'))["ok"] == true);
+        CHECK(carried_out == 2);
+        for (std::size_t bit = 0; bit < good.size() * 8; ++bit) {
+            std::string bad = good;
+            bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ 1 << bit % 8);
+            check_error(reply_to(mailbox, bad), "corrupt", "checksum");
+        }
+        check_error(reply_to(mailbox, std::string("{}\0garbage", 10)), "corrupt", "checksum");
+        check_error(reply_to(mailbox, good.substr(0, good.size() - 1)), "corrupt", "checksum");
+        CHECK(carried_out == 2);
+    }
+
+    TEST_CASE("a reply's trailer fits that reply to that request alone") {
+        Mailbox mailbox(echo, local);
+        const std::string request = R"({"a":1})";
+        std::ignore = reply_to(mailbox, with_trailer(request, 0));
+        std::vector<std::byte> bytes(4096);
+        REQUIRE(mailbox.read(bytes, 0));
+        const std::uint32_t sum = message_sum(request, 0);
+        using Check = control::Message::Check;
+        CHECK(split_message(bytes, sum).check == Check::fits);
+        CHECK(split_message(bytes, message_sum(R"({"a":2})", 0)).check == Check::wrong);
+        const std::size_t size = split_message(bytes, sum).text.size() + message_tail;
+        for (std::size_t bit = 0; bit < size * 8; ++bit) {
+            auto bad = bytes;
+            bad[bit / 8] ^= std::byte{1} << (bit % 8);
+            REQUIRE(split_message(bad, sum).check == Check::wrong);
+        }
     }
 
     TEST_CASE("a reply without a body is just ok") {
@@ -251,6 +292,7 @@ TEST_SUITE("mailbox client") {
               R"({"ok":false,"error":{"kind":3,"message":[]}})",
               R"({"ok":false,"error":{"kind":"from the future","message":"no"}})"}) {
             CAPTURE(text);
+            const std::string checked = with_trailer(text, message_sum("{}", 0));
             class Fixed : public nbd::Export {
               public:
                 explicit Fixed(std::string text) : text_(std::move(text)) {}
@@ -274,13 +316,15 @@ TEST_SUITE("mailbox client") {
               private:
                 std::string text_;
             };
-            RawServer server([text](Fd& connection) {
-                Fixed fixed(text);
-                serve(connection.get(), fixed);
-            });
-            const Result<Json> reply = ask_once(server.address(), "beta", Json::object(), 20s);
-            REQUIRE_FALSE(reply.has_value());
-            CHECK_FALSE(reply.error().message.empty());
+            for (const std::string& body : {text, checked}) {
+                RawServer server([body](Fd& connection) {
+                    Fixed fixed(body);
+                    serve(connection.get(), fixed);
+                });
+                const Result<Json> reply = ask_once(server.address(), "beta", Json::object(), 20s);
+                REQUIRE_FALSE(reply.has_value());
+                CHECK_FALSE(reply.error().message.empty());
+            }
         }
     }
 

@@ -46,6 +46,8 @@ class SilencedExport final : public nbd::Export {
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override {
         return inner_->extents(range);
     }
+    [[nodiscard]] bool wants_flush() const noexcept override { return inner_->wants_flush(); }
+    [[nodiscard]] bool is_over() const noexcept override { return inner_->is_over(); }
 
   private:
     StandbyServer& server_;

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The link's half of frames (core/nbd/frame.hpp): turns what a caller asks for into the NBD
+// commands that carry it, in buffers that stay with their commands and are used again. LinkDriver
+// owns one a link and calls it with its order_mutex_ held, so that numbers and wire agree.
+#pragma once
+
+#include <cstdint>
+
+#include "core/nbd/buffers.hpp"
+#include "core/nbd/frame.hpp"
+#include "core/nbd/link_request.hpp"
+
+namespace mirror::nbd {
+
+/// Bytes as they travel; `capacity` grows to the largest request and stays, up to keep_at_most.
+class WireBuffer {
+  public:
+    [[nodiscard]] std::span<std::byte> take(std::size_t length) {
+        if (length > bytes_.capacity()) {
+            bytes_.reset(length);
+        }
+        length_ = length;
+        return {bytes_.data(), length};
+    }
+    [[nodiscard]] std::span<std::byte> bytes() noexcept { return {bytes_.data(), length_}; }
+    void give_back_if_large() {
+        length_ = 0;
+        if (bytes_.capacity() > keep_at_most) {
+            bytes_.reset(0);
+        }
+    }
+
+  private:
+    static constexpr std::size_t keep_at_most = 256 * KiB;
+    RawBuffer bytes_{0};
+    std::size_t length_ = 0;
+};
+
+/// Larger writes go apart from their frame: one more small command costs less than the copy.
+inline constexpr std::uint64_t copied_at_most = 64 * KiB;
+
+class FrameWriter {
+  public:
+    explicit FrameWriter(std::uint64_t volume_size) noexcept : volume_size_(volume_size) {}
+
+    /// Empty, or why this request cannot be sent.
+    [[nodiscard]] const char* objection(const LinkRequest& request) const noexcept;
+    [[nodiscard]] static bool goes_apart(const LinkRequest& request) noexcept {
+        return request.verb == Verb::write && request.range.length > copied_at_most;
+    }
+    /// The next frame: the whole of a request, or its header alone when its data go apart.
+    void store(WireBuffer& buffer, const LinkRequest& request);
+
+  private:
+    const std::uint64_t volume_size_;
+    std::uint64_t sequence_ = 0;
+};
+
+}  // namespace mirror::nbd
