@@ -13,7 +13,7 @@
 namespace mirror::control {
 namespace {
 
-constexpr std::size_t first_read = 64 * KiB;
+constexpr std::size_t first_read = 8 * KiB;
 
 /// Counted before parsing, since nlohmann's writing and destroying recurse.
 bool is_too_deep(std::string_view text) noexcept {

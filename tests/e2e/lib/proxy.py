@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A TCP proxy in front of a node's mirrord: the link that can be cut, silenced and slowed."""
 
+import random
 import socket
 import threading
 import time
@@ -15,12 +16,20 @@ class Proxy:
     cut()       connections are reset, new ones too
     silence()   connections stay, nothing passes; what was sent is delivered after open()
     slow(rate)  each direction of each connection passes at most `rate` bytes a second
+
+    flip(…)     beside these: now and then a bit of what passes is flipped; calm() ends it
+    garble(…)   flips one bit, once, in what follows a given byte string
     """
 
     def __init__(self, target_port):
         self.target_port = target_port
         self.bytes_forward = 0   # towards the node
         self.bytes_backward = 0
+        self.flips = 0
+        self._flipping = {}      # direction → mean number of bytes from one flip to the next
+        self._random = random.Random()
+        self._needle = None
+        self._only_known = False  # new connections are refused
         self._changed = threading.Condition()
         self._mode = "open"
         self._rate = None
@@ -45,6 +54,23 @@ class Proxy:
     def cut(self):
         self._set("cut")
         self._reset_all()
+
+    def flip(self, seed, forward=None, backward=None):
+        """`forward` and `backward`: mean number of bytes from one flipped bit to the next."""
+        with self._changed:
+            self._random.seed(seed)
+            self._flipping = {True: forward, False: backward}
+
+    def calm(self):
+        with self._changed:
+            self._flipping = {}
+            self._only_known = False
+
+    def garble(self, needle, refuse_new=False):
+        """Flips the last bit of the next `needle` towards the node. With `refuse_new`, no new
+        connection comes through from then on until calm()."""
+        with self._changed:
+            self._needle = (bytes(needle), refuse_new)
 
     def close(self):
         self._closed = True
@@ -82,7 +108,7 @@ class Proxy:
         with self._changed:
             # A silent network does not complete a handshake either.
             self._changed.wait_for(lambda: self._mode != "silent")
-            if self._mode == "cut":
+            if self._mode == "cut" or self._only_known:
                 _reset(client)
                 return
         try:
@@ -97,7 +123,31 @@ class Proxy:
         threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
         self._pump(client, server, True)
 
+    def _tamper(self, data, forward, gap):
+        """What passes instead of `data`, and the bytes that are left until the next flip."""
+        with self._changed:
+            if forward and self._needle and self._needle[0] in data:
+                needle, self._only_known = self._needle
+                self._needle = None
+                data = bytearray(data)
+                data[data.index(needle) + len(needle) - 1] ^= 1
+                self.flips += 1
+            mean = self._flipping.get(forward)
+            if not mean:
+                return data, None
+            gap = self._random.randint(1, 2 * mean) if gap is None else gap
+            if gap <= len(data):
+                data = bytearray(data)
+            start = 0
+            while start + gap <= len(data):
+                start += gap
+                data[start - 1] ^= 1 << self._random.randrange(8)
+                self.flips += 1
+                gap = self._random.randint(1, 2 * mean)
+            return data, gap - (len(data) - start)
+
     def _pump(self, source, sink, forward):
+        gap = None
         while True:
             try:
                 data = source.recv(65536)
@@ -109,6 +159,7 @@ class Proxy:
                 if not data:
                     sink.shutdown(socket.SHUT_WR)
                     return
+                data, gap = self._tamper(data, forward, gap)
                 sink.sendall(data)
             except OSError:
                 _reset(source)
