@@ -30,8 +30,8 @@ void store_fields(Header to, const FrameHeader& header) noexcept {
     store_be(place, header.range.length);
 }
 
-std::uint32_t sum_of_fields(ConstHeader header) noexcept {
-    return crc32c(header.subspan<covered_from>());
+std::uint32_t sum_with_fields(ConstHeader header, std::uint32_t data_sum) noexcept {
+    return crc32c(header.subspan<covered_from>(), data_sum);
 }
 
 bool is_sensible(const FrameHeader& header, ConstHeader raw, std::size_t data) noexcept {
@@ -61,31 +61,28 @@ std::uint32_t sum_of_answer(std::span<const std::byte> data, std::uint64_t offse
 
 }  // namespace
 
-void store_frame(Header to, const FrameHeader& header, std::span<const std::byte> data) noexcept {
+void store_frame(Header to, const FrameHeader& header, std::uint32_t data_sum) noexcept {
     store_fields(to, header);
-    store_be(to.data() + 4, crc32c(data, sum_of_fields(to)));
+    store_be(to.data() + 4, sum_with_fields(to, data_sum));
 }
 
-void store_whole_frame(std::span<std::byte> to, const FrameHeader& header,
-                       std::span<const std::byte> data) noexcept {
-    const Header head = to.first<FrameHeader::wire_size>();
-    store_fields(head, header);
-    std::uint32_t sum = sum_of_fields(head);
-    std::byte* place = to.data() + FrameHeader::wire_size;
-    while (!data.empty()) {
-        const std::size_t length = std::min(copy_step, data.size());
-        std::memcpy(place, data.data(), length);
+std::uint32_t copy_summed(std::span<std::byte> to, std::span<const std::byte> from) noexcept {
+    std::uint32_t sum = 0;
+    std::byte* place = to.data();
+    while (!from.empty()) {
+        const std::size_t length = std::min(copy_step, from.size());
+        std::memcpy(place, from.data(), length);
         // Of the copy: what is summed is what is sent, whatever happens to the original.
         sum = crc32c({place, length}, sum);
         place += length;
-        data = data.subspan(length);
+        from = from.subspan(length);
     }
-    store_be(to.data() + 4, sum);
+    return sum;
 }
 
 Result<FrameHeader> load_frame(ConstHeader header, std::span<const std::byte> data) {
     if (load_be<std::uint32_t>(header.data()) != frame_magic ||
-        load_be<std::uint32_t>(header.data() + 4) != crc32c(data, sum_of_fields(header))) {
+        load_be<std::uint32_t>(header.data() + 4) != sum_with_fields(header, crc32c(data))) {
         return fail(ErrorKind::corrupt, "its checksum does not fit");
     }
     const FrameHeader loaded{

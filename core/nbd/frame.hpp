@@ -4,8 +4,8 @@
 // payload of an NBD write, and what is read has a trailer. Pure; any thread.
 //
 // A frame is a header of 40 bytes, big-endian, and for a write its data:
-//   0 magic  4 CRC32C of all that follows and the data  8 op  9 flags  10 zero (6 bytes)
-//   16 sequence  24 offset  32 length
+//   0 magic  4 CRC32C of the data, then of the rest of the header  8 op  9 flags
+//   10 zero (6 bytes)  16 sequence  24 offset  32 length
 // Frames of a connection are numbered from 1. A write's data follow in the same payload, or, with
 // the flag `data_apart`, are the payload of the next NBD write, so that large ones need no copy.
 //
@@ -53,12 +53,12 @@ struct FrameHeader {
     [[nodiscard]] bool has(std::uint8_t flag) const noexcept { return (flags & flag) != 0; }
 };
 
-/// Writes header and checksum; `data` may lie anywhere and is only read.
+/// `data_sum` is the CRC32C of a write's data, so that it can be made before the number is known.
 void store_frame(std::span<std::byte, FrameHeader::wire_size> to, const FrameHeader& header,
-                 std::span<const std::byte> data) noexcept;
-/// The same, and a copy of the data behind the header, in one pass over the memory.
-void store_whole_frame(std::span<std::byte> to, const FrameHeader& header,
-                       std::span<const std::byte> data) noexcept;
+                 std::uint32_t data_sum) noexcept;
+/// Copies and returns the CRC32C of the copy, in one pass over the memory.
+[[nodiscard]] std::uint32_t copy_summed(std::span<std::byte> to,
+                                        std::span<const std::byte> from) noexcept;
 /// What a frame with these data says. Kind corrupt when the checksum does not fit; kind protocol
 /// for a frame that arrived as it was sent and makes no sense.
 [[nodiscard]] Result<FrameHeader> load_frame(

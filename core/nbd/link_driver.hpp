@@ -70,12 +70,14 @@ class LinkDriver {
     using Commands = std::list<Command>;
 
     // The caller's thread, on behalf of submit().
-    [[nodiscard]] Command* enqueue(const LinkRequest& request, Link::Completion& done)
-        EXCLUDES(mutex_);
+    /// The caller's own until they are enqueued.
+    [[nodiscard]] Commands reserve(std::size_t commands) EXCLUDES(mutex_);
+    void give_back(Commands& commands) EXCLUDES(mutex_);
+    /// False when the link is lost; they stay the caller's then.
+    [[nodiscard]] bool enqueue(Commands& commands) EXCLUDES(mutex_);
     void send(Command& command) EXCLUDES(mutex_);
-    /// After a failure `done` is still to be called.
-    [[nodiscard]] Result<void> send_framed(const LinkRequest& request, Link::Completion& done)
-        REQUIRES(order_mutex_) EXCLUDES(mutex_);
+    /// Leaves `commands` as they are when the link is lost.
+    void send_framed(Commands& commands, const LinkRequest& request) EXCLUDES(mutex_, order_mutex_);
     [[nodiscard]] Error loss() EXCLUDES(mutex_);
     std::int64_t issue(Command& command) noexcept;
     std::int64_t issue_framed(Command& command) noexcept;
@@ -121,7 +123,7 @@ class LinkDriver {
 
     /// Frames are numbered, listed in outstanding_ and given to libnbd in one and the same order.
     Mutex order_mutex_;
-    FrameWriter frames_ GUARDED_BY(order_mutex_);
+    std::uint64_t last_frame_ GUARDED_BY(order_mutex_) = 0;
 
     Mutex mutex_;
     Commands free_ GUARDED_BY(mutex_);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The link's half of frames (core/nbd/frame.hpp): turns what a caller asks for into the NBD
-// commands that carry it, in buffers that stay with their commands and are used again. LinkDriver
-// owns one a link and calls it with its order_mutex_ held, so that numbers and wire agree.
+// commands that carry it, in buffers that stay with their commands and are used again. For
+// LinkDriver alone; in the caller's thread of a request, no lock needed.
 #pragma once
 
 #include <cstdint>
@@ -39,21 +39,12 @@ class WireBuffer {
 /// Larger writes go apart from their frame: one more small command costs less than the copy.
 inline constexpr std::uint64_t copied_at_most = 64 * KiB;
 
-class FrameWriter {
-  public:
-    explicit FrameWriter(std::uint64_t volume_size) noexcept : volume_size_(volume_size) {}
-
-    /// Empty, or why this request cannot be sent.
-    [[nodiscard]] const char* objection(const LinkRequest& request) const noexcept;
-    [[nodiscard]] static bool goes_apart(const LinkRequest& request) noexcept {
-        return request.verb == Verb::write && request.range.length > copied_at_most;
-    }
-    /// The next frame: the whole of a request, or its header alone when its data go apart.
-    void store(WireBuffer& buffer, const LinkRequest& request);
-
-  private:
-    const std::uint64_t volume_size_;
-    std::uint64_t sequence_ = 0;
-};
+[[nodiscard]] inline bool goes_apart(const LinkRequest& request) noexcept {
+    return request.verb == Verb::write && request.range.length > copied_at_most;
+}
+/// Null, or why this request cannot be sent to a volume of this size.
+[[nodiscard]] const char* objection(const LinkRequest& request, std::uint64_t size) noexcept;
+/// Without its number.
+[[nodiscard]] FrameHeader header_of(const LinkRequest& request) noexcept;
 
 }  // namespace mirror::nbd

@@ -29,8 +29,15 @@ Bytes random_bytes(std::size_t count, unsigned seed) {
 
 Bytes frame_of(const FrameHeader& header, const Bytes& data) {
     Bytes frame(FrameHeader::wire_size + data.size());
-    store_whole_frame(frame, header, data);
+    const std::uint32_t sum = copy_summed(std::span(frame).subspan(FrameHeader::wire_size), data);
+    store_frame(std::span(frame).first<FrameHeader::wire_size>(), header, sum);
     return frame;
+}
+
+Bytes head_of(const FrameHeader& header, const Bytes& data) {
+    Bytes head(FrameHeader::wire_size);
+    store_frame(std::span(head).first<FrameHeader::wire_size>(), header, crc32c(data));
+    return head;
 }
 
 Bytes write_frame(std::uint64_t sequence, std::uint64_t offset, const Bytes& data) {
@@ -49,7 +56,9 @@ void flip(Bytes& bytes, std::size_t bit) {
 
 /// Puts a new checksum on a frame whose fields were changed by hand.
 void sign(Bytes& frame) {
-    store_be(frame.data() + 4, crc32c(std::span<const std::byte>(frame).subspan(8)));
+    const std::span<const std::byte> all(frame);
+    const std::uint32_t data_sum = crc32c(all.subspan(FrameHeader::wire_size));
+    store_be(frame.data() + 4, crc32c(all.first<FrameHeader::wire_size>().subspan(8), data_sum));
 }
 
 /// Remembers what is done to it.
@@ -124,8 +133,7 @@ TEST_CASE("a frame comes back as it was stored, copied or apart from its data") 
                                  .range = {77, size}};
         const Bytes whole = frame_of(header, data);
         CHECK(std::memcmp(whole.data() + FrameHeader::wire_size, data.data(), size) == 0);
-        Bytes head(FrameHeader::wire_size);
-        store_frame(std::span(head).first<FrameHeader::wire_size>(), header, data);
+        const Bytes head = head_of(header, data);
         CHECK(std::memcmp(whole.data(), head.data(), head.size()) == 0);
         const auto loaded = load(whole);
         REQUIRE(loaded);
@@ -231,13 +239,11 @@ TEST_CASE("a framed export applies what frames say") {
     CHECK(framed.disk.content[8192 + 512] == data[512]);
     REQUIRE(framed.take(frame_of({.op = FrameOp::flush, .sequence = 3}, {})));
     CHECK(framed.exported.wants_flush());
-    Bytes head(FrameHeader::wire_size);
-    store_frame(std::span(head).first<FrameHeader::wire_size>(),
-                {.op = FrameOp::write,
-                 .flags = frame_flag::data_apart,
-                 .sequence = 4,
-                 .range = {0, data.size()}},
-                data);
+    const Bytes head = head_of({.op = FrameOp::write,
+                                .flags = frame_flag::data_apart,
+                                .sequence = 4,
+                                .range = {0, data.size()}},
+                               data);
     REQUIRE(framed.take(head));
     CHECK(framed.disk.changes == 2);
     REQUIRE(framed.take(data, apart_offset));
@@ -307,13 +313,11 @@ TEST_CASE("a frame that comes twice, too early or without its data is refused") 
     CHECK(twice.reports.size() == 1);
     Framed early;
     early.check_refused(early.take(write_frame(2, 0, data)));
-    Bytes head(FrameHeader::wire_size);
-    store_frame(std::span(head).first<FrameHeader::wire_size>(),
-                {.op = FrameOp::write,
-                 .flags = frame_flag::data_apart,
-                 .sequence = 1,
-                 .range = {0, data.size()}},
-                data);
+    const Bytes head = head_of({.op = FrameOp::write,
+                                .flags = frame_flag::data_apart,
+                                .sequence = 1,
+                                .range = {0, data.size()}},
+                               data);
     Framed another;
     REQUIRE(another.take(head));
     another.check_refused(another.take(head));
