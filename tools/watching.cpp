@@ -213,8 +213,11 @@ int watch_in_pipe(Session& session) {
 void print_event(std::string_view line, const EventFilter& filter, Session& session) {
     const Json event = Json::parse(line, nullptr, false);
     if (!event.is_object()) {
+        std::string shown(line.substr(0, 80));  // perhaps no UTF-8 either
+        std::replace_if(
+            shown.begin(), shown.end(), [](char c) { return (c & 0x80) != 0; }, '?');
         session.world.err << fmt::format("mirrorctl: a line of the event log is not JSON: {}\n",
-                                         printable(line.substr(0, 80)));
+                                         printable(shown));
         return;
     }
     if (!filter.wants(event)) {

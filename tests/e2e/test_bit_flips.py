@@ -119,3 +119,33 @@ def test_a_peer_with_an_older_protocol_is_refused_in_words(cluster):
                         {"request": "peer-status", "node": "alpha", "protocol": 1})
     assert not reply["ok"]
     assert "protocol 1" in reply["error"]["message"], reply
+
+
+def test_garbled_state_files_are_reported_and_crash_nobody(cluster, rng):
+    """events.jsonl and rto.json are for people: no decision rests on them."""
+    node = cluster.alpha
+    log = node.state_dir / "events.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    for kind in range(4):
+        bad = bytearray(rng.choice(lines))
+        if kind == 0:
+            bad[rng.randrange(len(bad) - 1)] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            bad = bad[:len(bad) // 2] + b"\n"
+        elif kind == 2:
+            bad = bytearray(b'{"id": 7, "text": [], "time": {}, "severity": null}\n')
+        else:
+            bad = bytearray(rng.randbytes(200).replace(b"\n", b"") + b"\n")
+        lines.insert(rng.randrange(len(lines)), bytes(bad))
+    log.write_bytes(b"".join(lines))
+    rto = node.state_dir / "r0" / "rto.json"
+    for content in (b'{"seconds": "x", "phases": 3}', b"\xff{", b"[]", b""):
+        rto.write_bytes(content)
+        assert node.status()["state"] == "in-sync"
+        node.ctl("status", "r0")
+    outcome = node.ctl("events")
+    assert "in-sync" in outcome.out or "equal" in outcome.out, str(outcome)
+    assert "not JSON" in outcome.err
+    node.ctl("disconnect", "r0")
+    node.ctl("connect", "r0")
+    cluster.wait_in_sync(node)
