@@ -5,6 +5,7 @@
 
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
+#include "core/meta/transitions.hpp"
 #include "core/store/file_store.hpp"
 #include "daemon/rto.hpp"
 
@@ -106,16 +107,7 @@ Result<void> become_active(VolumeKeeper& keeper, const PromotionVerdict& verdict
     before = (*lease)->superblock();
     const WallTime now = keeper.context().clock.wall_now();
     return (*lease)->update([&](Superblock& block) {
-        block.role = Role::active;
-        block.last_active = true;
-        if (verdict.new_generation) {
-            block.lineage.begin(random_id<GenerationId>(), now, keeper.node(),
-                                *verdict.new_generation);
-            // Whatever it was: from now on this is what the volume is.
-            block.state = ReplicaState::up_to_date;
-            block.solo = true;
-            block.break_at = now;
-        }
+        mirror::take_over(block, verdict, random_id<GenerationId>(), now, keeper.node());
     });
 }
 
@@ -310,21 +302,11 @@ Result<Json> agree(VolumeKeeper& keeper, const std::string& node, const ReplicaS
     if (!lease) {
         return Failure(lease.error());
     }
-    PromotionRequest request;
-    request.ours = theirs;
-    request.peer = (*lease)->summary();
-    request.peer_name = keeper.node();
-    request.volume_name = keeper.name();
-    PromotionVerdict verdict = judge_promotion(request);
-    if (!verdict.allowed) {
-        // --force over there sets aside what speaks against that replica, never two actives.
-        request.force = true;
-        verdict = judge_promotion(request);
-    }
+    const PromotionVerdict verdict = judge_agreement(theirs, (*lease)->summary(), keeper.name());
     if (!verdict.allowed) {
         return Failure(Error{ErrorKind::refused, verdict.reason, verdict.remedy});
     }
-    auto given_up = (*lease)->update([](Superblock& block) { block.last_active = false; });
+    auto given_up = (*lease)->update(give_up_token);
     if (!given_up) {
         return Failure(given_up.error());
     }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/base/log.hpp"
+#include "core/lineage/promotion.hpp"
 #include "daemon/volume_keeper.hpp"
 
 namespace mirror::daemon {
@@ -165,18 +166,9 @@ std::optional<std::string> VolumeKeeper::why_not_restart(const ReplicaSummary& o
     if (found == answer->volumes.end()) {
         return std::nullopt;
     }
-    const PeerVolume& theirs = found->second;
-    if (theirs.role == Role::active) {
-        return fmt::format("{} is active", peer());
-    }
-    const Relation relation = relate(ours.lineage, theirs.summary.lineage);
-    if (relation == Relation::behind || relation == Relation::diverged) {
-        return fmt::format("{} has gone on from the data of {}", peer(), node());
-    }
-    if (theirs.summary.last_active && !ours.last_active) {
-        return fmt::format("{} was active after {}", peer(), node());
-    }
-    return std::nullopt;
+    ReplicaSummary theirs = found->second.summary;
+    theirs.role = found->second.role;
+    return why_not_resume(ours, theirs);
 }
 
 void VolumeKeeper::restart_engine(const Operation& operation) {

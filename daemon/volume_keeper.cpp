@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/base/log.hpp"
+#include "core/meta/transitions.hpp"
 #include "core/store/file_store.hpp"
 
 namespace mirror::daemon {
@@ -264,7 +265,7 @@ Result<void> VolumeKeeper::settle_as_standby(const Operation&) {
     if ((*lease)->superblock().role == Role::standby) {
         return {};
     }
-    return (*lease)->update([](Superblock& block) { block.role = Role::standby; });
+    return (*lease)->update(settle);
 }
 
 Result<void> VolumeKeeper::write_marker() {

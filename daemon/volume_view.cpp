@@ -3,6 +3,7 @@
 #include "core/control/messages.hpp"
 #include "core/engine/verify_record.hpp"
 #include "core/lineage/handshake.hpp"
+#include "core/meta/transitions.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/volume_keeper.hpp"
 
@@ -159,13 +160,8 @@ void VolumeKeeper::learn_from_peer(const PeerVolume& theirs) {
         return;
     }
     const WallTime break_at = theirs.summary.break_at;
-    auto recorded = (*lease)->update([&](Superblock& block) {
-        // A session that began meanwhile knows better.
-        if (block.state == ReplicaState::up_to_date && block.lineage == ours.lineage) {
-            block.state = ReplicaState::stale;
-            block.break_at = break_at;
-        }
-    });
+    auto recorded =
+        (*lease)->update([&](Superblock& block) { become_stale(block, ours.lineage, break_at); });
     record("stale", Severity::warning,
            fmt::format("the replica of {} on {} is stale: {} went on without it", name(), node(),
                        peer()),

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "core/meta/transitions.hpp"
+
 namespace mirror {
 
 std::string_view to_string(MirrorMode mode) noexcept {
@@ -98,13 +100,7 @@ Result<void> Membership::record_alone() {
     const WallTime break_at = break_at_ == WallTime{} ? now : break_at_;
     lock.unlock();
     auto recorded = meta_.update([&](Superblock& block) {
-        if (!block.solo) {
-            block.lineage.begin(random_id<GenerationId>(), now, options_.node,
-                                GenerationReason::peer_lost);
-        }
-        block.solo = true;
-        block.break_at = break_at;
-        block.last_update = now;
+        go_alone(block, random_id<GenerationId>(), now, break_at, options_.node);
     });
     lock.lock();
     recording_ = false;

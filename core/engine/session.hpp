@@ -49,7 +49,7 @@ class Session {
     [[nodiscard]] static Result<std::shared_ptr<Session>> begin(
         const PeerAddress& peer, std::unique_ptr<PeerControl> control, const std::string& volume,
         const std::string& own_node, bool resync);
-    ~Session();
+    virtual ~Session();
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
@@ -71,21 +71,26 @@ class Session {
     [[nodiscard]] const Digester& digester() const noexcept { return digester_; }
 
     /// Ends all links; reported as a loss for this reason.
-    void lose(const std::string& reason);
+    virtual void lose(const std::string& reason);
     [[nodiscard]] bool is_lost() const noexcept { return lost_.load(); }
     /// Why a link was lost; none while none is.
     [[nodiscard]] std::optional<Error> loss() EXCLUDES(mutex_);
 
-    [[nodiscard]] Result<void> tell_synced(const Lineage& lineage);
-    [[nodiscard]] Result<void> tell_generation(const Lineage& lineage);
+    [[nodiscard]] virtual Result<void> tell_synced(const Lineage& lineage);
+    [[nodiscard]] virtual Result<void> tell_generation(const Lineage& lineage);
     /// How far the comparison is and what it found, for the standby to keep.
     [[nodiscard]] Result<void> tell_verify(const control::Json& record);
     /// `demote` or `disconnect`.
     [[nodiscard]] Result<void> tell_end(const std::string& reason);
 
-  private:
+  protected:
+    /// Not begun, without links. The model test derives a session from it that speaks to a replica
+    /// in the same process.
     Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume,
             bool resync);
+    void mark_lost() noexcept { lost_ = true; }
+
+  private:
     [[nodiscard]] control::Json message(const char* request) const;
     [[nodiscard]] Result<void> open_links();
     void link_lost(const Error& error);

@@ -6,6 +6,7 @@
 
 #include "core/engine/peer_leg.hpp"
 #include "core/nbd/frame.hpp"
+#include "core/meta/transitions.hpp"
 #include "core/nbd/wire.hpp"
 #include "core/store/file_store.hpp"
 
@@ -104,7 +105,7 @@ Volume::~Volume() {
 }
 
 Result<void> Volume::start() {
-    auto recorded = meta_->update([](Superblock& block) { block.unclean = true; });
+    auto recorded = meta_->update(begin_to_serve);
     if (!recorded) {
         return recorded;
     }

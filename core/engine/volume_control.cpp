@@ -6,6 +6,7 @@
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/volume.hpp"
+#include "core/meta/transitions.hpp"
 
 namespace mirror {
 namespace {
@@ -130,11 +131,8 @@ Result<Json> Volume::quiesce(bool disconnect_clients) {
     peer_.stop();
     auto settled = peer_.checkpoint();
     if (settled) {
-        settled = meta_->update([this](Superblock& block) {
-            block.role = Role::standby;
-            block.unclean = false;
-            block.last_update = clock_.wall_now();
-        });
+        settled =
+            meta_->update([this](Superblock& block) { end_serving(block, clock_.wall_now()); });
     }
     if (!settled) {
         return Failure(settled.error());

@@ -270,4 +270,35 @@ PromotionVerdict judge_promotion(const PromotionRequest& request) {
     return request.peer ? judge_with_peer(request, *request.peer) : judge_alone(request);
 }
 
+PromotionVerdict judge_agreement(const ReplicaSummary& candidate, const ReplicaSummary& ours,
+                                 const std::string& volume_name) {
+    PromotionRequest request;
+    request.ours = candidate;
+    request.peer = ours;
+    request.peer_name = ours.node;
+    request.volume_name = volume_name;
+    PromotionVerdict verdict = judge_promotion(request);
+    if (!verdict.allowed) {
+        // --force over there sets aside what speaks against that replica, never two actives.
+        request.force = true;
+        verdict = judge_promotion(request);
+    }
+    return verdict;
+}
+
+std::optional<std::string> why_not_resume(const ReplicaSummary& ours,
+                                          const ReplicaSummary& theirs) {
+    if (theirs.role == Role::active) {
+        return fmt::format("{} is active", theirs.node);
+    }
+    const Relation relation = relate(ours.lineage, theirs.lineage);
+    if (relation == Relation::behind || relation == Relation::diverged) {
+        return fmt::format("{} has gone on from the data of {}", theirs.node, ours.node);
+    }
+    if (theirs.last_active && !ours.last_active) {
+        return fmt::format("{} was active after {}", theirs.node, ours.node);
+    }
+    return std::nullopt;
+}
+
 }  // namespace mirror

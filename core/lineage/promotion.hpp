@@ -33,4 +33,13 @@ struct PromotionVerdict {
 
 [[nodiscard]] PromotionVerdict judge_promotion(const PromotionRequest& request);
 
+/// For the peer that is asked to agree: `candidate` wants to become active in our stead.
+[[nodiscard]] PromotionVerdict judge_agreement(const ReplicaSummary& candidate,
+                                               const ReplicaSummary& ours,
+                                               const std::string& volume_name);
+
+/// Why an active whose engine died must not start it again, now that its peer answers.
+[[nodiscard]] std::optional<std::string> why_not_resume(const ReplicaSummary& ours,
+                                                        const ReplicaSummary& theirs);
+
 }  // namespace mirror

@@ -101,6 +101,11 @@ Result<std::unique_ptr<MetaFile>> MetaFile::load(std::unique_ptr<Store> store,
         return corrupt(fmt::format("{} bytes are too few for the maps of a volume of {} bytes",
                                    store->size(), block.size));
     }
+    // A process that died between the write of a slot and its flush has left it in the page cache
+    // alone: it must not be acted upon, nor the other slot be overwritten, before it is durable.
+    if (auto durable = store->flush(); !durable) {
+        return Failure(durable.error());
+    }
     return std::unique_ptr<MetaFile>(new MetaFile(std::move(store), std::move(block)));
 }
 
@@ -139,7 +144,7 @@ Result<void> MetaFile::for_each_written(MapKind kind, const SectorVisitor& visit
     if (!extents) {
         return Failure(extents.error());
     }
-    std::vector<std::byte> buffer(longest_io);
+    std::vector<std::byte> buffer(std::min(longest_io, area.length));
     std::uint64_t next = area.offset;
     for (const Extent& extent : *extents) {
         if (extent.hole) {

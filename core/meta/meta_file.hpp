@@ -41,7 +41,8 @@ class MetaFile {
     /// Formats `store` (all of it a hole so far) and makes the first superblock durable.
     [[nodiscard]] static Result<std::unique_ptr<MetaFile>> format(std::unique_ptr<Store> store,
                                                                   const Superblock& first);
-    /// Reads the newest valid slot. `corrupt` when there is none, or the file is too short.
+    /// Reads the newest valid slot, and makes sure that it is durable. `corrupt` when there is
+    /// none, or the file is too short.
     [[nodiscard]] static Result<std::unique_ptr<MetaFile>> load(std::unique_ptr<Store> store,
                                                                 const std::string& name);
 

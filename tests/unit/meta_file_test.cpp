@@ -57,6 +57,27 @@ TEST_CASE("what was updated is there after a load") {
     CHECK(load(disk)->superblock().lineage == file->superblock().lineage);
 }
 
+TEST_CASE("what a dead process left unflushed is durable before anybody builds on it") {
+    MemoryDisk disk(meta_file_size(volume_size));
+    auto dying = format(disk);
+    disk.fail_flushes(true);
+    const auto begin_generation = [](Superblock& block) {
+        block.lineage.begin(random_id<GenerationId>(), {}, "alpha", GenerationReason::peer_lost);
+    };
+    CHECK_FALSE(dying->update(begin_generation));
+    dying.reset();
+    disk.fail_flushes(false);
+    // The page cache has the newer slot; the only durable one is what the next update overwrites.
+    const auto next = load(disk);
+    const Superblock seen = next->superblock();
+    disk.fail_flushes(true);
+    CHECK_FALSE(next->update(begin_generation));
+    disk.fail_flushes(false);
+    disk.cut_power([](std::size_t i) { return i == 0; });
+    CHECK(load(disk)->superblock().sequence == seen.sequence);
+    CHECK(load(disk)->superblock().lineage == seen.lineage);
+}
+
 TEST_CASE("a superblock update cut off anywhere leaves the old one or the new one") {
     MemoryDisk disk(meta_file_size(volume_size));
     auto file = format(disk);
@@ -81,6 +102,7 @@ TEST_CASE("a superblock update cut off anywhere leaves the old one or the new on
         CHECK((found == 1 || found == 2));
         old_seen = old_seen || found == 1;
     }
+    disk.fail_flushes(false);
     disk.cut_power([](std::size_t) { return true; });
     CHECK(load(disk)->superblock().media_errors == 2);
     CHECK(old_seen);
@@ -93,6 +115,7 @@ TEST_CASE("a failed update is repeated into the same slot, never onto the good o
     for (int i = 0; i < 3; ++i) {
         CHECK(!file->update([](Superblock& block) { block.media_errors = 7; }));
     }
+    disk.fail_flushes(false);
     disk.cut_power([](std::size_t i) { return i % 2 == 0; });
     CHECK(load(disk)->superblock().sequence == file->superblock().sequence);
 }

@@ -25,10 +25,11 @@ Superblock first_superblock(const std::string& node, const std::string& peer, Vo
     return block;
 }
 
+/// Null when the power failed meanwhile.
 std::unique_ptr<MetaFile> load_meta(Machine& machine) {
     auto meta = MetaFile::load(machine.open_meta(), "meta");
-    REQUIRE_MESSAGE(meta, meta.error().text());
-    return std::move(*meta);
+    REQUIRE_MESSAGE((meta || machine.power->is_off()), meta.error().text());
+    return meta ? std::move(*meta) : nullptr;
 }
 
 }  // namespace
@@ -163,6 +164,9 @@ void MirrorPair::start_active() {
         return result.has_value();
     };
     auto meta = load_meta(alpha);
+    if (!meta) {
+        return;
+    }
     auto differences = Differences::load(*meta);
     if (!survived(differences)) {
         return;
@@ -175,7 +179,11 @@ void MirrorPair::start_active() {
 }
 
 void MirrorPair::start_standby() {
-    auto replica = Replica::open(beta.open_disk(), load_meta(beta), system_clock());
+    auto meta = load_meta(beta);
+    if (!meta) {
+        return;
+    }
+    auto replica = Replica::open(beta.open_disk(), std::move(meta), system_clock());
     REQUIRE_MESSAGE(replica, replica.error().text());
     server_.start(std::move(*replica));
 }

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a change of role means for a replica's superblock, as pure functions: mirrord and the engine
+// apply them in MetaFile::update(), and the model test applies the same ones, so that the rules
+// that it tries are the rules that run. Any thread.
+#pragma once
+
+#include <string>
+
+#include "core/lineage/promotion.hpp"
+#include "core/meta/superblock.hpp"
+
+namespace mirror {
+
+/// An allowed promotion. `generation` is taken only where the verdict wants a new one.
+void take_over(Superblock& block, const PromotionVerdict& verdict, GenerationId generation,
+               WallTime now, const std::string& node);
+/// The peer may be promoted in our stead: from here on we may not go on alone.
+void give_up_token(Superblock& block);
+/// An engine is about to take writes.
+void begin_to_serve(Superblock& block);
+/// A demote: everything is durable on all who take part.
+void end_serving(Superblock& block, WallTime now);
+/// A former active whose engine is gone, after a reboot or because the peer went on: what it
+/// wrote and did not answer may be there, so it stays unclean.
+void settle(Superblock& block);
+/// The first write that is answered without the peer. Once a session got in sync again the next
+/// one begins a generation anew.
+void go_alone(Superblock& block, GenerationId generation, WallTime now, WallTime break_at,
+              const std::string& node);
+/// A standby has heard that its active went on without it; `known` is the lineage that this was
+/// judged by, since a session that began meanwhile knows better.
+void become_stale(Superblock& block, const Lineage& known, WallTime break_at);
+
+}  // namespace mirror

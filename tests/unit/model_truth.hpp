@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What the model test knows and the nodes do not: which writes were answered, which were flushed,
+// who decided what by force. It judges every activation and every session by that. A line is what
+// the application's view of the volume was, from one decision by force to the next.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "model_machine.hpp"
+
+namespace mirror::test {
+
+class ModelTruth {
+  public:
+    /// Which nodes got the write, or were flushed.
+    using Parties = std::array<bool, 2>;
+
+    ModelTruth();
+
+    /// The first thing that was wrong; empty: nothing yet.
+    [[nodiscard]] const std::string& violation() const noexcept { return violation_; }
+    void violated(const std::string& what);
+
+    /// `kept`: the power of that node has not failed since it got the write.
+    void answered(std::size_t active, std::size_t first_unit, std::size_t count, Version version,
+                  Parties parties, Parties kept);
+    /// What was answered when a flush is issued; later answers are not its business.
+    [[nodiscard]] const Versions& answered_so_far(std::size_t active) const;
+    void flushed(std::size_t active, const Versions& answered, Parties parties);
+    void lost_power(std::size_t node);
+    [[nodiscard]] unsigned power_losses(std::size_t node) const { return power_losses_[node]; }
+
+    /// A node begins to serve what it holds; nobody decided that by force.
+    void serves(std::size_t node, const Versions& content, bool other_is_active);
+    /// The same by --force or --fenced. `named_loss`: whether a loss was shown.
+    void serves_by_force(std::size_t node, const DataDisk& disk, bool named_loss, bool fenced);
+    /// From here on the target is overwritten with the source's data.
+    void overwrites(std::size_t source, std::size_t target);
+    /// The target holds a mixture from here on; only --force may set that aside.
+    void half_overwritten(std::size_t target) { mixed_[target] = true; }
+    void made_equal(std::size_t target) { mixed_[target] = false; }
+    /// A person gave this replica up.
+    void discarded(std::size_t node) {
+        line_of_[node] = none;
+        mixed_[node] = false;
+    }
+    [[nodiscard]] bool same_line() const noexcept { return line_of_[0] == line_of_[1]; }
+
+  private:
+    static constexpr std::size_t none = ~std::size_t{0};
+    struct Line {
+        std::size_t parent = none;
+        bool parent_went_on = false;  ///< answered something that is not in `base`
+        Versions base{};              ///< what the line began with
+        Versions answered{};
+        /// What a node must hold to be allowed to serve: as it is, and after a loss of power.
+        std::array<Versions, 2> least{};
+        std::array<Versions, 2> least_after_power_loss{};
+    };
+
+    std::vector<Line> lines_;
+    std::array<std::size_t, 2> line_of_{0, 0};
+    std::array<unsigned, 2> power_losses_{};
+    std::array<bool, 2> mixed_{};
+    std::string violation_;
+};
+
+}  // namespace mirror::test
