@@ -154,6 +154,49 @@ TEST_CASE("sixteen waiters cost two writes") {
     CHECK(disk.count() == 16);
 }
 
+TEST_CASE("many first touches at once cost few syncs, the same regions again none") {
+    constexpr std::uint64_t threads = 16;
+    constexpr std::uint64_t touches = 20;
+    Disk disk;
+    IntentMap map(volume_size, disk.persist());
+    const auto touch_all = [&] {
+        std::vector<std::thread> writers;
+        for (std::uint64_t i = 0; i < threads; ++i) {
+            writers.emplace_back([&, i] { CHECK(map.enter(region(i))); });
+        }
+        wait_until([&] { return map.count() % threads == 0 && map.count() != 0; });
+        disk.block(false);
+        for (auto& writer : writers) {
+            writer.join();
+        }
+    };
+    for (std::uint64_t round = 0; round < touches; ++round) {
+        const std::uint64_t before = disk.writes();
+        disk.block(true);  // a sync takes its time: whoever comes meanwhile shares the next one
+        touch_all();
+        CHECK(disk.writes() - before <= 2);
+        const std::uint64_t in_steady_state = disk.writes();
+        touch_all();
+        CHECK(disk.writes() == in_steady_state);
+        CHECK(map.checkpoint(nothing_to_settle));
+        CHECK(disk.count() == 0);
+    }
+}
+
+TEST_CASE("however much time passes, an intent goes only when both replicas have flushed") {
+    Disk disk;
+    IntentMap map(volume_size, disk.persist());
+    CHECK(map.enter(region(1)));
+    for (int round = 0; round < 100; ++round) {
+        CHECK_FALSE(map.checkpoint([]() -> Result<void> {
+            return fail(ErrorKind::unreachable, "the peer has not flushed");
+        }));
+        CHECK(disk.has({1, 2}));
+    }
+    CHECK(map.checkpoint(nothing_to_settle));
+    CHECK(disk.count() == 0);
+}
+
 TEST_CASE("a checkpoint clears what was not entered since") {
     Disk disk;
     IntentMap map(volume_size, disk.persist());

@@ -106,6 +106,18 @@ class Trio {
     /// What nobody gave up.
     [[nodiscard]] Writes counts(Writes writes) const { return writes & answered_ & ~given_up_; }
 
+    /// What is nowhere else: a half-filled replica has copies of what its source holds.
+    [[nodiscard]] Writes at_stake(std::size_t node) const {
+        Writes elsewhere = 0;
+        for (std::size_t i = 0; i < nodes; ++i) {
+            const bool whole = nodes_[i].block.state != ReplicaState::inconsistent;
+            elsewhere |= i != node && whole ? nodes_[i].holds : 0;
+        }
+        return nodes_[node].block.state == ReplicaState::inconsistent
+                   ? counts(nodes_[node].holds) & ~elsewhere
+                   : counts(nodes_[node].holds);
+    }
+
     void lose_sessions_of(std::size_t node) {
         for (std::size_t i = 0; i < nodes; ++i) {
             sessions_[node][i] = sessions_[i][node] = false;
@@ -120,7 +132,13 @@ class Trio {
         Superblock& block = nodes_[a].block;
         bool left_out = false;
         for (std::size_t i = 0; i < nodes; ++i) {
-            left_out = left_out || (i != a && !sessions_[a][i]);
+            const bool takes_part = i == a || sessions_[a][i];
+            left_out = left_out || !takes_part;
+            // `solo` is about one peer. Among three, whoever is left out and has our generation
+            // makes another one necessary.
+            if (!takes_part && nodes_[i].block.lineage.contains(block.lineage.current())) {
+                block.solo = false;
+            }
         }
         nodes_[a].holds |= bit;
         for (std::size_t i = 0; i < nodes; ++i) {
@@ -155,7 +173,7 @@ class Trio {
         }
         ++sessions;
         Node& target = nodes_[b];
-        expect((counts(target.holds) & ~nodes_[a].holds) == 0,
+        expect((at_stake(b) & ~nodes_[a].holds) == 0,
                "a resync overwrites an answered write that nobody gave up");
         lose_sessions_of(b);
         target.block.last_active = false;
@@ -235,17 +253,14 @@ class Trio {
             for (std::size_t i = 0; i < nodes; ++i) {
                 expect(ever_forced_ || i == a || !is_active(i),
                        "two are active, and nobody forced that");
-                expect((ever_forced_ && !in_reach(a, i)) ||
-                           (counts(nodes_[i].holds) & ~node.holds) == 0,
+                // After a force a third one may hold what neither of the two that meet knows of.
+                expect(ever_forced_ || (at_stake(i) & ~node.holds) == 0,
                        "promoted without an answered write that nobody gave up");
             }
         }
         lose_sessions_of(a);
         take_over(node.block, worst, new_generation(), WallTime{}, node.block.node);
         begin_to_serve(node.block);
-        // Among three, a generation of its own may have come to the second by way of the third; the
-        // next write alone needs another one. (Between two, nobody else can have it.)
-        node.block.solo = worst.new_generation.has_value();
     }
 
     ModelRandom random_;
