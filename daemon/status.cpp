@@ -43,7 +43,8 @@ StateWord judge_active(const VolumeFacts& facts) {
     const std::string mode = text_or(member(facts.engine, "mode"), "");
     const std::string why =
         text_or(member(facts.engine, "why"), fmt::format("the engine of {} gave no reason", name));
-    if (facts.summary && facts.summary->state == ReplicaState::failed) {
+    const bool cannot_serve = member(facts.engine, "failed") == true;
+    if (cannot_serve || (facts.summary && facts.summary->state == ReplicaState::failed)) {
         return {"failed", why};
     }
     if (mode == "in-sync" || mode == "syncing") {
@@ -61,11 +62,22 @@ StateWord judge_active(const VolumeFacts& facts) {
     return {is_diverged ? "diverged" : "broken", why};
 }
 
+/// How long the disk here has owed an answer, when that is long; else nothing.
+std::string disk_silence(const VolumeFacts& facts) {
+    const SteadyTime since = facts.session ? facts.session->disk_busy_since : SteadyTime{};
+    const auto silent_for = std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::chrono::steady_clock::now() - since);
+    return since == SteadyTime{} || silent_for < facts.config->peer_timeout / 2
+               ? std::string()
+               : fmt::format("; the disk of {} has not answered for {}", facts.node,
+                             format_duration(silent_for));
+}
+
 StateWord judge_in_session(const VolumeFacts& facts) {
     const std::string& source = facts.session->source;
     if (facts.session->resyncing || facts.summary->state != ReplicaState::up_to_date) {
-        return {"resyncing",
-                fmt::format("{} is being brought up to date by {}", facts.node, source)};
+        return {"resyncing", fmt::format("{} is being brought up to date by {}{}", facts.node,
+                                         source, disk_silence(facts))};
     }
     return {"in-sync", fmt::format("{} receives every write of {}", facts.node, source)};
 }
@@ -135,7 +147,8 @@ Json own_replica(const VolumeFacts& facts) {
     }
     return {{"state", state},
             {"backing", backing == facts.config->backing.end() ? Json() : Json(backing->second)},
-            {"media_errors", errors}};
+            {"media_errors", errors},
+            {"media", facts.engine.is_null() ? facts.media : member(facts.engine, "media")}};
 }
 
 std::string link_word(const VolumeFacts& facts) {

@@ -32,6 +32,7 @@ struct VolumeFacts {
     std::optional<Superblock> block;
     std::optional<ReplicaSummary> summary;
     std::optional<Replica::SessionView> session;  ///< standby: with an active elsewhere
+    Json media;                                   ///< of a standby's replica; null: not known here
     Json engine;  ///< its answer to `status`; null: it runs not, or does not answer
     PeerView peer;
     WallTime now{};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // VolumeKeeper: what it shows to people and peers, and what it learns from the peer.
+#include "core/control/media_json.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/verify_record.hpp"
 #include "core/lineage/handshake.hpp"
@@ -55,6 +56,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
         facts.block = (*lease)->superblock();
         facts.summary = (*lease)->summary();
         facts.session = (*lease)->session();
+        facts.media = control::encode((*lease)->media());
     }
     if (facts.summary && facts.place == Place::active) {
         facts.summary->role = Role::active;

@@ -50,6 +50,7 @@ struct VolumeConfig {
     OnPeerLoss on_peer_loss = OnPeerLoss::continue_alone;
     /// Bytes a second that a comparison may read of each replica; 0: no limit.
     std::uint64_t verify_rate = default_verify_rate;
+    std::chrono::milliseconds disk_timeout{0};   ///< 0: a disk is waited for without end
     std::map<std::string, std::string> backing;  ///< node name → absolute path; two nodes
     std::map<std::string, Endpoint> address;     ///< the same nodes → where mirrord listens
 

@@ -199,6 +199,18 @@ Result<std::chrono::milliseconds> timeout_of(const Item& item) {
     return timeout;
 }
 
+/// "0s" means never.
+Result<std::chrono::milliseconds> disk_timeout_of(const Item& item) {
+    const Result<std::string> text = string_of(item, "30s");
+    if (text) {
+        const auto given = parse_duration(*text);
+        if (given && given->count() == 0) {
+            return given;
+        }
+    }
+    return timeout_of(item);
+}
+
 template <typename Choice>
 Result<Choice> choice_of(const Item& item, const ChoiceWords<Choice>& words) {
     const Result<std::string> text = string_of(item, words[0].first);
@@ -299,6 +311,9 @@ Result<void> read_volume_key(const Config& config, VolumeConfig& volume, const I
     if (key == "peer_timeout") {
         return store(timeout_of(item), volume.peer_timeout);
     }
+    if (key == "disk_timeout") {
+        return store(disk_timeout_of(item), volume.disk_timeout);
+    }
     if (key == "on_peer_loss") {
         return store(choice_of(item, on_peer_loss_words), volume.on_peer_loss);
     }
@@ -308,8 +323,8 @@ Result<void> read_volume_key(const Config& config, VolumeConfig& volume, const I
     if (key == "backing") {
         return read_backing(config, volume, item);
     }
-    return unknown_key(item, {"size", "mode", "device", "peer_timeout", "on_peer_loss",
-                              "verify_rate", "backing.NODE"});
+    return unknown_key(item, {"size", "mode", "device", "peer_timeout", "disk_timeout",
+                              "on_peer_loss", "verify_rate", "backing.NODE"});
 }
 
 Result<void> read_volume(Config& config, const Item& item, const std::string& name) {

@@ -179,6 +179,22 @@ Differences::Work Differences::work_in(std::uint64_t region) const {
     return work;
 }
 
+void Differences::found(const Work& work, const std::vector<BitRange>& differing,
+                        const std::function<bool()>& session_lost) {
+    MutexLock lock(mutex_);
+    if (session_lost()) {
+        return;
+    }
+    for (const BitRange& blocks : differing) {
+        if (changed_.set(blocks) != 0) {
+            touch_changed(blocks);
+        }
+    }
+    if (suspect_.clear({work.region, work.region + 1}) != 0) {
+        touch_suspect({work.region, work.region + 1});
+    }
+}
+
 std::uint64_t Differences::behind_bytes() const {
     MutexLock lock(mutex_);
     return std::min(suspect_.count() * region_size + changed_.count() * block_size, volume_size_);

@@ -53,6 +53,11 @@ class Differences {
     /// What is to be done in it now. Taken under the region's range lock.
     [[nodiscard]] Work work_in(std::uint64_t region) const;
 
+    /// The region of `work` was compared: of all that was suspect in it these blocks differ.
+    /// Nothing happens once `session_lost` says so, as above.
+    void found(const Work& work, const std::vector<BitRange>& differing,
+               const std::function<bool()>& session_lost);
+
     /// Bytes that are, or may be, different.
     [[nodiscard]] std::uint64_t behind_bytes() const;
     [[nodiscard]] std::uint64_t changed_bytes() const;

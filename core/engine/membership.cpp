@@ -66,14 +66,20 @@ Result<Membership::Parties> Membership::parties_of_write(ByteRange range) {
     }
     if (!session_) {
         if (local_failed_) {
-            return fail(ErrorKind::io,
-                        "volume {}: the disk of {} failed and {} cannot be reached: no replica can "
-                        "take the write",
-                        options_.volume, options_.node, options_.peer);
+            return no_replica_left();
         }
         differences_.mark_changed(range);
     }
     return Parties{session_, !local_failed_, mode_};
+}
+
+Failure Membership::no_replica_left() const {
+    return Failure(Error{
+        ErrorKind::io,
+        fmt::format("volume {}: the disk of {} failed and {} cannot be reached: no replica can "
+                    "serve it",
+                    options_.volume, options_.node, options_.peer),
+        fmt::format("make {} reachable, or promote it there", options_.peer)});
 }
 
 Membership::Parties Membership::parties() const {
@@ -91,6 +97,10 @@ Result<void> Membership::record_alone() {
     if (mode_ == MirrorMode::in_sync) {
         return {};
     }
+    // The peer was told that it alone has everything: what is only here counts for nothing.
+    if (local_failed_) {
+        return no_replica_left();
+    }
     wrote_alone_ = true;
     if (alone_recorded_) {
         return {};
@@ -105,6 +115,7 @@ Result<void> Membership::record_alone() {
     lock.lock();
     recording_ = false;
     alone_recorded_ = recorded.has_value();
+    cannot_record_ = recorded ? std::string() : recorded.error().message;
     changed_.notify_all();
     return recorded;
 }
@@ -153,12 +164,61 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
     lineage.begin(random_id<GenerationId>(), clock_.wall_now(), options_.node,
                   GenerationReason::local_disk_failed);
     const auto told = session->tell_generation(lineage);
+
+    lock.lock();
+    leaving_out_local_ = false;
     if (told) {
-        // What cannot be written here is known to the peer: its generation is ahead of ours.
-        (void)meta_.update([](Superblock& block) {
-            block.state = ReplicaState::failed;
-            ++block.media_errors;
-        });
+        local_failed_ = true;
+        local_out_ = true;
+        unrecorded_failure_ = error;
+        peer_lineage_ = lineage;
+        why_ = fmt::format("the replica on {} failed: {}", options_.node, error.message);
+        since_ = clock_.wall_now();
+    }
+    changed_.notify_all();
+    lock.unlock();
+    if (!told) {
+        return Failure(error);
+    }
+    if (error.kind != ErrorKind::timed_out) {
+        record_local_failure();
+    }
+    return {};
+}
+
+Result<void> Membership::leave_out_local(const Error& error) {
+    std::shared_ptr<Session> session;
+    {
+        MutexLock lock(mutex_);
+        if (local_failed_) {
+            return {};
+        }
+        session = session_;
+    }
+    return session ? leave_out_local(session, error) : Failure(error);
+}
+
+void Membership::record_local_failure() {
+    Error error;
+    bool is_news = false;
+    {
+        MutexLock lock(mutex_);
+        if (!unrecorded_failure_) {
+            return;
+        }
+        error = *std::exchange(unrecorded_failure_, std::nullopt);
+        is_news = !std::exchange(failure_reported_, true);
+    }
+    // What cannot be written here is known to the peer: its generation is ahead of ours.
+    const auto recorded = meta_.update([](Superblock& block) {
+        block.state = ReplicaState::failed;
+        block.last_active = false;  // the peer has it: it alone has everything
+    });
+    if (!recorded) {
+        MutexLock lock(mutex_);
+        unrecorded_failure_ = error;
+    }
+    if (is_news) {
         events_.record({.id = "local-disk-failed",
                         .severity = Severity::error,
                         .volume = options_.volume,
@@ -166,20 +226,11 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
                                             "copy of {}",
                                             options_.node, options_.peer),
                         .cause = error.message,
-                        .remedy = fmt::format("switch to {}, then repair the disk of {}",
-                                              options_.peer, options_.node)});
+                        .remedy = fmt::format("mirrorctl switch {} --to {}, repair the disk of {}, "
+                                              "then there mirrorctl create {} --replace",
+                                              options_.volume, options_.peer, options_.node,
+                                              options_.volume)});
     }
-
-    lock.lock();
-    leaving_out_local_ = false;
-    local_failed_ = told.has_value();
-    if (told) {
-        peer_lineage_ = lineage;
-        why_ = fmt::format("the replica on {} failed: {}", options_.node, error.message);
-        since_ = clock_.wall_now();
-    }
-    changed_.notify_all();
-    return told ? Result<void>{} : Failure(error);
 }
 
 Result<void> Membership::install(std::shared_ptr<Session> session, bool resync) {
@@ -213,6 +264,7 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
         // this one; that must be durable before it does.
         recording_ = true;
         alone_recorded_ = false;
+        cannot_record_.clear();
         lock.unlock();
         auto recorded = meta_.update([](Superblock& block) { block.solo = false; });
         lineage = meta_.superblock().lineage;
@@ -250,13 +302,18 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
     });
 }
 
-void Membership::reopen(const std::shared_ptr<Session>& session) {
+bool Membership::reopen(const std::shared_ptr<Session>& session) {
     MutexLock lock(mutex_);
-    if (session_ == session) {
-        mode_ = MirrorMode::syncing;
-        why_ = fmt::format("everything is compared with {}", options_.peer);
-        since_ = clock_.wall_now();
+    while (leaving_out_local_) {
+        changed_.wait(lock);
     }
+    if (session_ != session || local_failed_) {
+        return false;
+    }
+    mode_ = MirrorMode::syncing;
+    why_ = fmt::format("everything is compared with {}", options_.peer);
+    since_ = clock_.wall_now();
+    return true;
 }
 
 void Membership::enter_alone(const std::string& why) {
@@ -300,7 +357,15 @@ void Membership::shut_down() {
 
 Membership::View Membership::view() const {
     MutexLock lock(mutex_);
-    return {mode_, local_failed_, why_, since_, break_at_, wrote_alone_};
+    View view{mode_, local_failed_, false, why_, since_, break_at_, wrote_alone_};
+    if (mode_ == MirrorMode::alone && (local_failed_ || !cannot_record_.empty())) {
+        view.failed = true;
+        view.why = local_failed_
+                       ? no_replica_left().value().message
+                       : fmt::format("{} is lost ({}), and that can't be written down on {}: {}",
+                                     options_.peer, why_, options_.node, cannot_record_);
+    }
+    return view;
 }
 
 Lineage Membership::lineage() const {

@@ -8,6 +8,7 @@
 // (session_lost, which must not block).
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -70,6 +71,13 @@ class Membership {
     /// has everything from here on; then the local replica takes no part any more.
     [[nodiscard]] Result<void> leave_out_local(const std::shared_ptr<Session>& session,
                                                const Error& error) EXCLUDES(mutex_);
+    /// The same with the session of now. Fails, with `error`, when the peer can't go on alone.
+    [[nodiscard]] Result<void> leave_out_local(const Error& error) EXCLUDES(mutex_);
+    /// Writes down that the local replica was left out, if that is still to be done: a disk that
+    /// hangs must not hold up the application once more. From the housekeeper, again and again.
+    void record_local_failure() EXCLUDES(mutex_);
+    /// False once the local replica was left out, for good. Takes no lock.
+    [[nodiscard]] bool uses_local() const noexcept { return !local_out_.load(); }
 
     // For the supervisor.
     /// `resync`: the standby knows that it is being overwritten. Fails when it does not and there
@@ -80,7 +88,8 @@ class Membership {
     /// meanwhile or the session was lost.
     [[nodiscard]] Result<void> conclude(const std::shared_ptr<Session>& session) EXCLUDES(mutex_);
     /// Back to `syncing` within a session that is in sync, for a comparison of everything.
-    void reopen(const std::shared_ptr<Session>& session) EXCLUDES(mutex_);
+    /// False when it can't be: the session is over, or there is nothing here to compare with.
+    [[nodiscard]] bool reopen(const std::shared_ptr<Session>& session) EXCLUDES(mutex_);
     /// Ends a session on purpose; nothing of it may be in flight.
     void retire(const std::shared_ptr<Session>& session, const std::string& why) EXCLUDES(mutex_);
     void session_lost(const Session& session, const Error& error) EXCLUDES(mutex_);
@@ -93,6 +102,7 @@ class Membership {
     struct View {
         MirrorMode mode = MirrorMode::alone;
         bool local_failed = false;
+        bool failed = false;  ///< no write can be answered, and `why` says it
         std::string why;
         WallTime since{};
         WallTime break_at{};       ///< epoch: not broken
@@ -104,6 +114,7 @@ class Membership {
   private:
     void wait_for_first_attempt(MutexLock& lock) REQUIRES(mutex_);
     void enter_alone(const std::string& why) REQUIRES(mutex_);
+    [[nodiscard]] Failure no_replica_left() const REQUIRES(mutex_);
 
     const Options options_;
     MetaFile& meta_;
@@ -121,6 +132,11 @@ class Membership {
     bool recording_ GUARDED_BY(mutex_) = false;
     bool wrote_alone_ GUARDED_BY(mutex_) = false;
     bool local_failed_ GUARDED_BY(mutex_) = false;
+    std::atomic<bool> local_out_{false};  ///< the same, for a look without the mutex
+    std::optional<Error> unrecorded_failure_ GUARDED_BY(mutex_);
+    bool failure_reported_ GUARDED_BY(mutex_) = false;
+    /// Why it can't be written down that the peer is left out; empty: it can, or is.
+    std::string cannot_record_ GUARDED_BY(mutex_);
     bool leaving_out_local_ GUARDED_BY(mutex_) = false;
     /// With the local disk failed: the lineage that the peer goes on with.
     std::optional<Lineage> peer_lineage_ GUARDED_BY(mutex_);

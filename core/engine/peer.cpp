@@ -285,7 +285,9 @@ void Peer::hold(const std::shared_ptr<Session>& session) {
             }
             full_wanted_ = false;
         }
-        parts_.membership.reopen(session);
+        if (!parts_.membership.reopen(session)) {
+            continue;
+        }
         if (!parts_.differences.suspect_all() || !bring_up_to_date(session)) {
             return;
         }
@@ -318,16 +320,36 @@ void Peer::end_session(const std::shared_ptr<Session>& session, const std::strin
 }
 
 Result<void> Peer::checkpoint() {
-    return parts_.differences.checkpoint([this]() -> Result<void> {
-        const Membership::Parties parties = parts_.membership.parties();
-        PeerLeg leg;
-        if (parties.session) {
-            parties.session->data().flush(leg.completion());
-        }
-        const Result<void> local = parties.local ? parts_.store.flush() : Result<void>{};
-        const Result<void> peer = parties.session ? leg.wait() : Result<void>{};
-        return local ? peer : local;
+    if (!parts_.membership.uses_local()) {
+        return flush_everybody();  // the maps of a replica that failed stand for nothing
+    }
+    bool flushed = false;
+    auto done = parts_.differences.checkpoint([&]() -> Result<void> {
+        auto result = flush_everybody();
+        flushed = result.has_value();
+        return result;
     });
+    if (!done && flushed && parts_.membership.leave_out_local(done.error())) {
+        return {};  // the metadata failed, and the peer goes on alone
+    }
+    return done;
+}
+
+Result<void> Peer::flush_everybody() {
+    const Membership::Parties parties = parts_.membership.parties();
+    PeerLeg leg;
+    if (parties.session) {
+        parties.session->data().flush(leg.completion());
+    }
+    Result<void> local = parties.local ? parts_.store.flush() : Result<void>{};
+    const Result<void> peer = parties.session ? leg.wait() : Result<void>{};
+    if (parties.session && !peer) {
+        // It answered writes that it can't make durable.
+        parts_.membership.peer_failed(parties.session, {}, peer.error());
+    } else if (parties.session && !local) {
+        local = parts_.membership.leave_out_local(parties.session, local.error());
+    }
+    return local ? peer : local;
 }
 
 bool Peer::end_wanted() const {

@@ -70,6 +70,7 @@ class Peer {
   private:
     void run();
     [[nodiscard]] Result<void> attempt();
+    [[nodiscard]] Result<void> flush_everybody();
     [[nodiscard]] Result<Decision> shake_hands(PeerControl& control);
     [[nodiscard]] Result<std::shared_ptr<Session>> open_session();
     [[nodiscard]] Result<void> bring_up_to_date(const std::shared_ptr<Session>& session);

@@ -14,6 +14,10 @@ namespace {
 /// an application write seldom meets one.
 constexpr unsigned worker_count = 4;
 
+/// A region that takes longer, over a slow link, is left for a moment, so that an application's
+/// write to it gets through; the rest of it comes in the next pass.
+constexpr std::chrono::milliseconds longest_hold{500};
+
 }  // namespace
 
 /// What one thread needs, made once.
@@ -120,8 +124,13 @@ Result<void> Resync::sync_region(Session& session, Worker& worker, std::uint64_t
             return found;
         }
     }
-    for (const BitRange& blocks : worker.to_send) {
-        if (auto sent = send(session, worker, work, blocks); !sent) {
+    const SteadyTime begun = clock_.steady_now();
+    for (std::size_t i = 0; i < worker.to_send.size(); ++i) {
+        if (i != 0 && clock_.steady_now() - begun > longest_hold) {
+            leave_rest(session, worker, work, i);
+            return {};
+        }
+        if (auto sent = send(session, worker, work, worker.to_send[i]); !sent) {
             return sent;
         }
     }
@@ -129,10 +138,27 @@ Result<void> Resync::sync_region(Session& session, Worker& worker, std::uint64_t
     return {};
 }
 
+void Resync::leave_rest(Session& session, const Worker& worker, const Differences::Work& work,
+                        std::size_t sent) {
+    const auto is_lost = [&] { return session.is_lost(); };
+    if (work.suspect) {
+        differences_.found(work, worker.to_send, is_lost);
+    }
+    for (std::size_t i = 0; i < sent; ++i) {
+        differences_.clear_covered(bytes_of(worker.to_send[i], block_size, local_.size()), is_lost);
+    }
+}
+
 Result<void> Resync::find_differing(Session& session, Worker& worker,
                                     const Differences::Work& work) {
     if (auto read = read_digests(session, work.range, worker.theirs); !read) {
-        return read;
+        if (session.is_lost()) {
+            return read;
+        }
+        // A bad sector there: writing it again is what may repair it.
+        const std::uint64_t base = work.range.offset / block_size;
+        worker.to_send.assign(1, {base, base + divide_up(work.range.length, block_size)});
+        return {};
     }
     compared_ += work.range.length;
     const std::uint64_t base = work.range.offset / block_size;

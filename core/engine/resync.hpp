@@ -47,6 +47,9 @@ class Resync {
     struct Pass;
 
     [[nodiscard]] Result<void> sync_region(Session& session, Worker& worker, std::uint64_t region);
+    /// Records what of the region is still to be sent when so many runs of blocks were.
+    void leave_rest(Session& session, const Worker& worker, const Differences::Work& work,
+                    std::size_t sent);
     [[nodiscard]] Result<void> find_differing(Session& session, Worker& worker,
                                               const Differences::Work& work);
     [[nodiscard]] Result<void> send(Session& session, Worker& worker, const Differences::Work& work,

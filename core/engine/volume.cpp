@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "core/engine/peer_leg.hpp"
-#include "core/nbd/frame.hpp"
 #include "core/meta/transitions.hpp"
+#include "core/nbd/frame.hpp"
 #include "core/nbd/wire.hpp"
 #include "core/store/file_store.hpp"
 
@@ -16,6 +16,18 @@ namespace {
 /// The longest change under one range lock: what an NBD peer takes in one request, and short
 /// enough that a slow disk answers it well within any sensible peer_timeout.
 constexpr std::uint64_t max_piece = nbd::max_payload;
+
+std::unique_ptr<Store> with_patience(std::unique_ptr<FileStore> file,
+                                     const std::shared_ptr<DiskPatience>& patience) {
+    if (!patience) {
+        return file;
+    }
+    const FileStore& opened = *file;  // kept by the other store, and by whoever hangs in it
+    return std::make_unique<TimedStore>(std::move(file), patience, opened.path(),
+                                        [&opened](std::span<std::byte> into, std::uint64_t at) {
+                                            return opened.read_cached(into, at);
+                                        });
+}
 
 }  // namespace
 
@@ -34,11 +46,18 @@ Result<std::unique_ptr<Volume>> Volume::open(const Options& options) {
         return fail(ErrorKind::invalid, "volume {} has no backing on {}", options.volume,
                     options.node);
     }
-    auto store = FileStore::open(path->second, FileStore::Lock::exclusive);
-    if (!store) {
-        return Failure(store.error());
+    auto file = FileStore::open(path->second, FileStore::Lock::exclusive);
+    if (!file) {
+        return Failure(file.error());
     }
-    auto meta = open_meta(meta_path((*node)->state_dir, options.volume));
+    const auto patience = (*volume)->disk_timeout.count() == 0
+                              ? nullptr
+                              : std::make_shared<DiskPatience>((*volume)->disk_timeout);
+    auto store = with_patience(std::move(*file), patience);
+    auto meta = open_meta(meta_path((*node)->state_dir, options.volume),
+                          [&](std::unique_ptr<FileStore> found) {
+                              return with_patience(std::move(found), patience);
+                          });
     if (!meta) {
         return Failure(meta.error());
     }
@@ -49,9 +68,9 @@ Result<std::unique_ptr<Volume>> Volume::open(const Options& options) {
                   fmt::format("volume {} is not active on {}", options.volume, options.node),
                   fmt::format("mirrorctl promote {}", options.volume)});
     }
-    if (block.size != (*store)->size()) {
+    if (block.size != store->size()) {
         return fail(ErrorKind::invalid, "volume {}: {} has {}, the metadata says {}",
-                    options.volume, path->second, format_size((*store)->size()),
+                    options.volume, path->second, format_size(store->size()),
                     format_size(block.size));
     }
     auto differences = Differences::load(**meta);
@@ -59,13 +78,14 @@ Result<std::unique_ptr<Volume>> Volume::open(const Options& options) {
         return Failure(differences.error());
     }
     return std::make_unique<Volume>(std::move(*config), options.node, options.volume,
-                                    std::move(*store), std::move(*meta), std::move(*differences),
-                                    system_clock());
+                                    std::move(store), std::move(*meta), std::move(*differences),
+                                    system_clock(), patience);
 }
 
 Volume::Volume(Config config, const std::string& node, const std::string& volume,
                std::unique_ptr<Store> store, std::unique_ptr<MetaFile> meta,
-               std::unique_ptr<Differences> differences, const Clock& clock)
+               std::unique_ptr<Differences> differences, const Clock& clock,
+               std::shared_ptr<DiskPatience> patience)
     : config_(std::move(config)),
       settings_(config_.volumes.at(volume)),
       node_(node),
@@ -86,7 +106,10 @@ Volume::Volume(Config config, const std::string& node, const std::string& volume
                 settings_.peer_timeout},
                *meta_,
                events_,
-               clock}) {}
+               clock}),
+      media_(clock, meta_->superblock().media_errors),
+      recorded_errors_(media_.total()),
+      patience_(std::move(patience)) {}
 
 Volume::~Volume() {
     gate_.close();
@@ -102,12 +125,20 @@ Volume::~Volume() {
     if (housekeeper_.joinable()) {
         housekeeper_.join();
     }
+    if (patience_) {
+        patience_->set_judge({});
+    }
 }
 
 Result<void> Volume::start() {
     auto recorded = meta_->update(begin_to_serve);
     if (!recorded) {
         return recorded;
+    }
+    if (patience_) {
+        patience_->set_judge([this](const Error& silence) {
+            return membership_.leave_out_local(silence).has_value();
+        });
     }
     peer_.start();
     verify_.start();
@@ -120,7 +151,7 @@ Result<void> Volume::read(std::span<std::byte> into, std::uint64_t offset) {
     if (!pass) {
         return fail(ErrorKind::refused, "volume {} is no longer active here", name());
     }
-    if (!membership_.parties().local) {
+    if (!membership_.uses_local()) {
         return read_from_peer(into, offset,
                               Error{ErrorKind::io, fmt::format("the disk of {} failed", node_)});
     }
@@ -128,54 +159,15 @@ Result<void> Volume::read(std::span<std::byte> into, std::uint64_t offset) {
     if (local) {
         return local;
     }
-    ++media_errors_;
     auto remote = read_from_peer(into, offset, local.error());
-    if (remote) {
-        repair(into, offset);
+    if (remote && membership_.uses_local()) {
+        repair(into, offset, local.error());
+    } else {
+        note_media(MediaOperation::read, {offset, into.size()},
+                   remote ? MediaAction::served_from_peer : MediaAction::request_failed,
+                   local.error());
     }
     return remote;
-}
-
-Result<void> Volume::read_from_peer(std::span<std::byte> into, std::uint64_t offset,
-                                    const Error& local_error) {
-    while (!into.empty()) {
-        const std::uint64_t length = std::min<std::uint64_t>(into.size(), nbd::max_framed_read);
-        const Membership::Parties parties = membership_.parties();
-        const bool peer_has_it = parties.session && (parties.mode == MirrorMode::in_sync ||
-                                                     !differences_->overlaps({offset, length}));
-        if (!peer_has_it) {
-            return Failure(local_error);
-        }
-        if (auto read = parties.session->data().read(into.first(length), offset); !read) {
-            return Failure(local_error);
-        }
-        into = into.subspan(length);
-        offset += length;
-    }
-    return {};
-}
-
-void Volume::repair(std::span<const std::byte> good, std::uint64_t offset) {
-    // An application may have written meanwhile: what the peer has now is what counts, so it is
-    // read again under the range lock.
-    const ByteRange range{offset, good.size()};
-    const auto held = ranges_.acquire(range);
-    std::vector<std::byte> again(good.size());
-    const Error unread{ErrorKind::io, "could not be read again from the peer"};
-    Result<void> repaired = read_from_peer(again, offset, unread);
-    if (repaired) {
-        repaired = store_->write(again, offset);
-    }
-    events_.record(
-        {.id = "media-error",
-         .severity = Severity::warning,
-         .volume = name(),
-         .text = fmt::format("{} at offset {} could not be read from the disk of {} "
-                             "and came from {}; {}",
-                             format_size(good.size()), offset, node_, settings_.peer_of(node_),
-                             repaired ? "the disk was written again" : "writing it again failed"),
-         .cause = repaired ? "" : repaired.error().message,
-         .remedy = "look at the disk's own error counters"});
 }
 
 Result<void> Volume::write(std::span<const std::byte> from, std::uint64_t offset,
@@ -213,7 +205,7 @@ Result<void> Volume::apply(const Change& change) {
     }
     {
         const auto held = ranges_.acquire(change.range);
-        const auto entered = differences_->enter(change.range);
+        const auto entered = enter(change.range);
         if (!entered) {
             return Failure(entered.error());
         }
@@ -229,10 +221,8 @@ Result<void> Volume::apply(const Change& change) {
         const Result<void> peer = parties->session ? leg.wait() : Result<void>{};
 
         if (!local) {
-            ++media_errors_;
-            local = parties->session && peer
-                        ? membership_.leave_out_local(parties->session, local.error())
-                        : local;
+            local =
+                left_out_after(*parties, peer, local.error(), MediaOperation::write, change.range);
         }
         if (parties->session && (!peer || !local)) {
             // Where the peer has what the local disk does not, they differ as well.
@@ -274,14 +264,17 @@ Result<void> Volume::flush() {
         return fail(ErrorKind::refused, "volume {} is no longer active here", name());
     }
     const Membership::Parties parties = membership_.parties();
+    if (!parties.local && !parties.session) {
+        return membership_.record_alone();  // says that no replica is left
+    }
     PeerLeg leg;
     if (parties.session) {
         parties.session->data().flush(leg.completion());
     }
     Result<void> local = parties.local ? store_->flush() : Result<void>{};
     const Result<void> peer = parties.session ? leg.wait() : Result<void>{};
-    if (!local && parties.session && peer) {
-        local = membership_.leave_out_local(parties.session, local.error());
+    if (!local) {
+        local = left_out_after(parties, peer, local.error(), MediaOperation::flush, {});
     }
     if (parties.session && !peer) {
         membership_.peer_failed(parties.session, {}, peer.error());
@@ -300,7 +293,7 @@ Result<void> Volume::flush() {
 }
 
 Result<std::vector<Extent>> Volume::extents(ByteRange range) {
-    if (!membership_.parties().local) {
+    if (!membership_.uses_local()) {
         return std::vector<Extent>{{range, false}};
     }
     return store_->extents(range);

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -20,6 +21,8 @@
 #include "core/control/mailbox.hpp"
 #include "core/engine/peer.hpp"
 #include "core/engine/verify.hpp"
+#include "core/store/media_log.hpp"
+#include "core/store/timed_store.hpp"
 
 namespace mirror {
 
@@ -39,7 +42,8 @@ class Volume {
     /// For tests: parts made elsewhere.
     Volume(Config config, const std::string& node, const std::string& volume,
            std::unique_ptr<Store> store, std::unique_ptr<MetaFile> meta,
-           std::unique_ptr<Differences> differences, const Clock& clock);
+           std::unique_ptr<Differences> differences, const Clock& clock,
+           std::shared_ptr<DiskPatience> patience = {});
     ~Volume();
     Volume(const Volume&) = delete;
     Volume& operator=(const Volume&) = delete;
@@ -81,14 +85,26 @@ class Volume {
 
     [[nodiscard]] Result<void> apply(const Change& change);
     [[nodiscard]] Result<void> apply_locally(const Change& change);
+    /// The intent of a write, or nothing once the local replica is left out. Metadata that can't be
+    /// written leave it out; fails when the peer can't go on alone.
+    [[nodiscard]] Result<std::optional<IntentMap::Entered>> enter(ByteRange range);
+    /// The local disk failed: success when the replica was left out, since the peer has it all.
+    [[nodiscard]] Result<void> left_out_after(const Membership::Parties& parties,
+                                              const Result<void>& peer, const Error& error,
+                                              MediaOperation operation, ByteRange range);
     static void send(nbd::Link& link, const Change& change, nbd::Link::Completion done);
     [[nodiscard]] Result<void> read_from_peer(std::span<std::byte> into, std::uint64_t offset,
                                               const Error& local_error);
-    void repair(std::span<const std::byte> good, std::uint64_t offset);
+    void repair(std::span<const std::byte> good, std::uint64_t offset, const Error& unread);
+    /// Counts an error of the local disk; an event too, unless there was one a moment ago.
+    void note_media(MediaOperation operation, ByteRange range, MediaAction action,
+                    const Error& cause);
+    [[nodiscard]] std::string why() const;
 
     [[nodiscard]] control::Json status() const;
     [[nodiscard]] Result<control::Json> quiesce(bool disconnect_clients);
     void keep_house();
+    void keep_records();
 
     const Config config_;
     const VolumeConfig& settings_;
@@ -104,7 +120,9 @@ class Volume {
     Gate gate_;
     Verify verify_;
     std::atomic<int> clients_{0};
-    std::atomic<std::uint64_t> media_errors_{0};
+    MediaLog media_;
+    std::uint64_t recorded_errors_;                 ///< the housekeeper's
+    const std::shared_ptr<DiskPatience> patience_;  ///< null: the disk is waited for without end
 
     Mutex house_mutex_;
     CondVar house_wake_;

@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "core/base/log.hpp"
+#include "core/control/media_json.hpp"
 #include "core/control/messages.hpp"
+#include "core/engine/hang_up.hpp"
 #include "core/engine/volume.hpp"
 #include "core/meta/transitions.hpp"
 
@@ -68,10 +70,31 @@ Result<Json> Volume::handle(const Json& request) {
     if (*what == "verify") {
         return verify_.handle(request);
     }
+    if (*what == "hang-up") {
+        hang_up_clients(config_.nodes.at(node_).volume_socket(name()));
+        return Json::object();
+    }
     if (*what == "quiesce") {
         return quiesce(request.value("disconnect_clients", false));
     }
     return fail(ErrorKind::invalid, "the engine knows no request '{}'", *what);
+}
+
+std::string Volume::why() const {
+    const Membership::View members = membership_.view();
+    const SteadyTime silent_since =
+        patience_ && !members.local_failed ? patience_->silent_since() : SteadyTime{};
+    if (silent_since != SteadyTime{}) {
+        const auto silent_for = std::chrono::duration_cast<milliseconds>(
+            std::chrono::steady_clock::now() - silent_since);
+        return fmt::format(
+            "the disk of {} has not answered for {}; waiting for it is all that is safe, since {} "
+            "lacks data or can't be reached ({})",
+            node_, format_duration(silent_for), settings_.peer_of(node_), members.why);
+    }
+    const std::string refusal = peer_.view().refusal;
+    const bool is_refused = members.mode == MirrorMode::alone && !members.failed;
+    return is_refused && !refusal.empty() ? refusal : members.why;
 }
 
 Json Volume::status() const {
@@ -79,21 +102,26 @@ Json Volume::status() const {
     const Peer::View peer = peer_.view();
     Superblock block = meta_->superblock();
     block.lineage = membership_.lineage();
+    if (members.local_failed) {
+        block.state = ReplicaState::failed;  // whether or not that could be written down
+        block.last_active = false;
+    }
     const ReplicaSummary summary =
         summarize(block, differences_->intent_bytes(), differences_->changed_bytes());
     const std::uint64_t behind = differences_->behind_bytes();
     const bool in_sync = members.mode == MirrorMode::in_sync;
-    const bool is_alone = members.mode == MirrorMode::alone;
     const bool at_risk = !in_sync && members.wrote_alone;
     const auto broken_for = clock_.wall_now() - members.break_at;
     return {
         {"summary", control::encode(summary)},
         {"mode", to_string(members.mode)},
-        {"why", is_alone && !peer.refusal.empty() ? peer.refusal : members.why},
+        {"why", why()},
+        {"failed", members.failed},
         {"since", format_rfc3339(members.since)},
         {"local_failed", members.local_failed},
         {"clients", clients_.load()},
-        {"media_errors", media_errors_.load() + block.media_errors},
+        {"media_errors", media_.total()},
+        {"media", control::encode(media_.view())},
         {"rpo_seconds",
          at_risk ? std::chrono::duration_cast<std::chrono::seconds>(broken_for).count() : 0},
         {"rpo_bytes", at_risk ? behind : 0},
@@ -134,12 +162,23 @@ Result<Json> Volume::quiesce(bool disconnect_clients) {
         settled =
             meta_->update([this](Superblock& block) { end_serving(block, clock_.wall_now()); });
     }
-    if (!settled) {
+    // A replica that was left out has nothing to make durable; the peer has it all.
+    if (!settled && membership_.uses_local()) {
         return Failure(settled.error());
     }
     return Json{
         {"summary", control::encode(summarize(meta_->superblock(), differences_->intent_bytes(),
                                               differences_->changed_bytes()))}};
+}
+
+/// What must outlive the engine and need not be written at once.
+void Volume::keep_records() {
+    membership_.record_local_failure();
+    const std::uint64_t errors = media_.total();
+    if (errors != recorded_errors_) {
+        auto recorded = meta_->update([&](Superblock& block) { block.media_errors = errors; });
+        recorded_errors_ = recorded ? errors : recorded_errors_;
+    }
 }
 
 void Volume::keep_house() {
@@ -148,6 +187,9 @@ void Volume::keep_house() {
     while (!house_closed_) {
         house_wake_.wait_for(lock, house_period);
         ++periods;
+        lock.unlock();
+        keep_records();
+        lock.lock();
         const bool due = periods >= periods_between_checkpoints ||
                          differences_->intent_bytes() >= intents_worth_a_checkpoint;
         if (house_closed_ || !due || differences_->settled()) {

@@ -86,6 +86,12 @@ Decision decide_with_source(const ReplicaSummary& active, const ReplicaSummary& 
                 fmt::format("{} has gone beyond {}, which is active on older data",
                             describe(standby), describe(active))};
     }
+    if (missed_by_failed_disk(active, standby)) {
+        return {Action::full_to_peer,
+                fmt::format("the disk of {} failed and {} went on from the other copy: nothing on "
+                            "{} is believed, all of it is compared",
+                            standby.node, describe(active), describe(standby))};
+    }
     const bool told_nothing = standby.state == ReplicaState::fresh ||
                               standby.state == ReplicaState::failed ||
                               relation == Relation::unrelated;
@@ -140,6 +146,19 @@ Action mirrored(Action action) noexcept {
         default:
             return action;
     }
+}
+
+bool missed_by_failed_disk(const ReplicaSummary& active, const ReplicaSummary& standby) noexcept {
+    for (const Generation& generation : active.lineage.entries()) {
+        if (standby.lineage.contains(generation.id)) {
+            return false;
+        }
+        if (generation.reason == GenerationReason::local_disk_failed &&
+            generation.node == standby.node) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool hold_diverged_data(const ReplicaSummary& ours, const ReplicaSummary& theirs) noexcept {

@@ -44,6 +44,11 @@ struct Decision {
 /// The action that the other end must have computed.
 [[nodiscard]] Action mirrored(Action action) noexcept;
 
+/// Whether the standby was left out because its disk failed, and has not been filled since. It may
+/// not know, if its metadata were on that disk; nor do its maps name what it missed.
+[[nodiscard]] bool missed_by_failed_disk(const ReplicaSummary& active,
+                                         const ReplicaSummary& standby) noexcept;
+
 /// Whether a person must choose between the two: both went on from a common ancestor, or both hold
 /// data and their histories have nothing in common (never guess).
 [[nodiscard]] bool hold_diverged_data(const ReplicaSummary& ours,

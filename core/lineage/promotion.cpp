@@ -182,7 +182,9 @@ PromotionVerdict judge_with_peer(const PromotionRequest& request, const ReplicaS
                 : fmt::format("{} is up-to-date and {} is a standby within reach", ours.node,
                               request.peer_name);
     }
-    verdict.needs_agreement = verdict.allowed && (!ours.last_active || peer.last_active);
+    // A failed disk may have kept the peer from writing down that it gave its say to us.
+    const bool peer_has_a_say = peer.last_active && !missed_by_failed_disk(ours, peer);
+    verdict.needs_agreement = verdict.allowed && (!ours.last_active || peer_has_a_say);
     return verdict;
 }
 

@@ -115,14 +115,16 @@ Superblock MetaFile::superblock() const {
 }
 
 Result<void> MetaFile::update(const std::function<void(Superblock&)>& change) {
-    MutexLock lock(mutex_);
-    Superblock next = block_;
+    MutexLock one(updating_);
+    Superblock next = superblock();
+    const std::uint64_t before = next.sequence;
     change(next);
-    next.sequence = block_.sequence + 1;
+    next.sequence = before + 1;
     next.size = volume_size_;
     if (auto written = write_slot(next); !written) {
         return written;
     }
+    MutexLock lock(mutex_);
     block_ = std::move(next);
     return {};
 }

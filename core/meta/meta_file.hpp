@@ -7,8 +7,8 @@
 // or not): the first write to a page writes all its sectors, and a zeroed one among them is bad.
 //
 // The owner of a replica (mirrord for a standby, the engine for an active) has it open, locked by
-// flock on the file. Thread-safe: one mutex around the superblock; map writes are the caller's to
-// serialise per map.
+// flock on the file. Thread-safe: a superblock can be looked at while the disk takes its time
+// with the next one; map writes are the caller's to serialise per map.
 #pragma once
 
 #include <array>
@@ -23,7 +23,7 @@
 #include "core/base/sync.hpp"
 #include "core/maps/bitmap.hpp"
 #include "core/meta/superblock.hpp"
-#include "core/store/store.hpp"
+#include "core/store/file_store.hpp"
 
 namespace mirror {
 
@@ -68,7 +68,7 @@ class MetaFile {
     using SectorVisitor = std::function<void(std::uint64_t, std::span<const std::byte>)>;
 
     MetaFile(std::unique_ptr<Store> store, Superblock block);
-    [[nodiscard]] Result<void> write_slot(const Superblock& block) REQUIRES(mutex_);
+    [[nodiscard]] Result<void> write_slot(const Superblock& block) REQUIRES(updating_);
     /// Visits every sector of the pages in which something was ever written.
     [[nodiscard]] Result<void> for_each_written(MapKind kind, const SectorVisitor& visit);
     void visit_page(std::span<std::byte> page, std::uint64_t offset, ByteRange area,
@@ -85,6 +85,7 @@ class MetaFile {
     const std::uint64_t volume_size_;
     /// A map's pages that are known to hold written sectors; one a map, for its only writer.
     std::array<Bitmap, 3> begun_pages_;
+    Mutex updating_;  ///< one update at a time; never held by who only looks
     mutable Mutex mutex_;
     Superblock block_ GUARDED_BY(mutex_);
     std::uint64_t bad_sectors_ GUARDED_BY(mutex_) = 0;
@@ -99,6 +100,9 @@ class MetaFile {
                                                             const Superblock& first);
 /// `not_found` with the remedy `mirrorctl create` when there is none; `busy` when another process
 /// has it.
-[[nodiscard]] Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path);
+/// `wrap`: what stands between the file and its users; nothing by default.
+using WrapFile = std::function<std::unique_ptr<Store>(std::unique_ptr<FileStore>)>;
+[[nodiscard]] Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path,
+                                                          const WrapFile& wrap = {});
 
 }  // namespace mirror

@@ -78,7 +78,7 @@ Result<std::unique_ptr<MetaFile>> create_meta(const std::string& path, const Sup
     return open_meta(path);
 }
 
-Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path) {
+Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path, const WrapFile& wrap) {
     auto store = FileStore::open(path, FileStore::Lock::exclusive);
     if (!store) {
         Error error = store.error();
@@ -87,7 +87,7 @@ Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path) {
         }
         return Failure(std::move(error));
     }
-    return MetaFile::load(std::move(*store), path);
+    return MetaFile::load(wrap ? wrap(std::move(*store)) : std::move(*store), path);
 }
 
 }  // namespace mirror

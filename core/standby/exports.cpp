@@ -27,24 +27,24 @@ class DataExport final : public nbd::Export {
                 .description = "replica, written by the active of this session"};
     }
     [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
-        member_->note_request();
-        return member_->backing().read(into, offset);
+        return member_->watched(MediaOperation::read, {offset, into.size()},
+                                [&] { return member_->backing().read(into, offset); });
     }
     [[nodiscard]] Result<void> write(std::span<const std::byte> from,
                                      std::uint64_t offset) override {
-        member_->note_request();
-        return member_->watched(member_->backing().write(from, offset));
+        return member_->watched(MediaOperation::write, {offset, from.size()},
+                                [&] { return member_->backing().write(from, offset); });
     }
     [[nodiscard]] Result<void> zero(ByteRange range, Space space) override {
-        member_->note_request();
-        return member_->watched(member_->backing().zero(range, space));
+        return member_->watched(MediaOperation::write, range,
+                                [&] { return member_->backing().zero(range, space); });
     }
     [[nodiscard]] Result<void> trim(ByteRange range) override {
         return zero(range, Space::may_free);
     }
     [[nodiscard]] Result<void> flush() override {
-        member_->note_request();
-        return member_->watched(member_->backing().flush());
+        return member_->watched(MediaOperation::flush, {},
+                                [&] { return member_->backing().flush(); });
     }
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override {
         return member_->backing().extents(range);
@@ -89,7 +89,6 @@ class DigestExport final : public ReadOnlyExport {
     }
 
     [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
-        member_->note_request();
         if (into.size() > longest_read) {
             return fail(ErrorKind::invalid, "digests are read at most {} at a time",
                         format_size(longest_read));
@@ -122,7 +121,9 @@ class DigestExport final : public ReadOnlyExport {
             return zero_digest_;
         }
         const std::span<std::byte> data(block_.data(), length);
-        if (auto read = member_->backing().read(data, offset); !read) {
+        auto read = member_->watched(MediaOperation::read, {offset, length},
+                                     [&] { return member_->backing().read(data, offset); });
+        if (!read) {
             return Failure(read.error());
         }
         return digest_(data);

@@ -27,6 +27,18 @@ Result<Maps> read_maps(MetaFile& meta) {
     return Maps{std::move(*intent), std::move(*changed)};
 }
 
+/// The longest that a request waits for writes of older connections. A disk that hangs must not
+/// gather waiting requests, and the peer gives up on one after ten seconds.
+constexpr std::chrono::milliseconds drain_patience{5000};
+
+Failure disk_is_busy() {
+    return Failure(Error{ErrorKind::busy,
+                         fmt::format("its disk has not answered requests of an earlier session for "
+                                     "more than {}",
+                                     format_duration(drain_patience)),
+                         "look at the disk there: it hangs"});
+}
+
 /// Marks a session change in progress for a scope, and wakes the next one at its end.
 class ChangingSession {
   public:
@@ -66,6 +78,7 @@ Replica::Replica(std::unique_ptr<Store> backing, std::unique_ptr<MetaFile> meta,
     : backing_(std::move(backing)),
       meta_(std::move(meta)),
       clock_(clock),
+      media_(clock, meta_->superblock().media_errors),
       intent_bytes_(intent_bytes),
       changed_bytes_(changed_bytes) {}
 
@@ -77,7 +90,7 @@ void Replica::close() {
     MutexLock lock(mutex_);
     closed_ = true;
     session_.reset();
-    drain_members(lock);
+    (void)drain_members(lock);
 }
 
 ReplicaSummary Replica::summary() const {
@@ -97,23 +110,41 @@ std::optional<Replica::SessionView> Replica::session() const {
     SessionView view = *session_;
     view.connections = members_.size();
     view.last_request = SteadyTime(SteadyTime::duration(last_request_.load()));
+    for (const Member& member : members_) {
+        const SteadyTime since(SteadyTime::duration(member.busy_since->load()));
+        if (since != SteadyTime{} &&
+            (view.disk_busy_since == SteadyTime{} || since < view.disk_busy_since)) {
+            view.disk_busy_since = since;
+        }
+    }
     return view;
 }
 
 Result<void> Replica::begin_session(const SessionId& session, const std::string& source,
                                     bool resync) {
     MutexLock lock(mutex_);
-    while (changing_session_) {
-        members_changed_.wait(lock);
+    if (auto turn = wait_for_turn(lock); !turn) {
+        return turn;
     }
     if (closed_) {
         return fail(ErrorKind::refused, "the replica is being closed");
     }
     const ChangingSession changing(changing_session_, members_changed_);
     session_.reset();
-    drain_members(lock);
+    if (!drain_members(lock, drain_patience)) {
+        return disk_is_busy();
+    }
     lock.unlock();
-    auto recorded = meta_->update([&](Superblock& block) {
+    // Fails for good after a flush that failed: then this opening's content can't be believed.
+    auto recorded = backing_->flush();
+    if (!recorded) {
+        note_media(MediaOperation::flush, {}, recorded.error());
+        lock.lock();
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("its disk failed: {}", recorded.error().message),
+                             "repair the disk there, then there mirrorctl create --replace"});
+    }
+    recorded = meta_->update([&](Superblock& block) {
         block.session = session;
         block.role = Role::standby;
         block.last_active = false;  // the source of the session has it
@@ -135,8 +166,8 @@ Result<void> Replica::begin_session(const SessionId& session, const std::string&
 
 Result<void> Replica::session_synced(const SessionId& session, const Lineage& lineage) {
     MutexLock lock(mutex_);
-    while (changing_session_) {
-        members_changed_.wait(lock);
+    if (auto turn = wait_for_turn(lock); !turn) {
+        return turn;
     }
     if (auto current = require_session(session); !current) {
         return current;
@@ -159,6 +190,7 @@ Result<void> Replica::session_synced(const SessionId& session, const Lineage& li
 
 Result<void> Replica::record_synced(const Lineage& lineage) {
     if (auto flushed = backing_->flush(); !flushed) {
+        note_media(MediaOperation::flush, {}, flushed.error());
         report_disk_error(flushed.error());
         return flushed;
     }
@@ -178,15 +210,17 @@ Result<void> Replica::record_synced(const Lineage& lineage) {
 
 Result<void> Replica::end_session(const SessionId& session, bool source_goes_on) {
     MutexLock lock(mutex_);
-    while (changing_session_) {
-        members_changed_.wait(lock);
+    if (auto turn = wait_for_turn(lock); !turn) {
+        return turn;
     }
     if (auto current = require_session(session); !current) {
         return current;
     }
     const ChangingSession changing(changing_session_, members_changed_);
     session_.reset();
-    drain_members(lock);
+    if (!drain_members(lock, drain_patience)) {
+        return disk_is_busy();
+    }
     lock.unlock();
     const WallTime now = clock_.wall_now();
     auto flushed = backing_->flush();
@@ -204,8 +238,8 @@ Result<void> Replica::end_session(const SessionId& session, bool source_goes_on)
 
 Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& lineage) {
     MutexLock lock(mutex_);
-    while (changing_session_) {
-        members_changed_.wait(lock);
+    if (auto turn = wait_for_turn(lock); !turn) {
+        return turn;
     }
     if (auto current = require_session(session); !current) {
         return current;
@@ -215,7 +249,13 @@ Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& 
     }
     const ChangingSession changing(changing_session_, members_changed_);
     lock.unlock();
-    auto recorded = meta_->update([&](Superblock& block) { block.lineage = lineage; });
+    // The active's own disk failed: this replica alone has everything from here on.
+    const bool alone =
+        !lineage.empty() && lineage.entries().front().reason == GenerationReason::local_disk_failed;
+    auto recorded = meta_->update([&](Superblock& block) {
+        block.lineage = lineage;
+        block.last_active = block.last_active || alone;
+    });
     lock.lock();
     return recorded;
 }
@@ -256,7 +296,8 @@ Result<std::unique_ptr<nbd::Export>> Replica::open_plain_export(const std::strin
     if (auto current = require_session(*session); !current) {
         return Failure(current.error());
     }
-    members_.push_front(Member{std::move(shutdown)});
+    members_.push_front(
+        Member{std::move(shutdown), std::make_shared<std::atomic<SteadyTime::rep>>(0)});
     auto member = std::make_unique<SessionMember>(*this, members_.begin());
     return digests ? make_digest_export(std::move(member), *session)
                    : make_data_export(std::move(member));
@@ -280,13 +321,30 @@ Result<void> Replica::require_session(const SessionId& session) const {
     return {};
 }
 
-void Replica::drain_members(MutexLock& lock) {
+bool Replica::drain_members(MutexLock& lock, std::optional<std::chrono::milliseconds> patience) {
     for (const Member& member : members_) {
         member.shutdown();
     }
+    const auto deadline = std::chrono::steady_clock::now() + patience.value_or(drain_patience);
     while (!members_.empty()) {
-        members_changed_.wait(lock);
+        if (!patience) {
+            members_changed_.wait(lock);
+        } else if (members_changed_.wait_until(lock, deadline) == std::cv_status::timeout) {
+            return members_.empty();
+        }
     }
+    return true;
+}
+
+Result<void> Replica::wait_for_turn(MutexLock& lock) {
+    const auto deadline = std::chrono::steady_clock::now() + drain_patience;
+    while (changing_session_) {
+        if (members_changed_.wait_until(lock, deadline) == std::cv_status::timeout &&
+            changing_session_) {
+            return disk_is_busy();
+        }
+    }
+    return {};
 }
 
 Result<void> Replica::clear_maps() {
@@ -315,8 +373,10 @@ Result<Bitmap> Replica::regions_that_may_differ() const {
     return std::move(maps->regions);
 }
 
-void Replica::note_request() noexcept {
-    last_request_.store(clock_.steady_now().time_since_epoch().count(), std::memory_order_relaxed);
+SteadyTime::rep Replica::note_request() noexcept {
+    const SteadyTime::rep now = clock_.steady_now().time_since_epoch().count();
+    last_request_.store(now, std::memory_order_relaxed);
+    return now;
 }
 
 void Replica::report_disk_error(const Error& error) {
@@ -341,17 +401,24 @@ void Replica::report_garbled(const Error& error) {
     }
 }
 
+void Replica::note_media(MediaOperation operation, ByteRange range, const Error& error) {
+    if (is_media_error(error)) {
+        (void)media_.note(
+            {operation, range, MediaAction::peer_told, error.kind == ErrorKind::timed_out});
+    }
+}
+
 SessionMember::~SessionMember() {
     MutexLock lock(replica_.mutex_);
     replica_.members_.erase(member_);
     replica_.members_changed_.notify_all();
 }
 
-Result<void> SessionMember::watched(Result<void> result) const {
-    if (!result) {
-        replica_.report_disk_error(result.error());
+void SessionMember::report(MediaOperation operation, ByteRange range, const Error& error) const {
+    replica_.note_media(operation, range, error);
+    if (operation != MediaOperation::read) {
+        replica_.report_disk_error(error);
     }
-    return result;
 }
 
 }  // namespace mirror

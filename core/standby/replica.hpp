@@ -20,6 +20,7 @@
 #include "core/lineage/handshake.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/nbd/export.hpp"
+#include "core/store/media_log.hpp"
 #include "core/store/store.hpp"
 
 namespace mirror {
@@ -33,6 +34,8 @@ class Replica {
         bool resyncing = false;  ///< begun with a resync that has not ended
         std::size_t connections = 0;
         SteadyTime last_request{};  ///< of any connection of the session; epoch: none yet
+        /// Since when the disk has had a request that it did not answer yet; epoch: it has none.
+        SteadyTime disk_busy_since{};
     };
 
     /// Opens what was created before; `name` and `node` are checked against the metadata.
@@ -68,12 +71,14 @@ class Replica {
     void on_disk_error(std::function<void(const Error&)> callback);
     /// Called (from a connection's thread) when a frame was refused: it was garbled on its way.
     void on_garbled(std::function<void(const Error&)> callback);
+    [[nodiscard]] MediaLog::View media() const { return media_.view(); }
 
   private:
     friend class SessionMember;
     /// One connection of the session.
     struct Member {
         std::function<void()> shutdown;
+        std::shared_ptr<std::atomic<SteadyTime::rep>> busy_since;  ///< 0: idle
     };
 
     Replica(std::unique_ptr<Store> backing, std::unique_ptr<MetaFile> meta, const Clock& clock,
@@ -82,19 +87,25 @@ class Replica {
     [[nodiscard]] Result<std::unique_ptr<nbd::Export>> open_plain_export(
         const std::string& suffix, std::function<void()> shutdown);
     [[nodiscard]] Result<void> require_session(const SessionId& session) const REQUIRES(mutex_);
-    /// Shuts every connection and waits until they are gone.
-    void drain_members(MutexLock& lock) REQUIRES(mutex_);
+    /// Shuts every connection and waits until they are gone; for `patience` at most, if given.
+    [[nodiscard]] bool drain_members(MutexLock& lock,
+                                     std::optional<std::chrono::milliseconds> patience = {})
+        REQUIRES(mutex_);
+    /// Until no other request changes the session; `busy` when that takes too long.
+    [[nodiscard]] Result<void> wait_for_turn(MutexLock& lock) REQUIRES(mutex_);
     [[nodiscard]] Result<void> record_synced(const Lineage& lineage);
     [[nodiscard]] Result<void> clear_maps();
     [[nodiscard]] Result<Bitmap> regions_that_may_differ() const;
-    void note_request() noexcept;
+    SteadyTime::rep note_request() noexcept;  ///< the time of now
     void report_disk_error(const Error& error);
     void report_garbled(const Error& error);
+    void note_media(MediaOperation operation, ByteRange range, const Error& error);
 
     const std::unique_ptr<Store> backing_;
     const std::unique_ptr<MetaFile> meta_;
     const Clock& clock_;
     std::atomic<SteadyTime::rep> last_request_{0};
+    MediaLog media_;
 
     mutable Mutex mutex_;
     bool closed_ GUARDED_BY(mutex_) = false;

@@ -19,11 +19,23 @@ class SessionMember {
     ~SessionMember();
 
     [[nodiscard]] Store& backing() const noexcept { return *replica_.backing_; }
-    void note_request() const noexcept { replica_.note_request(); }
-    /// The same result; an error is told to the replica's owner first.
-    [[nodiscard]] Result<void> watched(Result<void> result) const;
+    /// Does `work` on the backing: as a sign of life of the session, seen by status while it takes
+    /// its time, and with an error told to the replica's owner.
+    template <typename Work>
+    [[nodiscard]] Result<void> watched(MediaOperation operation, ByteRange range,
+                                       const Work& work) const {
+        member_->busy_since->store(replica_.note_request(), std::memory_order_relaxed);
+        Result<void> result = work();
+        member_->busy_since->store(0, std::memory_order_relaxed);
+        if (!result) {
+            report(operation, range, result.error());
+        }
+        return result;
+    }
 
   private:
+    void report(MediaOperation operation, ByteRange range, const Error& error) const;
+
     Replica& replica_;
     std::list<Replica::Member>::iterator member_;
 };

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 namespace mirror {
@@ -65,6 +66,20 @@ Result<void> FileStore::read(std::span<std::byte> into, std::uint64_t offset) {
         offset += static_cast<std::uint64_t>(got);
     }
     return {};
+}
+
+bool FileStore::read_cached(std::span<std::byte> into, std::uint64_t offset) const noexcept {
+    const ByteRange range{offset, into.size()};
+    if (into.empty() || !range.fits_in(size_)) {
+        return false;
+    }
+    iovec target{into.data(), into.size()};
+    const ssize_t got = ::preadv2(fd_.get(), &target, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+    return got == static_cast<ssize_t>(into.size());
+}
+
+void FileStore::forget_cache() const noexcept {
+    (void)::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED);
 }
 
 Result<void> FileStore::write(std::span<const std::byte> from, std::uint64_t offset) {

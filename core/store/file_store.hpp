@@ -49,6 +49,10 @@ class FileStore final : public Store {
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override;
 
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    /// Reads what the page cache holds, without ever waiting for the disk; false when it can't.
+    [[nodiscard]] bool read_cached(std::span<std::byte> into, std::uint64_t offset) const noexcept;
+    /// Drops what the page cache holds: after a failed flush it may hold what the disk lacks.
+    void forget_cache() const noexcept;
 
   private:
     FileStore(Fd fd, std::string path, std::uint64_t size, bool is_device, std::uint64_t alignment)

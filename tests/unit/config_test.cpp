@@ -112,7 +112,7 @@ TEST_CASE("an unknown key is refused on every level, with the known ones") {
           "m.toml:3: node.a.adress: unknown key; known keys are address, run_dir, state_dir");
     CHECK(refusal_of_line("sise = 512") ==
           "m.toml:8: volume.r0.sise: unknown key; known keys are size, mode, device, "
-          "peer_timeout, on_peer_loss, verify_rate, backing.NODE");
+          "peer_timeout, disk_timeout, on_peer_loss, verify_rate, backing.NODE");
 }
 
 TEST_CASE("values of the wrong type are refused") {
@@ -214,6 +214,9 @@ TEST_CASE("choices and times are checked") {
                           "10min",
                           timeout));
     }
+    CHECK(refusal_of_line("disk_timeout = '0s'") == "accepted");
+    CHECK(refusal_of_line("disk_timeout = '30s'") == "accepted");
+    CHECK(refusal_of_line("disk_timeout = '1ms'").find("take 100ms to 10min") != std::string::npos);
     CHECK(refusal_of_line("peer_timeout = '100ms'") == "accepted");
     CHECK(refusal_of_line("peer_timeout = '10min'") == "accepted");
 }

@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/lineage/handshake.hpp"
 #include "mirror_pair.hpp"
 
 using namespace mirror;
@@ -191,7 +192,13 @@ TEST_CASE("what cannot be read here comes from the peer and is written again") {
     CHECK(pair.read({MiB, data.size()}) == data);
     pair.alpha.disk.fail_reads({});
     CHECK(content(pair.alpha.disk, {MiB, data.size()}) == data);
-    CHECK(pair.status()["media_errors"] == 1);
+    const auto status = pair.status();
+    CHECK(status["media_errors"] == 1);
+    CHECK(status["media"]["read_errors"] == 1);
+    CHECK(status["media"]["repaired"] == 1);
+    CHECK(status["media"]["ranges"][0]["offset_bytes"] == MiB);
+    CHECK(status["media"]["ranges"][0]["action"] == "repaired");
+    CHECK(eventually([&] { return superblock_on(pair.alpha.meta).media_errors == 1; }));
     CHECK(pair.equal());
 }
 
@@ -213,7 +220,7 @@ TEST_CASE("what cannot be read here is not taken from a standby that lacks it") 
     CHECK(pair.equal());
 }
 
-TEST_CASE("a checkpoint clears intents only when both replicas have flushed") {
+TEST_CASE("a checkpoint whose flush fails on the standby keeps the intents and breaks the mirror") {
     MirrorPair pair;
     REQUIRE(pair.wait_in_sync());
     REQUIRE(pair.volume().write(pattern(4096, 17), 2 * MiB, Durability::cached));
@@ -222,11 +229,10 @@ TEST_CASE("a checkpoint clears intents only when both replicas have flushed") {
     pair.beta.disk_faults.fail_flushes(broken);
     CHECK_FALSE(pair.volume().checkpoint());
     CHECK(intents().test(2));
+    CHECK(pair.mode() != "in-sync");
     pair.beta.disk_faults.fail_flushes({});
-    pair.alpha.disk_faults.fail_flushes(broken);
-    CHECK_FALSE(pair.volume().checkpoint());
-    CHECK(intents().test(2));
-    pair.alpha.disk_faults.fail_flushes({});
+    REQUIRE(pair.wait_in_sync());
+    CHECK(pair.last_resync("compared_bytes") >= MiB);
     CHECK(pair.volume().checkpoint());
     CHECK(intents().empty());
     for (MemoryDisk* disk : {&pair.alpha.disk, &pair.beta.disk}) {
@@ -234,15 +240,142 @@ TEST_CASE("a checkpoint clears intents only when both replicas have flushed") {
     }
 }
 
-TEST_CASE("metadata that cannot be written fails the write before any disk sees it") {
+TEST_CASE(
+    "a checkpoint whose flush fails here leaves the local replica out, or keeps the intents") {
     MirrorPair pair;
     REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 17), 2 * MiB, Durability::cached));
+    pair.cut();
+    REQUIRE(pair.wait_alone());
+    pair.alpha.disk_faults.fail_flushes(broken);
+    CHECK_FALSE(pair.volume().checkpoint());
+    CHECK(map_on(pair.alpha.meta, MapKind::intent).test(2));
+    CHECK(pair.status()["local_failed"] == false);
+    pair.alpha.disk_faults.fail_flushes({});
+    pair.restore();
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 18), 2 * MiB, Durability::cached));
+    pair.alpha.disk_faults.fail_flushes(broken);
+    (void)pair.volume().checkpoint();
+    CHECK(pair.status()["local_failed"] == true);
+    CHECK(superblock_on(pair.alpha.meta).state == ReplicaState::failed);
+    CHECK(content(*durable_image(pair.beta.disk), {2 * MiB, 4096}) == pattern(4096, 18));
+}
+
+TEST_CASE(
+    "metadata that cannot be written leave the local replica out and the peer takes the write") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    const Lineage before = superblock_on(pair.beta.meta).lineage;
+    pair.alpha.meta_faults.fail_writes(broken);
+    CHECK(pair.volume().write(pattern(4096, 18), 0, Durability::cached));
+    CHECK(content(pair.alpha.disk, {0, 4096}) == Bytes(4096));
+    CHECK(content(pair.beta.disk, {0, 4096}) == pattern(4096, 18));
+    CHECK(relate(superblock_on(*durable_image(pair.beta.meta)).lineage, before) == Relation::ahead);
+    CHECK(pair.read({0, 4096}) == pattern(4096, 18));
+    CHECK(pair.volume().write(pattern(4096, 19), 3 * MiB, Durability::fua));
+    CHECK(pair.volume().flush());
+    const auto status = pair.status();
+    CHECK(status["local_failed"] == true);
+    CHECK(status["summary"]["state"] == "failed");
+    CHECK(status["media"]["write_errors"] == 1);
+    CHECK(status["media"]["ranges"][0]["operation"] == "metadata");
+    CHECK(status["media"]["ranges"][0]["action"] == "replica-left-out");
+}
+
+TEST_CASE(
+    "metadata that cannot be written without the peer fail the write before any disk sees it") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    pair.cut();
+    REQUIRE(pair.wait_alone());
     pair.alpha.meta_faults.fail_writes(broken);
     CHECK_FALSE(pair.volume().write(pattern(4096, 18), 0, Durability::cached));
     CHECK(content(pair.alpha.disk, {0, 4096}) == Bytes(4096));
-    CHECK(content(pair.beta.disk, {0, 4096}) == Bytes(4096));
     pair.alpha.meta_faults.fail_writes({});
     CHECK(pair.volume().write(pattern(4096, 18), 0, Durability::cached));
+    pair.restore();
+    REQUIRE(pair.wait_in_sync());
+    CHECK(pair.equal());
+}
+
+TEST_CASE("a break that cannot be recorded fails the writes, and status says so") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 20), 0, Durability::cached));
+    pair.cut();
+    REQUIRE(pair.wait_alone());
+    pair.alpha.meta_faults.fail_writes(broken);
+    // Its region has its intent already: only the break is still to be written down.
+    CHECK_FALSE(pair.volume().write(pattern(4096, 21), 0, Durability::cached));
+    CHECK(pair.status()["failed"] == true);
+    CHECK(pair.status()["why"].get<std::string>().find("beta is lost") != std::string::npos);
+    pair.alpha.meta_faults.fail_writes({});
+    CHECK(pair.volume().write(pattern(4096, 21), 0, Durability::cached));
+    CHECK(pair.status()["failed"] == false);
+    pair.restore();
+    REQUIRE(pair.wait_in_sync());
+    CHECK(pair.equal());
+}
+
+TEST_CASE("an active whose disk and metadata failed can be demoted, and the peer may go on alone") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    pair.alpha.disk_faults.fail_writes(broken);
+    pair.alpha.meta_faults.fail_writes(broken);
+    REQUIRE(pair.volume().write(pattern(4096, 22), 0, Durability::cached));
+    (void)pair.ask({{"request", "quiesce"}});
+    const Superblock there = superblock_on(*durable_image(pair.beta.meta));
+    CHECK(there.last_active);
+    CHECK(there.state == ReplicaState::up_to_date);
+    CHECK(content(*durable_image(pair.beta.disk), {0, 4096}) == pattern(4096, 22));
+    // alpha could not write down that it failed; what beta tells is enough.
+    Superblock here = superblock_on(pair.alpha.meta);
+    here.role = Role::standby;
+    CHECK(here.state == ReplicaState::up_to_date);
+    ReplicaSummary active = summarize(there, 0, 0);
+    active.role = Role::active;
+    CHECK(decide(active, summarize(here, MiB, 0)).action == Action::full_to_peer);
+}
+
+TEST_CASE("with the local replica left out nothing is answered once the peer is lost") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    Barrier barrier;
+    pair.beta.disk_faults.before_write([&] { barrier.wait(); });
+    std::atomic<bool> failed{false};
+    std::thread writer(
+        [&] { failed = !pair.volume().write(pattern(4096, 23), MiB, Durability::cached); });
+    CHECK(eventually([&] { return barrier.arrived() == 1; }));
+    // In flight with both; then the local replica is left out for another reason; then the peer
+    // is lost before it answers.
+    pair.alpha.meta_faults.fail_writes(broken);
+    std::thread other(
+        [&] { (void)pair.volume().write(pattern(4096, 25), 3 * MiB, Durability::cached); });
+    CHECK(eventually([&] { return pair.status()["local_failed"] == true; }));
+    pair.server().sever();
+    barrier.open();
+    writer.join();
+    other.join();
+    CHECK(failed);
+    CHECK_FALSE(pair.volume().flush());
+    CHECK(pair.status()["failed"] == true);
+}
+
+TEST_CASE("a standby that cannot read a region to compare it gets all of it") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(64 * KiB, 24), MiB, Durability::cached));
+    pair.cut();
+    REQUIRE(pair.wait_alone());
+    pair.beta.disk.damage(MiB + 5000, std::byte{1});
+    pair.beta.disk.fail_reads({MiB + 4096, 4096});
+    pair.restore();
+    REQUIRE(pair.wait_in_sync());
+    CHECK(pair.last_resync("sent_bytes") >= 64 * KiB);
+    const auto media = pair.replica().media();
+    CHECK(media.read_errors >= 1);
+    pair.beta.disk.fail_reads({});
     CHECK(pair.equal());
 }
 

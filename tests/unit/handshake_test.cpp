@@ -204,3 +204,22 @@ TEST_CASE("the reason says what a person must know") {
         "generation 03000000)");
     CHECK(decide(ours, theirs).reason == decide(theirs, ours).reason);
 }
+
+TEST_CASE("a standby that missed its own disk's failure is compared as a whole, whatever it says") {
+    Lineage before;
+    before.begin(random_id<GenerationId>(), WallTime{}, "alpha", GenerationReason::created);
+    Lineage after = before;
+    after.begin(random_id<GenerationId>(), WallTime{}, "alpha",
+                GenerationReason::local_disk_failed);
+    const ReplicaSummary source = replica("beta", active, up_to_date, after);
+    CHECK(decide(source, replica("alpha", standby, up_to_date, before)).action ==
+          Action::full_to_peer);
+    CHECK(decide(replica("alpha", standby, up_to_date, before), source).action ==
+          Action::full_from_peer);
+    // Filled since; or the disk that failed was another's.
+    CHECK(decide(source, replica("alpha", standby, up_to_date, after)).action ==
+          Action::resync_to_peer);
+    CHECK(decide(replica("alpha", active, up_to_date, after),
+                 replica("beta", standby, up_to_date, before))
+              .action == Action::resync_to_peer);
+}

@@ -25,9 +25,16 @@ Superblock first_superblock(const std::string& node, const std::string& peer, Vo
     return block;
 }
 
+std::unique_ptr<Store> timed(std::unique_ptr<Store> store,
+                             const std::shared_ptr<DiskPatience>& patience) {
+    return patience ? std::make_unique<TimedStore>(std::move(store), patience, "the disk")
+                    : std::move(store);
+}
+
 /// Null when the power failed meanwhile.
-std::unique_ptr<MetaFile> load_meta(Machine& machine) {
-    auto meta = MetaFile::load(machine.open_meta(), "meta");
+std::unique_ptr<MetaFile> load_meta(Machine& machine,
+                                    const std::shared_ptr<DiskPatience>& patience = {}) {
+    auto meta = MetaFile::load(timed(machine.open_meta(), patience), "meta");
     REQUIRE_MESSAGE((meta || machine.power->is_off()), meta.error().text());
     return meta ? std::move(*meta) : nullptr;
 }
@@ -163,7 +170,10 @@ void MirrorPair::start_active() {
         REQUIRE_MESSAGE((result || alpha.power->is_off()), result.error().text());
         return result.has_value();
     };
-    auto meta = load_meta(alpha);
+    const auto patience = options_.disk_timeout.count() == 0
+                              ? nullptr
+                              : std::make_shared<DiskPatience>(options_.disk_timeout);
+    auto meta = load_meta(alpha, patience);
     if (!meta) {
         return;
     }
@@ -171,8 +181,9 @@ void MirrorPair::start_active() {
     if (!survived(differences)) {
         return;
     }
-    volume_ = std::make_unique<Volume>(config(), "alpha", "r0", alpha.open_disk(), std::move(meta),
-                                       std::move(*differences), system_clock());
+    volume_ = std::make_unique<Volume>(config(), "alpha", "r0", timed(alpha.open_disk(), patience),
+                                       std::move(meta), std::move(*differences), system_clock(),
+                                       patience);
     if (!survived(volume_->start())) {
         volume_.reset();
     }

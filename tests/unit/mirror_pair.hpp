@@ -72,6 +72,7 @@ class MirrorPair {
     struct Options {
         std::chrono::milliseconds peer_timeout = 5000ms;
         OnPeerLoss on_peer_loss = OnPeerLoss::continue_alone;
+        std::chrono::milliseconds disk_timeout = 0ms;  ///< alpha's
         std::uint64_t size = pair_size;
         bool one_power = false;  ///< both machines fail at the same moment
     };

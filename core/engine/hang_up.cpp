@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/engine/hang_up.hpp"
+
+#include <cstddef>
+#include <cstdlib>
+#include <dirent.h>
+#include <string_view>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+namespace mirror {
+namespace {
+
+bool is_bound_to(int fd, std::string_view path) noexcept {
+    sockaddr_un address{};
+    socklen_t length = sizeof address;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0 ||
+        address.sun_family != AF_UNIX || length <= offsetof(sockaddr_un, sun_path)) {
+        return false;
+    }
+    const std::string_view name(address.sun_path, length - offsetof(sockaddr_un, sun_path));
+    return name.substr(0, name.find('\0')) == path;
+}
+
+void shut_all(const std::string& path) noexcept {
+    DIR* directory = ::opendir("/proc/self/fd");
+    if (directory == nullptr) {
+        return;
+    }
+    while (const dirent* entry = ::readdir(directory)) {
+        const int fd = std::atoi(entry->d_name);
+        if (fd > 2 && is_bound_to(fd, path)) {
+            (void)::shutdown(fd, SHUT_RDWR);
+        }
+    }
+    ::closedir(directory);
+}
+
+}  // namespace
+
+void hang_up_clients(const std::string& path) noexcept {
+    // The listener is among them. Once more for a client that was being accepted meanwhile.
+    shut_all(path);
+    shut_all(path);
+}
+
+}  // namespace mirror
