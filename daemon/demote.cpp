@@ -13,6 +13,10 @@ std::chrono::milliseconds quiesce_deadline(const VolumeKeeper& keeper) {
     return keeper.config().peer_timeout + std::chrono::seconds(60);
 }
 
+/// How long a killed engine may take to end; less where nothing but its disk is waited for.
+constexpr std::chrono::seconds engine_patience{20};
+constexpr std::chrono::seconds hung_patience{3};
+
 Json plan(const std::string& sentence) {
     return {{"would", Json::array({sentence})}, {"bytes", nullptr}, {"seconds", nullptr}};
 }
@@ -49,10 +53,34 @@ Result<void> quiesce(VolumeKeeper& keeper, bool disconnect_clients) {
     return {};
 }
 
+/// The end of a role whose replica was left out: the peer has all that counts, whether or not the
+/// files here can be opened.
+Result<Json> give_up_failed(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+                            const Stopwatch& watch) {
+    const auto settled = keeper.open_standby(operation).and_then(
+        [&] { return keeper.settle_as_standby(operation); });
+    keeper.remove_marker();
+    const std::string text =
+        fmt::format("{} is standby on {}; its replica there failed, {} has the only good copy",
+                    keeper.name(), keeper.node(), keeper.peer());
+    keeper.record("demoted", Severity::warning, text,
+                  settled ? "demote was asked for" : settled.error().message,
+                  fmt::format("repair the disk of {}, then there mirrorctl create {} --replace",
+                              keeper.node(), keeper.name()));
+    return Json{{"text", text}, {"seconds", watch.seconds()}};
+}
+
+/// Whether the engine goes on from the peer's copy, since the disk here failed.
+bool local_replica_left_out(VolumeKeeper& keeper) {
+    const auto status = keeper.engine().status();
+    return status && status->value("local_failed", false);
+}
+
 Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                      const DemoteOptions& options) {
     const Stopwatch watch(keeper.context().clock);
     const bool was_running = keeper.engine_is_running();
+    const bool was_left_out = was_running && local_replica_left_out(keeper);
     if (was_running) {
         const bool was_attached =
             !keeper.config().device.empty() && keeper.devices().is_attached(keeper.config().device);
@@ -67,8 +95,21 @@ Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operat
             return Failure(quiet.error());
         }
     }
-    if (auto ended = keeper.end_engine(operation); !ended) {
-        return Failure(ended.error());
+    if (was_left_out) {
+        // Should its disk hang, killing it would leave its clients waiting; no answer comes to
+        // this.
+        (void)keeper.engine().ask({{"request", "hang-up"}}, std::chrono::seconds(1));
+    }
+    if (auto ended = keeper.end_engine(operation, was_left_out ? hung_patience : engine_patience);
+        !ended) {
+        if (!was_left_out) {
+            return Failure(ended.error());
+        }
+        // Its disk hangs, and holds a process that serves nothing any more.
+        keeper.abandon_engine(operation, ended.error().message);
+    }
+    if (was_left_out) {
+        return give_up_failed(keeper, operation, watch);
     }
     auto settled = keeper.open_standby(operation).and_then(
         [&] { return keeper.settle_as_standby(operation); });

@@ -141,17 +141,17 @@ EngineProcess::~EngineProcess() {
     (void)end_reason();  // a dead child would stay as a zombie
 }
 
-Result<void> EngineProcess::kill_and_wait() {
+Result<void> EngineProcess::kill_and_wait(std::chrono::seconds patience) {
     if (::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0) != 0 &&
         errno != ESRCH) {
         return fail_errno(errno, fmt::format("killing the engine (pid {})", pid_));
     }
     // Killed processes stay while the kernel finishes their I/O on a disk that hangs.
-    if (!wait_dead(std::chrono::seconds(20))) {
+    if (!wait_dead(patience)) {
         return fail(ErrorKind::timed_out,
-                    "the engine (pid {}) was killed, and 20 s later the kernel has not ended it: "
+                    "the engine (pid {}) was killed, and {} s later the kernel has not ended it: "
                     "its disk may hang",
-                    pid_);
+                    pid_, patience.count());
     }
     (void)end_reason();
     return {};

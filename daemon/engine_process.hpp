@@ -53,7 +53,8 @@ class EngineProcess {
     [[nodiscard]] bool wait_dead(std::chrono::milliseconds timeout) const noexcept;
     /// SIGKILL. Only after `quiesce`, or when the process can't be asked: nothing durable depends
     /// on a clean end.
-    [[nodiscard]] Result<void> kill_and_wait();
+    [[nodiscard]] Result<void> kill_and_wait(
+        std::chrono::seconds patience = std::chrono::seconds(20));
     /// "exit status 1", "signal 9"; "unknown" for an adopted one. Reaps: call it after death.
     [[nodiscard]] std::string end_reason();
 

@@ -11,8 +11,8 @@
 
 namespace mirror::daemon {
 
-Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper) {
-    if (::access(keeper.meta_file().c_str(), F_OK) == 0) {
+Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper, Existing metadata) {
+    if (metadata == Existing::refused && ::access(keeper.meta_file().c_str(), F_OK) == 0) {
         return Failure(Error{ErrorKind::refused,
                              fmt::format("volume {} exists on {} already ({})", keeper.name(),
                                          keeper.node(), keeper.meta_file()),
@@ -49,6 +49,9 @@ Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper) {
         const auto opened = FileStore::open(backing, FileStore::Lock::exclusive);
         if (!opened) {
             return Failure(opened.error().within(keeper.node()));
+        }
+        if (metadata == Existing::replaced) {
+            (*opened)->forget_cache();  // the old disk's cache is not what a resync may compare
         }
     }
     const std::uint64_t size = info->exists ? info->size : *wanted;

@@ -14,8 +14,11 @@ namespace mirror::daemon {
 
 class ReplicaFiles {
   public:
+    /// Whether metadata may be there already.
+    enum class Existing { refused, replaced };
     /// Looks and checks: no metadata yet, a backing of the right size or a size to make one of.
-    [[nodiscard]] static Result<ReplicaFiles> plan(const VolumeKeeper& keeper);
+    [[nodiscard]] static Result<ReplicaFiles> plan(const VolumeKeeper& keeper,
+                                                   Existing metadata = Existing::refused);
     ~ReplicaFiles();  ///< removes what make() made, unless keep() was called
     ReplicaFiles(ReplicaFiles&& other) noexcept;
     ReplicaFiles& operator=(ReplicaFiles&&) = delete;

@@ -13,6 +13,7 @@
 #include "daemon/create.hpp"
 #include "daemon/demote.hpp"
 #include "daemon/promote.hpp"
+#include "daemon/replace.hpp"
 #include "daemon/sessions.hpp"
 #include "daemon/switch.hpp"
 
@@ -32,11 +33,19 @@ struct Entry {
 Result<Json> handle_create(VolumeKeeper& keeper, const Json& request, bool) {
     const auto overwrite = control::bool_field_or(request, "overwrite_peer", false);
     const auto local_only = control::bool_field_or(request, "local_only", false);
+    const auto replace = control::bool_field_or(request, "replace", false);
     const auto dry_run = control::bool_field_or(request, "dry_run", false);
-    if (!overwrite || !local_only || !dry_run) {
-        return Failure(!overwrite    ? overwrite.error()
-                       : !local_only ? local_only.error()
-                                     : dry_run.error());
+    for (const auto* field : {&overwrite, &local_only, &replace, &dry_run}) {
+        if (!field->has_value()) {
+            return Failure(field->error());
+        }
+    }
+    if (*replace && (*overwrite || *local_only)) {
+        return fail(ErrorKind::invalid,
+                    "--replace goes with neither --overwrite-peer nor --local-only");
+    }
+    if (*replace) {
+        return replace_replica(keeper, *dry_run);
     }
     return create(keeper, {*overwrite, *local_only, *dry_run});
 }

@@ -69,7 +69,7 @@ Result<void> VolumeKeeper::wait_ready(EngineProcess& engine) {
                 reason ? *reason : fmt::format("{} ended with {}", nbdkit_program(), end));
 }
 
-Result<void> VolumeKeeper::end_engine(const Operation&) {
+Result<void> VolumeKeeper::end_engine(const Operation&, std::chrono::seconds patience) {
     std::shared_ptr<EngineProcess> engine;
     {
         MutexLock lock(mutex_);
@@ -77,7 +77,7 @@ Result<void> VolumeKeeper::end_engine(const Operation&) {
         place_ = Place::changing;
     }
     if (engine) {
-        if (auto killed = engine->kill_and_wait(); !killed) {
+        if (auto killed = engine->kill_and_wait(patience); !killed) {
             MutexLock lock(mutex_);
             place_ = Place::active;
             return killed;
@@ -88,6 +88,15 @@ Result<void> VolumeKeeper::end_engine(const Operation&) {
     MutexLock lock(mutex_);
     engine_.reset();
     return {};
+}
+
+void VolumeKeeper::abandon_engine(const Operation&, const std::string& why) {
+    log(LogLevel::warning, "{}: {}", name(), why);
+    client_.forget();
+    remove_engine_files(paths_);
+    MutexLock lock(mutex_);
+    engine_.reset();
+    place_ = Place::changing;
 }
 
 void VolumeKeeper::wake() noexcept {

@@ -161,6 +161,9 @@ Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica() {
         return Failure(meta.error());
     }
     const Superblock block = (*meta)->superblock();
+    if (block.state == ReplicaState::failed) {
+        (*backing)->forget_cache();
+    }
     if ((*backing)->size() != block.size) {
         return Failure(Error{ErrorKind::invalid,
                              fmt::format("{} has {} bytes, but volume {} has {}", backing_path(),
@@ -234,7 +237,10 @@ void VolumeKeeper::close_replica(const Operation&) {
 
 void VolumeKeeper::note_disk_error(Replica& replica, const Error& error) {
     if (error.kind != ErrorKind::no_space) {
-        (void)replica.update([](Superblock& block) { ++block.media_errors; });
+        (void)replica.update([](Superblock& block) {
+            ++block.media_errors;
+            block.state = ReplicaState::failed;  // until a session has compared all of it
+        });
     }
     {
         // One failing disk gives many errors in a row, each time that the active tries again.

@@ -107,7 +107,11 @@ class VolumeKeeper {
     /// failure nothing of it is left running, and the place is as before.
     [[nodiscard]] Result<void> start_engine(const Operation& operation) EXCLUDES(mutex_);
     /// Kills what runs and removes its files: changing.
-    [[nodiscard]] Result<void> end_engine(const Operation& operation) EXCLUDES(mutex_);
+    [[nodiscard]] Result<void> end_engine(const Operation& operation,
+                                          std::chrono::seconds patience = std::chrono::seconds(20))
+        EXCLUDES(mutex_);
+    /// The engine was killed and does not end, since a disk holds it: changing.
+    void abandon_engine(const Operation& operation, const std::string& why) EXCLUDES(mutex_);
     [[nodiscard]] bool engine_is_running() const EXCLUDES(mutex_);
     /// For a replica that was active: the marker goes, the superblock says standby.
     [[nodiscard]] Result<void> settle_as_standby(const Operation& operation) EXCLUDES(mutex_);

@@ -131,8 +131,10 @@ int create(Session& session) {
     Json request = request_of(session);
     request["overwrite_peer"] = options.overwrite_peer;
     request["local_only"] = options.local_only;
-    return options.overwrite_peer && must_ask(session) ? ask_and_run(session, request)
-                                                       : run_change(session, request);
+    request["replace"] = options.replace;
+    const bool overwrites = options.overwrite_peer || options.replace;
+    return overwrites && must_ask(session) ? ask_and_run(session, request)
+                                           : run_change(session, request);
 }
 
 int promote(Session& session) {

@@ -59,6 +59,8 @@ void add_role_verbs(Verbs& verbs, Options& options) {
                     "the peer's backing may hold data; it is overwritten");
     create.add_flag("--local-only", options.local_only,
                     "make this node's replica only; the peer's is made later");
+    create.add_flag("--replace", options.replace,
+                    "this node's replica failed: make it anew, to be filled by the peer");
     create.add_flag("--yes", options.yes, "do not ask before data is overwritten");
 
     CLI::App& promote = verbs.add_change("promote", "make this node the active one");

@@ -37,6 +37,17 @@ std::string step_when_broken(const Json& volume, const std::string& name) {
         peer, name);
 }
 
+std::string step_when_failed(const Json& volume, const std::string& name) {
+    const std::string repair = fmt::format(
+        "repair or replace the backing named above, then mirrorctl create {} --replace "
+        "(the reason is in: mirrorctl events {})",
+        name, name);
+    const bool served_by_peer = text_field(volume, "role") == "active" && is_any_link_up(volume);
+    return served_by_peer ? fmt::format("mirrorctl switch {} --to {}; then here {}", name,
+                                        peer_name(volume), repair)
+                          : repair;
+}
+
 }  // namespace
 
 std::string next_step(const Json& volume) {
@@ -61,9 +72,7 @@ std::string next_step(const Json& volume) {
             peer_name(volume), name);
     }
     if (state == "failed") {
-        return fmt::format(
-            "repair or replace the backing named above; the reason is in: mirrorctl events {}",
-            name);
+        return step_when_failed(volume, name);
     }
     if (state == "new") {
         return fmt::format("mirrorctl create {0} if that was not done, then mirrorctl promote {0}",

@@ -20,6 +20,7 @@ struct Options {
     bool yes = false;
     bool overwrite_peer = false;
     bool local_only = false;
+    bool replace = false;
     bool force = false;
     bool fenced = false;
     bool disconnect_clients = false;

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/base/units.hpp"
+#include "tools/media_words.hpp"
 #include "tools/progress.hpp"
 #include "tools/table.hpp"
 #include "tools/verify_view.hpp"
@@ -259,6 +260,10 @@ std::string format_volume(const Json& volume, const std::string& node, const Vie
     text += fmt::format("  {}\n", or_unknown(text_field(volume, "why")));
     text += labelled("volume", volume_words(volume), context.terminal);
     text += side_lines(volume, node, context);
+    const std::string media = media_words(part_field(volume, "replica"), context.now);
+    if (!media.empty()) {
+        text += labelled("disk", media, context.terminal);
+    }
     text += resync_line(volume, context);
     if (const Json& verify = verify_of(volume); verify.is_object()) {
         text += labelled("verify", verify_words(verify, text_field(volume, "name"), context.now),

@@ -213,3 +213,16 @@ TEST_CASE("columns align by characters, not by bytes") {
     const Terminal terminal;
     CHECK(format_table({{{"é"}, {"x"}}, {{"ab"}, {"y"}}}, terminal) == "é   x\nab  y\n");
 }
+
+TEST_CASE("errors of the disk are told in a line of their own") {
+    Json volume = in_sync_volume();
+    const ViewContext context = context_at("2026-03-01T12:33:05Z");
+    CHECK(format_volume(volume, "alpha", context).find("repaired") == std::string::npos);
+    volume["replica"]["media"] = Json::parse(
+        R"({"read_errors": 3, "write_errors": 0, "timeouts": 0, "repaired": 3,
+            "ranges": [{"operation": "read", "offset_bytes": 1048576, "length_bytes": 4096,
+                        "action": "repaired", "last": "2026-03-01T12:32:05Z"}]})");
+    CHECK(format_volume(volume, "alpha", context)
+              .find("3 read errors, 3 repaired; last: read of 4 KiB at 1 MiB, repaired, ") !=
+          std::string::npos);
+}

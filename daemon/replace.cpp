@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/replace.hpp"
+
+#include <cerrno>
+#include <cstdio>
+#include <future>
+#include <memory>
+#include <thread>
+#include <unistd.h>
+
+#include "daemon/replica_files.hpp"
+#include "daemon/rto.hpp"
+#include "daemon/settings_diff.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+Failure refuse(std::string reason, std::string remedy) {
+    return Failure(Error{ErrorKind::refused, std::move(reason), std::move(remedy)});
+}
+
+/// That there is nothing here worth keeping.
+Result<void> require_unusable(VolumeKeeper& keeper) {
+    if (keeper.place() == Place::active) {
+        return refuse(fmt::format("{} is active on {}: its replica can't be replaced under it",
+                                  keeper.name(), keeper.node()),
+                      fmt::format("mirrorctl switch {} --to {}, then mirrorctl create {} --replace",
+                                  keeper.name(), keeper.peer(), keeper.name()));
+    }
+    const auto lease = keeper.replica();
+    if (!lease) {
+        // Never made, or it can't be opened: that is what this is for.
+        return lease.error().kind == ErrorKind::busy ? Failure(lease.error()) : Result<void>{};
+    }
+    const ReplicaState state = (*lease)->summary().state;
+    if (state == ReplicaState::failed || state == ReplicaState::fresh) {
+        return {};
+    }
+    return refuse(fmt::format("the replica of {} on {} is {}, and its disk works: there is nothing "
+                              "to replace",
+                              keeper.name(), keeper.node(), to_string(state)),
+                  fmt::format("mirrorctl resync {} --full compares all of it with {}; to replace a "
+                              "disk that works, stop mirrord, put the new one in place, and start "
+                              "mirrord",
+                              keeper.name(), keeper.peer()));
+}
+
+/// The peer's replica, which must be able to fill this one.
+Result<ReplicaSummary> require_source(VolumeKeeper& keeper) {
+    const auto answer = keeper.peers().ask_status(keeper.peer());
+    if (!answer) {
+        return Failure(
+            Error{ErrorKind::unreachable,
+                  fmt::format("{} can't be reached, so nothing could fill the new replica: {}",
+                              keeper.peer(), answer.error().message),
+                  fmt::format("make {} reachable", keeper.peer())});
+    }
+    const auto settings = answer->settings.find(keeper.name());
+    const auto volume = answer->volumes.find(keeper.name());
+    if (settings == answer->settings.end() || volume == answer->volumes.end()) {
+        return refuse(fmt::format("{} has no usable replica of {}, so nothing could fill the new "
+                                  "one",
+                                  keeper.peer(), keeper.name()),
+                      fmt::format("on {}: mirrorctl status {}", keeper.peer(), keeper.name()));
+    }
+    auto same =
+        require_same_settings(keeper.name(), keeper.node(), keeper.config().shared_settings(),
+                              keeper.peer(), settings->second);
+    if (!same) {
+        return Failure(same.error());
+    }
+    const ReplicaSummary& theirs = volume->second.summary;
+    if (theirs.state != ReplicaState::up_to_date) {
+        return refuse(fmt::format("the replica of {} is {}: it can't fill another one",
+                                  keeper.peer(), to_string(theirs.state)),
+                      fmt::format("on {}: mirrorctl status {}", keeper.peer(), keeper.name()));
+    }
+    return theirs;
+}
+
+/// A look at a file on a disk that hangs does not come back: so it is done on the side, and left to
+/// itself when it takes too long.
+Result<void> require_answer(const VolumeKeeper& keeper) {
+    constexpr std::chrono::seconds patience{5};
+    auto answered = std::make_shared<std::promise<void>>();
+    auto waiting = answered->get_future();
+    std::thread([answered, path = keeper.backing_path()] {
+        (void)inspect_backing(path);
+        answered->set_value();
+    }).detach();
+    if (waiting.wait_for(patience) == std::future_status::ready) {
+        return {};
+    }
+    return refuse(fmt::format("{} on {} does not answer: its disk hangs", keeper.backing_path(),
+                              keeper.node()),
+                  "repair or replace the disk first");
+}
+
+Superblock new_superblock(const VolumeKeeper& keeper, const ReplicaSummary& theirs) {
+    Superblock block;
+    block.volume = theirs.volume;
+    block.volume_name = keeper.name();
+    block.node = keeper.node();
+    block.peer = keeper.peer();
+    block.size = theirs.size;
+    block.created = keeper.context().clock.wall_now();
+    block.lineage = theirs.lineage;
+    return block;  // in state `new`: until it was filled nobody believes it
+}
+
+Json plan(const VolumeKeeper& keeper, const ReplicaFiles& files) {
+    const std::string& node = keeper.node();
+    Json would = Json::array();
+    would.push_back(
+        fmt::format("set the metadata in {} aside, and make new ones", keeper.meta_file()));
+    would.push_back(files.backing_exists()
+                        ? fmt::format("overwrite {} on {}", keeper.backing_path(), node)
+                        : fmt::format("make {} ({}) on {}", keeper.backing_path(),
+                                      format_size(files.size()), node));
+    would.push_back(fmt::format("fill {} from {} by a full resync, while {} is active", node,
+                                keeper.peer(), keeper.peer()));
+    return {
+        {"would", would},
+        {"bytes", files.size()},
+        {"seconds", nullptr},
+        {"loss", files.is_empty() ? std::string()
+                                  : fmt::format("{} in {} on {}", format_size(files.data_bytes()),
+                                                keeper.backing_path(), node)}};
+}
+
+/// The failed replica's metadata under another name, and back again unless keep() was called.
+class SetAside {
+  public:
+    explicit SetAside(const std::string& path) : path_(path), aside_(path + ".replaced") {}
+    SetAside(const SetAside&) = delete;
+    SetAside& operator=(const SetAside&) = delete;
+    ~SetAside() {
+        if (moved_ && !kept_) {
+            ::rename(aside_.c_str(), path_.c_str());
+        }
+    }
+    [[nodiscard]] Result<void> move() {
+        moved_ = ::rename(path_.c_str(), aside_.c_str()) == 0;
+        return moved_ || errno == ENOENT ? Result<void>{} : fail_errno(errno, path_);
+    }
+    void keep() noexcept { kept_ = true; }
+
+  private:
+    const std::string path_;
+    const std::string aside_;
+    bool moved_ = false;
+    bool kept_ = false;
+};
+
+}  // namespace
+
+Result<Json> replace_replica(VolumeKeeper& keeper, bool dry_run) {
+    const auto operation = keeper.begin("create --replace");
+    if (!operation) {
+        return Failure(operation.error());
+    }
+    const Stopwatch watch(keeper.context().clock);
+    if (auto unusable = require_unusable(keeper); !unusable) {
+        return Failure(unusable.error());
+    }
+    const auto theirs = require_source(keeper);
+    if (!theirs) {
+        return Failure(theirs.error());
+    }
+    if (auto answers = require_answer(keeper); !answers) {
+        return Failure(answers.error());
+    }
+    // It may hold the old files open, and locked.
+    const bool was_open = keeper.place() == Place::standby;
+    keeper.close_replica(*operation);
+    const auto go_back = [&](const Error& error) {
+        if (was_open) {
+            (void)keeper.open_standby(*operation);
+        }
+        return Failure(error);
+    };
+    auto files = ReplicaFiles::plan(keeper, ReplicaFiles::Existing::replaced);
+    if (!files) {
+        return go_back(files.error());
+    }
+    if (files->size() != theirs->size) {
+        return go_back(Error{
+            ErrorKind::refused,
+            fmt::format("{} on {} has {} bytes, and {} has {} on {}", keeper.backing_path(),
+                        keeper.node(), files->size(), keeper.name(), theirs->size, keeper.peer()),
+            "put a file or device of the same size in its place"});
+    }
+    if (dry_run) {
+        Json answer = plan(keeper, *files);
+        if (was_open) {
+            (void)keeper.open_standby(*operation);
+        }
+        return answer;
+    }
+    SetAside old(keeper.meta_file());
+    Result<void> made = old.move();
+    if (made) {
+        made = files->make(new_superblock(keeper, *theirs));
+    }
+    if (!made) {
+        return go_back(made.error());
+    }
+    files->keep();
+    old.keep();
+    keeper.remove_marker();
+    if (auto opened = keeper.open_standby(*operation); !opened) {
+        return Failure(opened.error());
+    }
+    const std::string text = fmt::format(
+        "the replica of {} on {} was made anew ({}); {} fills it by a full resync while "
+        "it is active",
+        keeper.name(), keeper.node(), keeper.backing_path(), keeper.peer());
+    keeper.record("replica-replaced", Severity::info, text);
+    return Json{{"text", text}, {"seconds", watch.seconds()}};
+}
+
+}  // namespace mirror::daemon
