@@ -9,6 +9,7 @@ import pytest
 
 from lib import environment
 from lib.cluster import Cluster
+from lib.disks import FuseDisk
 from lib.load import Load
 
 TEST_SECONDS = 180
@@ -81,6 +82,23 @@ def make_cluster(request):
 def cluster(make_cluster):
     """alpha active, beta standby, r0 of 64 MiB in sync."""
     return make_cluster().start_active()
+
+
+@pytest.fixture
+def fuse_backing(make_cluster):  # requested first, so that what hangs is freed before it ends
+    """fuse_backing(cluster, node): the node's backing becomes a disk that can hang or fail."""
+    del make_cluster
+    made = []
+
+    def make(cluster, node, volume="r0"):
+        made.append(FuseDisk(cluster.directory, f"{node.name}-{volume}", cluster.marker))
+        cluster.volumes[volume][f"backing.{node.name}"] = str(made[-1].path)
+        cluster.write_config()
+        return made[-1]
+
+    yield make
+    for disk in made:
+        disk.close()
 
 
 @pytest.fixture

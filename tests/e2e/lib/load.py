@@ -158,7 +158,10 @@ class Load:
             handle = nbd.NBD()
             try:
                 handle.aio_connect_unix(self.sockets[turn % len(self.sockets)])
-                while handle.aio_is_connecting() and not self._stopping.is_set():
+                # A process that a hung disk holds takes connections and never greets.
+                limit = time.monotonic() + 5 * environment.slowness()
+                while (handle.aio_is_connecting() and not self._stopping.is_set()
+                       and time.monotonic() < limit):
                     _drive(handle, 0.1)
                 if handle.aio_is_ready():
                     self._handle = handle

@@ -43,6 +43,7 @@ class Node:
         self.listen = ""   # where mirrord really listens, if a proxy stands in between
         self.marker = marker
         self.extra_environment = {}
+        self.prefix = []   # what mirrord is started through
         self.daemon = None
         for path in (self.run_dir, self.state_dir):
             path.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,7 @@ class Node:
 
     def launch(self):
         """Starts mirrord without waiting for it."""
-        command = [str(environment.MIRRORD), "--config", str(self.config), "--node", self.name]
+        command = [*self.prefix, str(environment.MIRRORD), "--config", str(self.config), "--node", self.name]
         if self.listen:
             command += ["--listen", self.listen]
         with open(self.log, "ab") as log:

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Disks that give errors: the application hardly notices, status and events say all of it."""
+
+import nbd
+import pytest
+
+from lib import environment
+
+MIB = 1024 * 1024
+
+
+def start(cluster):
+    """As Cluster.start_active, where a backing may look as if it held data."""
+    cluster.start()
+    cluster.alpha.ctl("create", "r0", "--overwrite-peer", "--yes")
+    cluster.alpha.ctl("promote", "r0")
+    cluster.wait_in_sync(cluster.alpha)
+
+
+def wait_replica(cluster, node, state):
+    def reached():
+        found = node.status()["replica"]["state"]
+        assert found == state, f"the replica of {node.name} is {found}"
+        return True
+    cluster.wait(reached, f"the replica of {node.name} to be {state}")
+
+
+def finish(cluster, load, active):
+    """Stops the load; both replicas hold what it wrote, byte by byte."""
+    load.wait_progress()
+    load.stop()
+    assert not load.errors, load.errors[:5]
+    cluster.wait_in_sync(active)
+    active.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+    for node in cluster.nodes:
+        load.verify_file(cluster.backing(node))
+
+
+def test_what_the_active_cannot_read_comes_from_the_peer_and_is_repaired(
+        make_cluster, fuse_backing):
+    cluster = make_cluster()
+    disk = fuse_backing(cluster, cluster.alpha)
+    start(cluster)
+    handle = nbd.NBD()
+    handle.connect_unix(str(cluster.alpha.socket()))
+    for number in range(32):
+        handle.pwrite(bytes([number + 1]) * MIB, number * MIB)
+    handle.flush()
+    disk.forget_cache()
+    disk.fail("read")
+    for number in range(32):
+        assert handle.pread(MIB, number * MIB) == bytes([number + 1]) * MIB
+    disk.heal()
+    status = cluster.alpha.status()
+    media = status["replica"]["media"]
+    assert status["state"] == "in-sync"
+    assert media["read_errors"] >= 1
+    assert media["repaired"] == media["read_errors"]
+    assert media["ranges"][0]["operation"] == "read"
+    assert media["ranges"][0]["action"] == "repaired"
+    assert media["ranges"][0]["length_bytes"] >= MIB
+    assert status["replica"]["media_errors"] == media["read_errors"]
+    assert "repaired" in cluster.alpha.ctl("status", "r0").out
+    # One event now and then, however many errors there are.
+    assert len(cluster.alpha.events("media-error")) <= 1 + media["read_errors"] // 8
+    handle.shutdown()
+    disk.forget_cache()
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+
+
+def test_a_write_error_here_leaves_the_replica_out_and_a_new_disk_comes_back(
+        make_cluster, fuse_backing, make_load):
+    cluster = make_cluster()
+    disk = fuse_backing(cluster, cluster.alpha)
+    start(cluster)
+    load = make_load([node.socket() for node in cluster.nodes], count=4096).start()
+    load.wait_progress()
+    disk.fail("write")
+    wait_replica(cluster, cluster.alpha, "failed")
+    load.wait_progress()
+    assert load.disconnects == 0 and not load.errors
+    status = cluster.alpha.status()
+    assert status["state"] == "failed" and status["role"] == "active"
+    assert status["replica"]["media"]["write_errors"] >= 1
+    assert status["replica"]["media"]["ranges"][0]["action"] == "replica-left-out"
+    event = cluster.wait_event(cluster.alpha, "local-disk-failed")[0]
+    assert "create r0 --replace" in event["remedy"]
+
+    refused = cluster.alpha.ctl("create", "r0", "--replace", "--yes", check=False)
+    assert refused.code == 1 and "mirrorctl switch r0 --to beta" in refused.err
+    cluster.alpha.ctl("switch", "r0", "--to", "beta", "--disconnect-clients")
+    load.wait_progress()
+    assert cluster.beta.status()["role"] == "active"
+    # The new disk must not be filled as if it were the old one.
+    cluster.beta.ctl("disconnect", "r0")
+    disk.heal()
+    plan = cluster.alpha.ctl("create", "r0", "--replace", "--dry-run")
+    assert "overwrite" in plan.out and "beta" in plan.out
+    wait_replica(cluster, cluster.alpha, "failed")
+    cluster.alpha.ctl("create", "r0", "--replace", "--yes")
+    assert cluster.alpha.events("replica-replaced")
+    assert cluster.alpha.status()["replica"]["state"] == "new"
+    cluster.beta.ctl("connect", "r0")
+    cluster.wait_in_sync(cluster.beta)
+    assert "compared 64 MiB" in cluster.beta.events("resync-done")[-1]["text"]
+    finish(cluster, load, cluster.beta)
+
+
+def test_a_write_error_on_the_standby_fails_its_replica_and_not_the_application(
+        make_cluster, fuse_backing, make_load):
+    cluster = make_cluster()
+    disk = fuse_backing(cluster, cluster.beta)
+    start(cluster)
+    load = make_load([cluster.alpha.socket()], count=4096).start()
+    load.wait_progress()
+    disk.fail("write")
+    cluster.wait_event(cluster.alpha, "mirror-break")
+    event = cluster.wait_event(cluster.beta, "local-disk-failed")[0]
+    assert "beta" in event["text"]
+    load.wait_progress()
+    assert cluster.alpha.state() in ("broken", "resyncing")
+    media = cluster.beta.status()["replica"]["media"]
+    assert media["write_errors"] >= 1
+    assert media["ranges"][0]["action"] == "peer-told"
+    disk.heal()
+    cluster.wait_in_sync(cluster.alpha)
+    load.assert_undisturbed()
+    finish(cluster, load, cluster.alpha)
+
+
+def test_a_replica_that_works_is_not_replaced_and_none_without_a_source(cluster):
+    refused = cluster.beta.ctl("create", "r0", "--replace", "--yes", check=False)
+    assert refused.code == 1 and "nothing to replace" in refused.err
+    cluster.beta.stop()
+    cluster.beta.meta().write_bytes(bytes(65536))
+    cluster.alpha.kill_everything()
+    cluster.beta.start()
+    assert cluster.beta.state() == "failed"
+    refused = cluster.beta.ctl("create", "r0", "--replace", "--yes", check=False)
+    assert refused.code in (1, 3) and "alpha can't be reached" in refused.err
+    cluster.resume(cluster.alpha)
+    cluster.beta.ctl("create", "r0", "--replace", "--yes")
+    cluster.wait_in_sync(cluster.alpha)
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+
+
+@pytest.mark.parametrize("option", ["--overwrite-peer", "--local-only"])
+def test_replace_stands_alone(cluster, option):
+    refused = cluster.beta.ctl("create", "r0", "--replace", option, "--yes", check=False)
+    assert refused.code in (1, 2) and "--replace" in refused.err
+    assert environment.MIRRORD.exists()
