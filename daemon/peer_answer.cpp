@@ -26,9 +26,12 @@ Result<PeerVolume> parse_volume(const Json& value) {
         return fail(ErrorKind::invalid, "a field is missing or of the wrong type");
     }
     PeerVolume volume{
-        std::move(*summary), *role, std::move(*state), std::move(*why), *behind, *running, {}};
+        std::move(*summary), *role, std::move(*state), std::move(*why), *behind, *running, {}, {}};
     if (const auto resync = control::object_field(value, "resync")) {
         volume.resync = **resync;
+    }
+    if (const auto last_write = control::time_field(value, "last_write_at")) {
+        volume.last_write = *last_write;
     }
     return volume;
 }

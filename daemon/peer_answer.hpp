@@ -22,7 +22,8 @@ struct PeerVolume {
     std::string why;
     std::optional<std::uint64_t> behind_bytes;  ///< how far its standby (we) is behind
     bool engine_running = false;
-    Json resync;  ///< as in the status; null when none
+    Json resync;            ///< as in the status; null when none
+    WallTime last_write{};  ///< to the backing file there; epoch: unknown
 };
 
 struct PeerAnswer {

@@ -195,6 +195,11 @@ void PeerWatch::note_failure(Peer& peer, const Error& error) {
     }
 }
 
+bool PeerWatch::is_stopping() const {
+    MutexLock lock(mutex_);
+    return stopping_;
+}
+
 bool PeerWatch::pause(milliseconds time) {
     const SteadyTime until = std::chrono::steady_clock::now() + time;
     MutexLock lock(mutex_);

@@ -31,6 +31,8 @@ class PeerWatch {
     void start(Listener listener);
     /// Ends the threads, each after the request it is in (two seconds at most). Idempotent.
     void stop();
+    /// mirrord is on its end: what takes long gives up.
+    [[nodiscard]] bool is_stopping() const;
 
     [[nodiscard]] PeerView view(const std::string& node) const;
     /// The same, asked now if the last answer is more than an instant old and the peer was there:

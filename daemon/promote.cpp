@@ -129,6 +129,7 @@ void roll_back(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
         block.lineage = before.lineage;
         block.state = before.state;
         block.solo = before.solo;
+        block.yields_to = before.yields_to;
         block.break_at = before.break_at;
     });
     if (!restored) {

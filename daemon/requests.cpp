@@ -10,12 +10,15 @@
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "daemon/check.hpp"
+#include "daemon/comparison.hpp"
 #include "daemon/create.hpp"
 #include "daemon/demote.hpp"
 #include "daemon/promote.hpp"
 #include "daemon/replace.hpp"
+#include "daemon/resolve.hpp"
 #include "daemon/sessions.hpp"
 #include "daemon/switch.hpp"
+#include "daemon/undo_keeping.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -84,6 +87,20 @@ Result<Json> handle_switch(VolumeKeeper& keeper, const Json& request, bool) {
         return Failure(!to ? to.error() : !disconnect ? disconnect.error() : dry_run.error());
     }
     return switch_roles(keeper, {to->value_or(""), *disconnect, *dry_run});
+}
+
+Result<Json> handle_resolve(VolumeKeeper& keeper, const Json& request, bool is_local) {
+    const auto keep = control::string_field(request, "keep");
+    const auto dry_run = control::bool_field_or(request, "dry_run", false);
+    const auto no_undo = control::bool_field_or(request, "no_undo", false);
+    const auto disconnect = control::bool_field_or(request, "disconnect_clients", false);
+    if (!keep || !dry_run || !no_undo || !disconnect) {
+        return Failure(!keep      ? keep.error()
+                       : !dry_run ? dry_run.error()
+                       : !no_undo ? no_undo.error()
+                                  : disconnect.error());
+    }
+    return resolve(keeper, {*keep, *dry_run, *no_undo, *disconnect, is_local});
 }
 
 Result<Json> handle_active(VolumeKeeper& keeper, const Json& request, bool is_local) {
@@ -155,6 +172,11 @@ constexpr std::array entries = {
     Entry{"verify-record", Audience::peer_or_local, pass<verify_record>},
     Entry{"agree", Audience::peer_or_local, handle_agree},
     Entry{"create-replica", Audience::peer_or_local, pass<create_replica>},
+    Entry{"resolve", Audience::peer_or_local, handle_resolve},
+    Entry{"resolve-agree", Audience::peer_or_local, pass<resolve_agree>},
+    Entry{"differing-regions", Audience::peer_or_local, pass<answer_comparison>},
+    Entry{"block-digests", Audience::peer_or_local, pass<answer_comparison>},
+    Entry{"undo-drop", Audience::local, pass<drop_undo>},
 };
 
 Failure only_local(std::string_view name) {

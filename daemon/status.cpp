@@ -2,6 +2,7 @@
 #include "daemon/status.hpp"
 
 #include "core/lineage/handshake.hpp"
+#include "daemon/evidence.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -53,9 +54,8 @@ StateWord judge_active(const VolumeFacts& facts) {
     const PeerVolume* peer = facts.peer.volume(name);
     if (peer != nullptr && facts.summary) {
         const Decision decision = decide(*facts.summary, peer->summary);
-        if (decision.action == Action::diverged) {
-            return {"diverged", decision.reason};
-        }
+        return {decision.action == Action::diverged ? "diverged" : "broken",
+                decision.action == Action::diverged ? decision.reason : why};
     }
     const bool is_diverged =
         text_or(member(member(facts.engine, "peer"), "action"), "") == to_string(Action::diverged);
@@ -255,6 +255,11 @@ Json volume_status(const VolumeFacts& facts, const StateWord& state, WallTime si
     if (facts.summary && !facts.summary->lineage.empty()) {
         generation = to_string(facts.summary->lineage.current());
     }
+    Json peer =
+        facts.engine.is_null() ? peer_from_watch(facts, state) : peer_from_engine(facts, state);
+    if (Json evidence = split_brain_evidence(facts, state); !evidence.is_null()) {
+        peer["split_brain"] = std::move(evidence);
+    }
     const Json engine_since = facts.engine.is_null() ? Json() : member(facts.engine, "since");
     return {{"name", config.name},
             {"role", facts.place == Place::active ? "active" : "standby"},
@@ -266,8 +271,7 @@ Json volume_status(const VolumeFacts& facts, const StateWord& state, WallTime si
             {"generation", generation},
             {"device", config.device.empty() ? Json() : Json(config.device)},
             {"replica", own_replica(facts)},
-            {"peers", Json::array({facts.engine.is_null() ? peer_from_watch(facts, state)
-                                                          : peer_from_engine(facts, state)})},
+            {"peers", Json::array({std::move(peer)})},
             {"rpo", data_at_risk(facts, state)},
             {"rto", facts.rto}};
 }

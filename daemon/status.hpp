@@ -36,8 +36,9 @@ struct VolumeFacts {
     Json engine;  ///< its answer to `status`; null: it runs not, or does not answer
     PeerView peer;
     WallTime now{};
-    Json rto;     ///< of the last promotion here; null: none
-    Json verify;  ///< of the comparison, as kept on this node; null: none
+    WallTime last_write{};  ///< to the backing file here; epoch: unknown
+    Json rto;               ///< of the last promotion here; null: none
+    Json verify;            ///< of the comparison, as kept on this node; null: none
 };
 
 struct StateWord {

@@ -5,6 +5,7 @@
 #include "core/engine/verify_record.hpp"
 #include "core/lineage/handshake.hpp"
 #include "core/meta/transitions.hpp"
+#include "daemon/evidence.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/volume_keeper.hpp"
 
@@ -39,6 +40,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
     facts.peer = std::move(peer_view);
     facts.now = context_.clock.wall_now();
     facts.rto = read_rto(context_.node, name());
+    facts.last_write = last_write_of(backing_path());
     bool ask_engine = false;
     {
         MutexLock lock(mutex_);
@@ -118,7 +120,9 @@ Json VolumeKeeper::status() {
     client_.forget_status();  // a person or a script asks after the state of now
     const VolumeFacts seen = facts(peers_.view_now(peer()));
     const auto [word, since] = state(seen);
-    return volume_status(seen, word, since);
+    Json status = volume_status(seen, word, since);
+    status["undo"] = undo_entries(context_.node.state_dir, name());
+    return status;
 }
 
 Json VolumeKeeper::peer_status() {
@@ -135,6 +139,7 @@ Json VolumeKeeper::peer_status() {
             {"why", word.why},
             {"behind_bytes", behind ? Json(*behind) : Json()},
             {"engine_running", engine_is_running()},
+            {"last_write_at", control::encode(seen.last_write)},
             {"resync", full["peers"][0]["resync"]}};
 }
 

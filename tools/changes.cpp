@@ -177,16 +177,6 @@ int resync(Session& session) {
     return code == exit_done && waits ? wait_for_resync(session) : code;
 }
 
-int resolve(Session& session) {
-    const Options& options = session.options;
-    return report(Error{ErrorKind::refused, "resolve is not available in this version",
-                        fmt::format("by hand: keep the data of {0}, save the other node's backing "
-                                    "of {1}, then make its replica anew (RESOLVING A SPLIT BRAIN "
-                                    "in mirrorctl(8))",
-                                    options.keep, options.volume)},
-                  options, session.world);
-}
-
 int attach(Session& session) {
     return run_change(session, request_of(session));
 }

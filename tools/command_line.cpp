@@ -81,6 +81,25 @@ void add_role_verbs(Verbs& verbs, Options& options) {
                     "also while clients are connected; they are cut off");
 }
 
+void add_split_brain_verbs(Verbs& verbs, Options& options) {
+    CLI::App& resolve = verbs.add_change("resolve", "end a split brain: keep one node's data");
+    resolve.add_option("--keep", options.keep, "the node whose data stays; there is no default")
+        ->type_name("NODE");
+    resolve.add_flag("--yes", options.yes, "do not ask; needed where nobody can be asked");
+    resolve.add_flag("--no-undo", options.no_undo, "do not save what is given up");
+    resolve.add_flag("--disconnect-clients", options.disconnect_clients,
+                     "also while the losing node serves clients; they are cut off");
+
+    CLI::App& undo = verbs.add_change("undo", "what a resolved split brain has left on this node");
+    undo.add_flag("--list", options.list, "show the undo files");
+    undo.add_option("--export", options.export_to, "write the saved blocks to a sparse image")
+        ->type_name("FILE");
+    undo.add_flag("--over", options.over, "with --export: write over FILE, a copy of the volume");
+    undo.add_flag("--drop", options.drop, "remove an undo file");
+    undo.add_option("--id", options.id, "which one, where there are several")->type_name("N");
+    undo.add_flag("--yes", options.yes, "do not ask before --drop");
+}
+
 void add_mirror_verbs(Verbs& verbs, Options& options) {
     verbs.add_change("connect", "replicate to the peer again after disconnect");
     verbs.add_change("disconnect", "stop replicating, in good order, until connect");
@@ -101,10 +120,7 @@ void add_mirror_verbs(Verbs& verbs, Options& options) {
     verify.add_flag("--restart", options.restart, "begin at the volume's start");
     verify.add_flag("--all", options.all, "every volume that is active here and in sync");
 
-    CLI::App& resolve = verbs.add_change("resolve", "end a split brain (not in this version)");
-    resolve.add_option("--keep", options.keep, "the node whose data stays")
-        ->type_name("NODE")
-        ->required();
+    add_split_brain_verbs(verbs, options);
 
     verbs.add_change("attach", "attach the volume to its device (/dev/nbdX)");
     verbs.add_change("detach", "detach the volume from its device");

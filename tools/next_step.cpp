@@ -61,8 +61,8 @@ std::string next_step(const Json& volume) {
     }
     if (state == "diverged") {
         return fmt::format(
-            "choose which node's data to keep; nothing is overwritten until then. The steps: "
-            "mirrorctl resolve {} --keep NODE",
+            "choose which node's data to keep; nothing is overwritten until then. What would be "
+            "lost: mirrorctl resolve {} --keep NODE --dry-run",
             name);
     }
     if (state == "peer-unknown") {

@@ -2,6 +2,7 @@
 // What was typed, as values. Filled by command_line.cpp, read by the verbs.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -33,6 +34,12 @@ struct Options {
     bool restart = false;
     bool all = false;
     std::string rate;  ///< as typed; empty: none given
+    bool no_undo = false;
+    bool list = false;
+    bool drop = false;
+    bool over = false;
+    std::string export_to;
+    std::optional<std::uint64_t> id;
     std::string to;
     std::string keep;
     std::string since;

@@ -9,6 +9,7 @@
 #include "core/base/units.hpp"
 #include "tools/media_words.hpp"
 #include "tools/progress.hpp"
+#include "tools/split_brain_view.hpp"
 #include "tools/table.hpp"
 #include "tools/verify_view.hpp"
 
@@ -264,6 +265,7 @@ std::string format_volume(const Json& volume, const std::string& node, const Vie
     if (!media.empty()) {
         text += labelled("disk", media, context.terminal);
     }
+    text += split_brain_lines(volume, context);
     text += resync_line(volume, context);
     if (const Json& verify = verify_of(volume); verify.is_object()) {
         text += labelled("verify", verify_words(verify, text_field(volume, "name"), context.now),
@@ -273,6 +275,9 @@ std::string format_volume(const Json& volume, const std::string& node, const Vie
     const Json& rto = part_field(volume, "rto");
     if (rto.is_object()) {
         text += labelled("rto", takeover_words(rto), context.terminal);
+    }
+    if (const std::string undo = undo_words(volume, context); !undo.empty()) {
+        text += labelled("undo", undo, context.terminal);
     }
     const std::string step = next_step(volume);
     if (!step.empty()) {

@@ -12,7 +12,7 @@ namespace {
 
 using Verb = int (*)(Session&);
 
-constexpr std::array<std::pair<std::string_view, Verb>, 16> verbs{{
+constexpr std::array<std::pair<std::string_view, Verb>, 17> verbs{{
     {"create", create},
     {"status", status},
     {"promote", promote},
@@ -23,6 +23,7 @@ constexpr std::array<std::pair<std::string_view, Verb>, 16> verbs{{
     {"resync", resync},
     {"verify", verify},
     {"resolve", resolve},
+    {"undo", undo},
     {"attach", attach},
     {"detach", detach},
     {"wait", wait},

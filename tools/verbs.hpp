@@ -17,12 +17,15 @@ namespace mirror::tools {
 [[nodiscard]] int connect(Session& session);
 [[nodiscard]] int disconnect(Session& session);
 [[nodiscard]] int resync(Session& session);
-[[nodiscard]] int resolve(Session& session);
 [[nodiscard]] int attach(Session& session);
 [[nodiscard]] int detach(Session& session);
 
 // verify.cpp
 [[nodiscard]] int verify(Session& session);
+
+// resolve.cpp and undo.cpp: the way out of a split brain, and what it left.
+[[nodiscard]] int resolve(Session& session);
+[[nodiscard]] int undo(Session& session);
 
 // watching.cpp: verbs that look, once or until something happens.
 [[nodiscard]] int status(Session& session);

@@ -244,7 +244,7 @@ Result<Lineage> decode_lineage(const Json& json) {
 }
 
 Json encode(const ReplicaSummary& summary) {
-    return {
+    Json json = {
         {"node", summary.node},
         {"volume_id", to_string(summary.volume)},
         {"size_bytes", summary.size},
@@ -258,6 +258,10 @@ Json encode(const ReplicaSummary& summary) {
         {"last_update", encode(summary.last_update)},
         {"break_at", encode(summary.break_at)},
     };
+    if (!summary.yields_to.is_none()) {
+        json["yields_to"] = to_string(summary.yields_to);
+    }
+    return json;
 }
 
 Result<ReplicaSummary> decode_summary(const Json& json) {
@@ -275,6 +279,10 @@ Result<ReplicaSummary> decode_summary(const Json& json) {
     summary.changed_bytes = reader.number("changed_bytes");
     summary.last_update = reader.time("last_update");
     summary.break_at = reader.time("break_at");
+    // Absent where nobody decided, which is nearly always.
+    if (json.contains("yields_to")) {
+        summary.yields_to = reader.id<GenerationId>("yields_to");
+    }
     return reader.finish(std::move(summary));
 }
 

@@ -210,6 +210,18 @@ std::uint64_t Differences::suspect_bytes() const {
     return std::min(suspect_.count() * region_size, volume_size_);
 }
 
+Bitmap Differences::regions() const {
+    Bitmap regions = intents_.snapshot();
+    MutexLock lock(mutex_);
+    regions.merge(suspect_);
+    std::uint64_t from = 0;
+    while (const auto run = changed_.next_run(from, changed_.size())) {
+        regions.set({run->first / blocks_per_region, divide_up(run->last, blocks_per_region)});
+        from = run->last;
+    }
+    return regions;
+}
+
 bool Differences::overlaps(ByteRange range) const {
     MutexLock lock(mutex_);
     return suspect_.any(bits_touched(range, region_size)) ||

@@ -63,6 +63,8 @@ class Differences {
     [[nodiscard]] std::uint64_t changed_bytes() const;
     [[nodiscard]] std::uint64_t suspect_bytes() const;
     [[nodiscard]] std::uint64_t intent_bytes() const { return intents_.count() * region_size; }
+    /// Every region that differs or may differ, those with an intent included.
+    [[nodiscard]] Bitmap regions() const;
     [[nodiscard]] bool overlaps(ByteRange range) const;
     [[nodiscard]] bool empty() const;
     /// Nothing that a checkpoint could do.

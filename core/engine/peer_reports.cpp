@@ -32,9 +32,11 @@ void Peer::note_decision(const Decision& decision, const ReplicaSummary& theirs)
         return;
     }
     if (decision.action == Action::diverged) {
-        report("diverged", Severity::error, decision.reason,
-               "both replicas have writes that the other lacks",
-               "compare both with mirrorctl status on each node, and keep one");
+        report(
+            "diverged", Severity::error, decision.reason,
+            "both replicas have writes that the other lacks",
+            fmt::format("mirrorctl status {0} shows both sides; mirrorctl resolve {0} --keep NODE",
+                        parts_.volume.name));
     } else if (decision.action == Action::peer_is_newer) {
         report("peer-newer", Severity::error, decision.reason, {},
                fmt::format("mirrorctl demote {}, then promote it on {}", parts_.volume.name,

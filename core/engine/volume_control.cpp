@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/log.hpp"
+#include "core/control/comparison.hpp"
 #include "core/control/media_json.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/hang_up.hpp"
@@ -77,6 +78,12 @@ Result<Json> Volume::handle(const Json& request) {
     if (*what == "quiesce") {
         return quiesce(request.value("disconnect_clients", false));
     }
+    if (*what == "differing-regions") {
+        return control::answer_differing_regions(request, differences_->regions());
+    }
+    if (*what == "block-digests") {
+        return control::answer_block_digests(request, *store_);
+    }
     return fail(ErrorKind::invalid, "the engine knows no request '{}'", *what);
 }
 
@@ -107,7 +114,8 @@ Json Volume::status() const {
         block.last_active = false;
     }
     const ReplicaSummary summary =
-        summarize(block, differences_->intent_bytes(), differences_->changed_bytes());
+        summarize(block, differences_->intent_bytes() + differences_->suspect_bytes(),
+                  differences_->changed_bytes());
     const std::uint64_t behind = differences_->behind_bytes();
     const bool in_sync = members.mode == MirrorMode::in_sync;
     const bool at_risk = !in_sync && members.wrote_alone;

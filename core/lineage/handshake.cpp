@@ -46,9 +46,20 @@ Decision decide_diverged(const ReplicaSummary& ours, const ReplicaSummary& their
                         describe(ours), describe(theirs))};
 }
 
+bool names_as_heir(const ReplicaSummary& loser, const ReplicaSummary& keeper) noexcept {
+    return loser.role == Role::standby && !loser.yields_to.is_none() &&
+           keeper.lineage.contains(loser.yields_to);
+}
+
 /// For two replicas with the same role, of which none can be the source now.
 std::string who_is_newer(const ReplicaSummary& ours, const ReplicaSummary& theirs,
                          Relation relation) {
+    if (yields(ours, theirs) || yields(theirs, ours)) {
+        const bool we_yield = yields(ours, theirs);
+        return fmt::format("the data of {} was given up for that of {}: promote {}",
+                           (we_yield ? ours : theirs).node, (we_yield ? theirs : ours).node,
+                           (we_yield ? theirs : ours).node);
+    }
     switch (relation) {
         case Relation::ahead:
             return fmt::format("{} is newer than {}", ours.node, theirs.node);
@@ -98,6 +109,12 @@ Decision decide_with_source(const ReplicaSummary& active, const ReplicaSummary& 
     if (told_nothing) {
         return {Action::full_to_peer,
                 fmt::format("{} can't tell what it holds: all of it is compared with {}",
+                            describe(standby), describe(active))};
+    }
+    if (yields(standby, active)) {
+        return {Action::resync_to_peer,
+                fmt::format("{} gave up what it alone had for the data of {} (mirrorctl resolve): "
+                            "what differs since their common ancestor is sent",
                             describe(standby), describe(active))};
     }
     if (standby.unclean) {
@@ -161,7 +178,14 @@ bool missed_by_failed_disk(const ReplicaSummary& active, const ReplicaSummary& s
     return false;
 }
 
+bool yields(const ReplicaSummary& loser, const ReplicaSummary& keeper) noexcept {
+    return names_as_heir(loser, keeper) && !names_as_heir(keeper, loser);
+}
+
 bool hold_diverged_data(const ReplicaSummary& ours, const ReplicaSummary& theirs) noexcept {
+    if (yields(ours, theirs) || yields(theirs, ours)) {
+        return false;
+    }
     const Relation relation = relate(ours.lineage, theirs.lineage);
     // A history longer than what is kept looks unrelated, and so does a foreign one. Where one
     // side holds nothing that counts, filling it is safe; else a person must choose.

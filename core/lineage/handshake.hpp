@@ -49,8 +49,12 @@ struct Decision {
 [[nodiscard]] bool missed_by_failed_disk(const ReplicaSummary& active,
                                          const ReplicaSummary& standby) noexcept;
 
-/// Whether a person must choose between the two: both went on from a common ancestor, or both hold
-/// data and their histories have nothing in common (never guess).
+/// Whether a person decided a split brain between the two for `keeper`: the data that `loser` holds
+/// may be overwritten by it. Only a standby yields, and not when the other one yields as well.
+[[nodiscard]] bool yields(const ReplicaSummary& loser, const ReplicaSummary& keeper) noexcept;
+
+/// Whether a person must choose between the two, and has not: both went on from a common ancestor,
+/// or both hold data and their histories have nothing in common (never guess).
 [[nodiscard]] bool hold_diverged_data(const ReplicaSummary& ours,
                                       const ReplicaSummary& theirs) noexcept;
 

@@ -66,6 +66,15 @@ Obstacle stale_obstacle(const PromotionRequest& request) {
         fmt::format("what {} has written {} is not on {}", request.peer_name, since, ours.node)};
 }
 
+Obstacle yielded_obstacle(const PromotionRequest& request) {
+    const std::string& node = request.ours.node;
+    return {fmt::format("the data of {} was given up for that of {} (mirrorctl resolve)", node,
+                        request.peer_name),
+            promote_there(request),
+            fmt::format("{} has writes that {} lacks, and that were chosen to be kept",
+                        request.peer_name, node)};
+}
+
 Obstacle behind_obstacle(const PromotionRequest& request, const ReplicaSummary& peer) {
     const std::string& node = request.ours.node;
     const std::string amount = peer.changed_bytes == 0 ? std::string("an unknown amount of data")
@@ -98,6 +107,9 @@ std::vector<Obstacle> find_obstacles(const PromotionRequest& request) {
     std::vector<Obstacle> obstacles;
     if (request.peer && hold_diverged_data(ours, *request.peer)) {
         obstacles.push_back(diverged_obstacle(request, *request.peer));
+    }
+    if (!ours.yields_to.is_none()) {
+        obstacles.push_back(yielded_obstacle(request));
     }
     if (ours.state == ReplicaState::inconsistent) {
         obstacles.push_back(inconsistent_obstacle(request));
@@ -294,7 +306,8 @@ std::optional<std::string> why_not_resume(const ReplicaSummary& ours,
         return fmt::format("{} is active", theirs.node);
     }
     const Relation relation = relate(ours.lineage, theirs.lineage);
-    if (relation == Relation::behind || relation == Relation::diverged) {
+    const bool gave_up = yields(theirs, ours);
+    if (relation == Relation::behind || (relation == Relation::diverged && !gave_up)) {
         return fmt::format("{} has gone on from the data of {}", theirs.node, ours.node);
     }
     if (theirs.last_active && !ours.last_active) {

@@ -40,6 +40,9 @@ struct ReplicaSummary {
     std::uint64_t changed_bytes = 0;  ///< blocks that the peer is known to lack
     WallTime last_update{};           ///< last write that this replica took; epoch when unknown
     WallTime break_at{};              ///< epoch when in session or never broken
+    /// A person decided a split brain against this replica: a peer that holds this generation may
+    /// overwrite it. None: nobody did.
+    GenerationId yields_to;
 };
 
 }  // namespace mirror

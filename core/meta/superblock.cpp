@@ -53,6 +53,7 @@ constexpr std::size_t name_size = 64;
 constexpr std::size_t volume_name_at = 112;
 constexpr std::size_t node_at = 176;
 constexpr std::size_t peer_at = 240;
+constexpr std::size_t yields_to_at = 304;
 constexpr std::size_t lineage_at = 512;
 constexpr std::size_t entry_size = 112;
 constexpr std::size_t entry_node_at = 48;
@@ -222,6 +223,7 @@ Result<void> encode(const Superblock& block, Slot slot) {
     put_time(slot, 88, block.break_at);
     put_time(slot, 96, block.synced_at);
     put(slot, 104, block.media_errors);
+    put_id(slot, yields_to_at, block.yields_to);
     const auto put_rest = [&]() -> Result<void> {
         if (auto named = put_name(slot, volume_name_at, block.volume_name); !named) {
             return named;
@@ -258,6 +260,7 @@ Result<Superblock> decode(ConstSlot slot) {
     block.break_at = get_time(slot, 88);
     block.synced_at = get_time(slot, 96);
     block.media_errors = get<std::uint64_t>(slot, 104);
+    block.yields_to = get_id<GenerationId>(slot, yields_to_at);
     if (auto names = get_names(slot, block); !names) {
         return Failure(names.error());
     }
@@ -282,7 +285,8 @@ ReplicaSummary summarize(const Superblock& block, std::uint64_t intent_bytes,
                           .intent_bytes = intent_bytes,
                           .changed_bytes = changed_bytes,
                           .last_update = block.last_update,
-                          .break_at = block.break_at};
+                          .break_at = block.break_at,
+                          .yields_to = block.yields_to};
 }
 
 }  // namespace mirror

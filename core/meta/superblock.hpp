@@ -36,6 +36,7 @@ struct Superblock {
     WallTime break_at{};   ///< epoch: not broken
     WallTime synced_at{};  ///< last time both were known equal; epoch: never
     std::uint64_t media_errors = 0;
+    GenerationId yields_to;  ///< see ReplicaSummary
     Lineage lineage;
 };
 

@@ -200,6 +200,7 @@ Result<void> Replica::record_synced(const Lineage& lineage) {
         block.state = ReplicaState::up_to_date;
         block.unclean = false;
         block.solo = false;
+        block.yields_to = {};
         block.break_at = {};
         block.synced_at = now;
         block.last_update = now;

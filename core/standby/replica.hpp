@@ -67,6 +67,11 @@ class Replica {
     [[nodiscard]] Result<std::unique_ptr<nbd::Export>> open_export(const std::string& suffix,
                                                                    std::function<void()> shutdown);
 
+    /// Every region that this replica's maps name.
+    [[nodiscard]] Result<Bitmap> regions_that_may_differ() const;
+    /// For reading while no session writes to it.
+    [[nodiscard]] Store& backing() const noexcept { return *backing_; }
+
     /// Called (from a connection's thread) when a write or flush on the backing failed.
     void on_disk_error(std::function<void(const Error&)> callback);
     /// Called (from a connection's thread) when a frame was refused: it was garbled on its way.
@@ -95,7 +100,6 @@ class Replica {
     [[nodiscard]] Result<void> wait_for_turn(MutexLock& lock) REQUIRES(mutex_);
     [[nodiscard]] Result<void> record_synced(const Lineage& lineage);
     [[nodiscard]] Result<void> clear_maps();
-    [[nodiscard]] Result<Bitmap> regions_that_may_differ() const;
     SteadyTime::rep note_request() noexcept;  ///< the time of now
     void report_disk_error(const Error& error);
     void report_garbled(const Error& error);

@@ -99,22 +99,3 @@ def test_a_frozen_active_that_wakes_up_cannot_write_on_its_heir(cluster, make_lo
         return True
     cluster.wait(seen, "alpha to see its heir")
     assert image.read_bytes() == content
-
-
-def test_the_way_out_by_hand_that_the_manual_describes(cluster, make_load):
-    on_alpha, _ = diverge(cluster, make_load)
-    cluster.beta.start()
-    cluster.wait_state(cluster.beta, "diverged")
-
-    cluster.beta.ctl("demote", "r0")
-    cluster.beta.stop()
-    (cluster.beta.state_dir / "r0").rename(cluster.directory / "kept-metadata")
-    kept = cluster.backing(cluster.beta).rename(cluster.directory / "kept.img")
-    cluster.beta.start()
-    cluster.beta.ctl("create", "r0")
-
-    cluster.wait_in_sync(cluster.alpha)
-    cluster.alpha.ctl("demote", "r0")
-    cluster.assert_replicas_equal()
-    on_alpha.verify_file(cluster.backing(cluster.beta))
-    assert kept.exists()

@@ -175,6 +175,105 @@ TEST_CASE("what holds for every pair of replicas") {
     CHECK(broken == 0);
 }
 
+TEST_CASE("a split brain that was decided is resynced, one that was not never is") {
+    struct Row {
+        const char* story;
+        Role our_role;
+        ReplicaState our_state;
+        std::uint8_t we_yield_to;
+        Role their_role;
+        ReplicaState their_state;
+        const Lineage& theirs;
+        std::uint8_t they_yield_to;
+        Action expected;
+    };
+    const Lineage grown = lineage_of({5, 3, 2, 1});
+    const std::array<Row, 16> rows{{
+        {"the standby yields", active, up_to_date, 0, standby, stale, other_branch, 3,
+         Action::resync_to_peer},
+        {"its resync was interrupted", active, up_to_date, 0, standby, inconsistent, other_branch,
+         3, Action::resync_to_peer},
+        {"it was up to date when it yielded", active, up_to_date, 0, standby, up_to_date,
+         other_branch, 3, Action::resync_to_peer},
+        {"it yields to a generation that we have gone beyond", active, up_to_date, 0, standby,
+         stale, other_branch, 2, Action::resync_to_peer},
+        {"its disk failed", active, up_to_date, 0, standby, failed, other_branch, 3,
+         Action::full_to_peer},
+        {"nothing in common, and it yields", active, up_to_date, 0, standby, stale, foreign, 3,
+         Action::full_to_peer},
+        {"it yields to a generation that we don't have", active, up_to_date, 0, standby, stale,
+         other_branch, 6, Action::diverged},
+        {"it yields to its own generation", active, up_to_date, 0, standby, stale, other_branch, 4,
+         Action::diverged},
+        {"an active never yields", active, up_to_date, 0, active, stale, other_branch, 3,
+         Action::diverged},
+        {"we are active and should have yielded", active, up_to_date, 4, standby, up_to_date,
+         other_branch, 0, Action::diverged},
+        {"we are active, an old yield does not count against the peer's", active, up_to_date, 4,
+         standby, stale, other_branch, 3, Action::resync_to_peer},
+        {"both yield: nobody's data would stay", standby, stale, 4, standby, stale, other_branch, 3,
+         Action::diverged},
+        {"none active, the peer yields", standby, up_to_date, 0, standby, stale, other_branch, 3,
+         Action::nobody_active},
+        {"none active, we yield", standby, stale, 4, standby, up_to_date, other_branch, 0,
+         Action::nobody_active},
+        {"the source's disk failed since", active, failed, 0, standby, stale, other_branch, 3,
+         Action::refuse},
+        {"the source is half overwritten", active, inconsistent, 0, standby, stale, other_branch, 3,
+         Action::refuse},
+    }};
+    for (const Row& row : rows) {
+        CAPTURE(row.story);
+        ReplicaSummary ours = replica("alpha", row.our_role, row.our_state, new_data);
+        ReplicaSummary theirs = replica("beta", row.their_role, row.their_state, row.theirs);
+        ours.yields_to = test::generation_id(row.we_yield_to);
+        theirs.yields_to = test::generation_id(row.they_yield_to);
+        const Decision here = decide(ours, theirs);
+        const Decision there = decide(theirs, ours);
+        CHECK(to_string(here.action) == to_string(row.expected));
+        CHECK(to_string(there.action) == to_string(mirrored(row.expected)));
+        CHECK(here.reason.find("alpha") != std::string::npos);
+        CHECK(here.reason.find("beta") != std::string::npos);
+    }
+    ReplicaSummary ours = replica("alpha", active, up_to_date, grown);
+    ReplicaSummary theirs = replica("beta", standby, stale, other_branch);
+    theirs.yields_to = test::generation_id(3);
+    CHECK(decide(ours, theirs).action == Action::resync_to_peer);
+    CHECK(yields(theirs, ours));
+    CHECK_FALSE(yields(ours, theirs));
+}
+
+TEST_CASE("what holds for every pair also holds where somebody yields") {
+    std::size_t broken = 0;
+    for (ReplicaSummary ours : every_replica("alpha")) {
+        if (ours.unclean || ours.last_active || ours.intent_bytes != 0) {
+            continue;
+        }
+        for (ReplicaSummary theirs : every_replica("beta")) {
+            if (theirs.unclean || theirs.last_active || theirs.intent_bytes != 0) {
+                continue;
+            }
+            for (unsigned choice = 0; choice < 16; ++choice) {
+                ours.yields_to = test::generation_id(static_cast<std::uint8_t>(choice & 3U) + 1);
+                theirs.yields_to = test::generation_id(static_cast<std::uint8_t>(choice >> 2U) + 1);
+                const Decision here = decide(ours, theirs);
+                const bool to_peer = here.replicates_to_peer();
+                const bool session = to_peer || here.action == Action::resync_from_peer ||
+                                     here.action == Action::full_from_peer;
+                const ReplicaSummary& source = to_peer ? ours : theirs;
+                const ReplicaSummary& target = to_peer ? theirs : ours;
+                const bool split = relate(ours.lineage, theirs.lineage) == Relation::diverged;
+                const bool good = mirrored(here.action) == decide(theirs, ours).action &&
+                                  (!session || (source.role == active && target.role == standby)) &&
+                                  (!session || !holds_nothing_usable(source)) &&
+                                  (!session || !split || yields(target, source));
+                broken += good ? 0 : 1;
+            }
+        }
+    }
+    CHECK(broken == 0);
+}
+
 TEST_CASE("volumes that differ in id or size never replicate") {
     for (ReplicaSummary theirs : every_replica("beta")) {
         const ReplicaSummary ours = replica("alpha", active, up_to_date, old_data);

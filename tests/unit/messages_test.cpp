@@ -72,6 +72,16 @@ TEST_CASE("a message is readable: ids as digits, words, times, null for a time n
     CHECK(json["lineage"][0]["node"] == "beta");
 }
 
+TEST_CASE("to whom a replica yields survives the way there and back") {
+    ReplicaSummary sent = some_summary();
+    CHECK(decode_summary(encode(sent))->yields_to.is_none());
+    sent.yields_to = random_id<GenerationId>();
+    CHECK(decode_summary(encode(sent))->yields_to == sent.yields_to);
+    Json broken = encode(sent);
+    broken["yields_to"] = 7;
+    CHECK_FALSE(decode_summary(broken));
+}
+
 TEST_CASE("an empty lineage is an empty list") {
     CHECK(encode(Lineage()) == Json::array());
     CHECK(decode_lineage(Json::array())->empty());

@@ -239,6 +239,24 @@ TEST_CASE("a diverged replica") {
                          std::string("forced, although ") + reason, loss);
 }
 
+TEST_CASE("a replica that was given up") {
+    auto request = request_with(alpha(ReplicaState::stale, new_data),
+                                beta(ReplicaState::up_to_date, other_branch));
+    request.ours.yields_to = other_branch.current();
+    const PromotionVerdict refused = judge_promotion(request);
+    CHECK_FALSE(refused.allowed);
+    CHECK(refused.reason == "the data of alpha was given up for that of beta (mirrorctl resolve)");
+    CHECK(refused.remedy.find("on beta: mirrorctl promote r0") == 0);
+    CHECK(judge_forced(request).allowed);
+    // The one that was kept is promoted without ado.
+    auto kept = request_with(alpha(ReplicaState::up_to_date, new_data),
+                             beta(ReplicaState::stale, other_branch));
+    kept.peer->yields_to = new_data.current();
+    const PromotionVerdict verdict = judge_promotion(kept);
+    CHECK(verdict.allowed);
+    CHECK_FALSE(verdict.new_generation.has_value());
+}
+
 TEST_CASE("a peer of another volume or size") {
     auto request = request_with(alpha(ReplicaState::up_to_date, old_data),
                                 beta(ReplicaState::up_to_date, old_data));

@@ -218,12 +218,6 @@ TEST_CASE("a daemon that cannot be asked is named, with its socket and how to st
                                        "systemctl start mirrord");
 }
 
-TEST_CASE_FIXTURE(Fixture, "resolve refuses politely and says what to do meanwhile") {
-    CHECK(run({"resolve", "r0", "--keep", "alpha"}) == 1);
-    CHECK(err.str().find("by hand: keep the data of alpha") != std::string::npos);
-    CHECK(client.asked.empty());
-}
-
 TEST_CASE_FIXTURE(Fixture, "status exits by the state, and 3 when the volume is not known") {
     answer_state("diverged");
     CHECK(run({"status"}) == 2);

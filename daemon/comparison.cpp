@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/comparison.hpp"
+
+#include <chrono>
+#include <vector>
+
+#include "core/control/comparison.hpp"
+#include "core/control/messages.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+/// Reading 32 MiB of a disk that is busy with other things.
+constexpr std::chrono::seconds step_deadline{60};
+
+Result<Json> ask_peer(VolumeKeeper& keeper, Json request) {
+    request["volume"] = keeper.name();
+    return keeper.peers().ask(keeper.peer(), request, step_deadline);
+}
+
+/// Asks one side until it has named all its regions.
+template <typename Ask>
+Result<void> collect_regions(const Ask& ask, Bitmap& regions) {
+    std::uint64_t from = 0;
+    while (true) {
+        const auto answer = ask(Json{{"request", "differing-regions"}, {"from", from}});
+        if (!answer) {
+            return Failure(answer.error());
+        }
+        const auto next = control::add_regions(*answer, regions);
+        if (!next) {
+            return Failure(next.error());
+        }
+        if (!*next || **next <= from) {
+            return {};
+        }
+        from = **next;
+    }
+}
+
+Result<Bitmap> regions_to_compare(VolumeKeeper& keeper, std::uint64_t volume_size,
+                                  bool everything) {
+    Bitmap regions(divide_up(volume_size, region_size));
+    if (everything) {
+        regions.set_all();
+        return regions;
+    }
+    auto done = collect_regions(
+        [&](const Json& request) { return answer_comparison(keeper, request); }, regions);
+    if (done) {
+        done = collect_regions([&](const Json& request) { return ask_peer(keeper, request); },
+                               regions);
+    }
+    if (!done) {
+        return Failure(done.error());
+    }
+    return regions;
+}
+
+std::vector<std::uint64_t> next_regions(const Bitmap& regions, std::uint64_t& from) {
+    std::vector<std::uint64_t> found;
+    while (found.size() < control::regions_per_request && from < regions.size()) {
+        const auto run = regions.next_run(from, 1);
+        if (!run) {
+            break;
+        }
+        found.push_back(run->first);
+        from = run->last;
+    }
+    return found;
+}
+
+}  // namespace
+
+Result<Json> answer_comparison(VolumeKeeper& keeper, const Json& request) {
+    if (keeper.place() == Place::active) {
+        return keeper.engine().ask(request, step_deadline);
+    }
+    const auto lease = keeper.replica_now();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    if (request.value("request", "") == "block-digests") {
+        return control::answer_block_digests(request, (*lease)->backing());
+    }
+    const auto regions = (*lease)->regions_that_may_differ();
+    if (!regions) {
+        return Failure(regions.error());
+    }
+    return control::answer_differing_regions(request, *regions);
+}
+
+Result<Bitmap> find_differing_blocks(VolumeKeeper& keeper, std::uint64_t volume_size,
+                                     bool everything) {
+    const auto regions = regions_to_compare(keeper, volume_size, everything);
+    if (!regions) {
+        return Failure(regions.error());
+    }
+    const SessionId key = random_id<SessionId>();
+    Bitmap blocks(divide_up(volume_size, block_size));
+    std::uint64_t from = 0;
+    while (true) {
+        const std::vector<std::uint64_t> wanted = next_regions(*regions, from);
+        if (wanted.empty()) {
+            return blocks;
+        }
+        if (keeper.peers().is_stopping()) {
+            return fail(ErrorKind::busy, "mirrord is being stopped");
+        }
+        const Json request = control::ask_block_digests(key, wanted);
+        const auto theirs = ask_peer(keeper, request);
+        const auto ours = answer_comparison(keeper, request);
+        if (!theirs || !ours) {
+            return Failure(theirs ? ours.error() : theirs.error());
+        }
+        if (auto added = control::add_differing_blocks(*ours, *theirs, wanted, blocks); !added) {
+            return Failure(added.error());
+        }
+    }
+}
+
+}  // namespace mirror::daemon
