@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A promotion that costs writes, because a person accepted the loss that it names."""
+
+import shutil
+
+from arena import Violation
+from registry import move
+
+
+@move("forced-loss", weight=2)
+def forced_loss(arena, draw):
+    """The active goes on alone and dies; the other one is promoted without what it lacks."""
+    arena.heal()
+    lost, heir = arena.roles()
+    arena.record.expect_loss()
+    reconnect_first = draw.random() < 0.5
+    draw.choice(_WAYS)(arena, lost)
+    arena.cluster.wait_state(lost, "broken")
+    broken = arena.record.tick()
+    arena.load.wait_progress(20)
+    arena.run_for(draw.uniform(0, 0.7))
+    arena.load.sockets = [heir.socket()]
+    arena.kill_node(lost)
+    arena.load.pause()
+    if reconnect_first:
+        _open(arena)
+    arena.promote_forced(heir)
+    _open(arena)
+    arena.given_up += arena.record.accept_loss(broken)
+    arena.check_image(heir)
+    arena.load.go_on()
+    arena.load.wait_progress(20)
+    arena.start(lost)
+    settle_split_brain(arena, keep=heir, lose=lost)
+    arena.load.sockets = [node.socket() for node in arena.nodes]
+
+
+def settle_split_brain(arena, keep, lose):
+    """Both nodes see it; then the loser's replica is made anew, as the manual says."""
+    for node in arena.nodes:
+        try:
+            arena.cluster.wait_state(node, "diverged")
+        except AssertionError as error:
+            raise Violation(f"the split brain is not seen on {node.name}: {error}") from error
+    if lose.engine_pid():
+        arena.ask(lose, "demote", "r0")
+    arena.stop_daemon(lose)
+    shutil.rmtree(lose.state_dir / "r0")
+    arena.cluster.backing(lose).unlink()
+    arena.start(lose)
+    lose.ctl("create", "r0")
+    arena.cluster.wait_in_sync(keep)
+
+
+def _open(arena):
+    for proxy in arena.proxies:
+        proxy.open()
+
+
+def _disconnect(arena, active):
+    active.ctl("disconnect", "r0")
+
+
+def _cut(arena, _active):
+    for proxy in arena.proxies:
+        proxy.cut()
+
+
+def _silence(arena, _active):
+    for proxy in arena.proxies:
+        proxy.silence()
+
+
+_WAYS = [_disconnect, _cut, _silence]
