@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Turns the reports of meson and pytest into lines of one results file, and sums those up.
+"""Turns the reports of meson, pytest and the torture run into lines of one results file, and sums those up.
 
 A line is outcome, stage, name, reason, separated by tabs; outcome is passed, failed or skipped.
 """
@@ -65,6 +65,19 @@ def of_junit(stage, path):
     return lines or [("failed", stage, "pytest", "no test was run")]
 
 
+def of_torture(stage, path, outcome, seed):
+    """One line, with the seed and the figures that say how much it did."""
+    name = f"seed {seed}"
+    try:
+        result = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return [("failed", stage, name, "ended without figures")]
+    name += f": {sum(result['operations'].values())} operations, {sum(result['faults'].values())} faults"
+    bad = result["violations"]
+    reason = f"violation, kept in {result['kept']}; again: {result['replay']}" if bad else ""
+    return [("failed" if bad else outcome, stage, name, reason)]
+
+
 def read(path, stage=None):
     text = pathlib.Path(path).read_text(encoding="utf-8")
     lines = [line.split("\t") for line in text.splitlines()]
@@ -99,6 +112,8 @@ def main(arguments):
         append(path, of_meson(*rest))
     elif verb == "junit":
         append(path, of_junit(*rest))
+    elif verb == "torture":
+        append(path, of_torture(*rest))
     elif verb == "counts":
         print(words(read(path, rest[0])))
     else:

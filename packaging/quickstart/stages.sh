@@ -7,7 +7,7 @@
 # machine well. The long ones take more time than all others together: only on request.
 first_stages=(static build)
 compiling_stages=(clang)
-waiting_stages=(unit e2e)
+waiting_stages=(unit e2e torture)
 long_compiling_stages=(asan tsan tidy)
 long_waiting_stages=(e2e-asan e2e-tsan)
 long_stages=("${long_compiling_stages[@]}" "${long_waiting_stages[@]}")
@@ -25,6 +25,7 @@ describe_stage() {
         tidy) echo "clang-tidy on every source file" ;;
         unit) echo "unit tests" ;;
         e2e) echo "end-to-end tests: two nodes, real processes" ;;
+        torture) echo "one minute of faults drawn from a seed, on two nodes under load" ;;
         asan) echo "unit tests under AddressSanitizer and UBSan" ;;
         tsan) echo "unit tests under ThreadSanitizer" ;;
         e2e-asan) echo "end-to-end tests under AddressSanitizer and UBSan (those marked sanitizers)" ;;
@@ -236,6 +237,19 @@ e2e_tests() ( # STAGE DIR BUILD-FUNCTION MARKER
     /usr/bin/python3 packaging/quickstart/results.py junit "$results" "$1" "$junit"
     rm -f "$junit"
 )
+
+# The seed is new each time; the line of the result has it, so that the moves can be repeated.
+stage_torture() {
+    local seconds=${QUICKSTART_TORTURE_SECONDS:-60} seed figures outcome=passed
+    check_build "$1" build_main || return 0
+    seed=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+    figures=$(mktemp)
+    timeout --kill-after=30 $((seconds + 600)) tests/torture/torture --quiet \
+        --seconds "$seconds" --seed "$seed" --json "$figures" || outcome=failed
+    /usr/bin/python3 packaging/quickstart/results.py torture "$results" "$1" "$figures" \
+        "$outcome" "$seed"
+    rm -f "$figures"
+}
 
 # Two files at a time; whatever the time does not suffice for is skipped and said.
 stage_tidy() {
