@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What mirrord asks of a running engine, and the engine's housekeeping.
 #include <chrono>
+#include <string>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "core/base/log.hpp"
 #include "core/control/comparison.hpp"
@@ -40,6 +43,18 @@ Json progress_json(const std::optional<Resync::Progress>& progress) {
             {"sent_blocks", progress->sent_blocks},
             {"zeroed_bytes", progress->zeroed_bytes},
             {"compared_bytes", progress->compared_bytes}};
+}
+
+/// What a person can act on comes first.
+std::string reason_of(const Membership::View& members, const Peer::View& peer,
+                      const std::string& peer_node) {
+    if (members.mode != MirrorMode::alone || members.failed) {
+        return members.why;
+    }
+    if (peer.paused) {
+        return fmt::format("{} was disconnected by mirrorctl", peer_node);
+    }
+    return peer.refusal.empty() ? members.why : peer.refusal;
 }
 
 }  // namespace
@@ -99,9 +114,7 @@ std::string Volume::why() const {
             "lacks data or can't be reached ({})",
             node_, format_duration(silent_for), settings_.peer_of(node_), members.why);
     }
-    const std::string refusal = peer_.view().refusal;
-    const bool is_refused = members.mode == MirrorMode::alone && !members.failed;
-    return is_refused && !refusal.empty() ? refusal : members.why;
+    return reason_of(members, peer_.view(), settings_.peer_of(node_));
 }
 
 Json Volume::status() const {

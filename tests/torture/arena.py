@@ -38,6 +38,7 @@ class Arena:
         self.engine_kills = collections.Counter()
         self._last_active = self.cluster.alpha
         self._expected_down = set()
+        self._disconnected = False
 
     def _make_small_disks(self):
         """Backings on file systems of their own, which can be filled up."""
@@ -89,9 +90,16 @@ class Arena:
     def wait(self, condition, what, timeout=30.0):
         return wait_for(condition, what, timeout, report=self.cluster.logs)
 
+    @staticmethod
+    def wait_if_it_comes(condition, seconds):
+        deadline = time.monotonic() + seconds
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def ask(self, node, *words):
         """A command that may be refused, as things are."""
         outcome = node.ctl(*words, check=False)
+        self._disconnected = self._disconnected or words[0] == "disconnect"
         if outcome.code != 0:
             self.refusals[words[0]] += 1
             self.say(f"refused: {outcome}")
@@ -172,8 +180,8 @@ class Arena:
             status = active.status()
             if status["state"] == "diverged":
                 raise Violation(f"diverged, though nobody forced anything: {status['why']}")
-            if status["state"] == "broken" and "connect" in status["why"]:
-                self.ask(active, "connect", "r0")
+            if status["state"] == "broken" and self._disconnected:
+                self._disconnected = self.ask(active, "connect", "r0").code != 0
             assert status["state"] == "in-sync", f"{status['state']}: {status['why']}"
             return active
         active = self.wait(healthy, "the mirror to be in sync again", HEAL_SECONDS)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Clocks that are wrong, or jump: nothing is decided by the time of day."""
+
+import glob
+
+import pytest
+
+from lib import environment
+
+LIBRARIES = sorted(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+                   + glob.glob("/usr/lib*/faketime/libfaketimeMT.so.1"))
+
+
+@pytest.fixture
+def skewed(make_cluster):
+    """make(alpha=…, beta=…): a cluster whose nodes read files of offsets for their clocks."""
+    if not LIBRARIES:
+        pytest.skip("libfaketime is not installed")
+    if environment.sanitizer():
+        pytest.skip("libfaketime and the sanitizers' libraries do not get along")
+
+    def make(**offsets):
+        cluster = make_cluster()
+        for node in cluster.nodes:
+            node.extra_environment = {
+                "LD_PRELOAD": LIBRARIES[0],
+                "FAKETIME_TIMESTAMP_FILE": str(node.directory / "clock"),
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "FAKETIME_NO_CACHE": "1",
+            }
+            set_clock(node, offsets.get(node.name, "+0"))
+        return cluster
+    return make
+
+
+def set_clock(node, offset):
+    new = node.directory / "clock.new"
+    new.write_text(offset + "\n", encoding="ascii")
+    new.rename(node.directory / "clock")  # never half written
+
+
+@pytest.mark.parametrize("offset", ["-30d", "+2h"])
+def test_a_clock_that_is_wrong_changes_no_decision(skewed, make_load, offset):
+    cluster = skewed(beta=offset).start_active()
+    load = make_load([node.socket() for node in cluster.nodes], count=2048).start()
+    cluster.alpha.ctl("switch", "r0", "--disconnect-clients")
+    cluster.wait_in_sync(cluster.beta)
+    load.wait_progress()
+    # The heir's clock is far from that of the node that wrote last, either way.
+    cluster.beta.kill_everything()
+    load.pause()
+    load.verify_file(cluster.backing(cluster.alpha))
+    cluster.alpha.ctl("promote", "r0", "--force")
+    load.go_on()
+    load.wait_progress()
+    cluster.beta.start()
+    cluster.wait_in_sync(cluster.alpha)
+    load.stop()
+    assert not load.errors
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+    load.verify_file(cluster.backing(cluster.beta))
+
+
+def test_a_clock_that_is_wrong_is_told_by_check(skewed):
+    cluster = skewed(beta="+2h").start_active()
+    outcome = cluster.alpha.ctl("check", check=False)
+    assert outcome.code == 1, str(outcome)
+    assert "clock" in outcome.out + outcome.err, str(outcome)
+
+
+@pytest.mark.parametrize("offset", ["-1d", "+1d"])
+def test_a_clock_that_jumps_breaks_nothing(skewed, make_load, offset):
+    cluster = skewed().start_active()
+    load = make_load([cluster.alpha.socket()], count=2048).start()
+    for node in cluster.nodes:
+        set_clock(node, offset)
+        load.wait_progress(500)
+        assert cluster.alpha.state() == "in-sync"
+        set_clock(node, "+0")
+        load.wait_progress(500)
+    assert not cluster.alpha.events("mirror-break")
+    load.stop()
+    load.assert_undisturbed()
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
