@@ -155,6 +155,7 @@ class Arena:
         """Takes all faults away, and waits until the mirror is whole again."""
         self.assert_alive()
         for proxy in self.proxies:
+            proxy.release()
             proxy.open()
         for node in self.nodes:
             if node.is_running():

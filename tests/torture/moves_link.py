@@ -42,6 +42,20 @@ def black_hole(arena, draw):
             proxy.open()
 
 
+@move("late-delivery", weight=3)
+def late_delivery(arena, draw):
+    """What was sent in an old session arrives when a new one has long begun."""
+    arena.heal()
+    for proxy in arena.proxies:
+        proxy.hold()
+    node = arena.active()
+    arena.wait_if_it_comes(lambda: node.state() != "in-sync", 2 * arena.peer_timeout())
+    arena.wait_if_it_comes(lambda: node.state() == "in-sync", 15)
+    arena.run_for(draw.uniform(0, 0.5))
+    for proxy in arena.proxies:
+        proxy.release()
+
+
 @move("slow-link")
 def slow_link(arena, draw):
     """A link of few kilobytes a second up to some megabytes."""

@@ -15,6 +15,7 @@ class Proxy:
     open()      everything passes
     cut()       connections are reset, new ones too
     silence()   connections stay, nothing passes; what was sent is delivered after open()
+    hold()      connections that are there stay silent until release(), new ones pass
     slow(rate)  each direction of each connection passes at most `rate` bytes a second
 
     flip(…)     beside these: now and then a bit of what passes is flipped; calm() ends it
@@ -34,6 +35,7 @@ class Proxy:
         self._mode = "open"
         self._rate = None
         self._sockets = set()
+        self._held = set()
         self._closed = False
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -71,6 +73,15 @@ class Proxy:
         connection comes through from then on until calm()."""
         with self._changed:
             self._needle = (bytes(needle), refuse_new)
+
+    def hold(self):
+        with self._changed:
+            self._held = set(self._sockets)
+
+    def release(self):
+        with self._changed:
+            self._held = set()
+            self._changed.notify_all()
 
     def close(self):
         self._closed = True
@@ -152,7 +163,8 @@ class Proxy:
             try:
                 data = source.recv(65536)
                 with self._changed:
-                    self._changed.wait_for(lambda: self._mode != "silent")
+                    self._changed.wait_for(
+                        lambda: self._mode != "silent" and source not in self._held)
                     rate = self._rate
                 if rate:
                     time.sleep(len(data) / rate)
