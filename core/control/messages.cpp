@@ -253,6 +253,8 @@ Json encode(const ReplicaSummary& summary) {
         {"unclean", summary.unclean},
         {"last_active", summary.last_active},
         {"lineage", encode(summary.lineage)},
+        {"session", to_string(summary.session)},
+        {"session_begun", to_string(summary.session_begun)},
         {"intent_bytes", summary.intent_bytes},
         {"changed_bytes", summary.changed_bytes},
         {"last_update", encode(summary.last_update)},
@@ -275,6 +277,8 @@ Result<ReplicaSummary> decode_summary(const Json& json) {
     summary.unclean = reader.flag("unclean");
     summary.last_active = reader.flag("last_active");
     summary.lineage = reader.nested("lineage", decode_lineage);
+    summary.session = reader.id<SessionId>("session");
+    summary.session_begun = reader.id<SessionId>("session_begun");
     summary.intent_bytes = reader.number("intent_bytes");
     summary.changed_bytes = reader.number("changed_bytes");
     summary.last_update = reader.time("last_update");

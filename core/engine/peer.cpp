@@ -168,19 +168,28 @@ Result<std::shared_ptr<Session>> Peer::open_session() {
         }
     }
     const bool resync = !parts_.differences.empty();
-    auto session =
-        Session::begin(address_, std::move(*control), parts_.volume.name, parts_.node, resync);
+    begun_ = random_id<SessionId>();
+    auto session = Session::begin(address_, std::move(*control), parts_.volume.name, parts_.node,
+                                  begun_, resync);
     if (session) {
+        // Before anything is taken off the maps: from then on they speak of this session alone.
+        if (auto recorded = record_session(begun_); !recorded) {
+            return Failure(recorded.error());
+        }
         report("session-started", Severity::info,
                fmt::format("{} takes part again: {}", peer_node_, decision->reason));
     }
     return session;
 }
 
+Result<void> Peer::record_session(const SessionId& session) {
+    return parts_.meta.update([&](Superblock& block) { block.session = session; });
+}
+
 Result<Decision> Peer::shake_hands(PeerControl& control) {
-    const ReplicaSummary ours =
-        summarize(parts_.meta.superblock(), parts_.differences.intent_bytes(),
-                  parts_.differences.behind_bytes());
+    ReplicaSummary ours = summarize(parts_.meta.superblock(), parts_.differences.intent_bytes(),
+                                    parts_.differences.behind_bytes());
+    ours.session_begun = begun_;
     const auto reply = control.ask({{"request", "handshake"},
                                     {"volume", parts_.volume.name},
                                     {"protocol", control::protocol_version},
@@ -205,6 +214,12 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
                decision.reason, "run the same version of mirrordisk on both nodes");
         return fail(ErrorKind::refused, "{} and {} disagree about what to do", parts_.node,
                     peer_node_);
+    }
+    if (theirs->session == begun_ && !begun_.is_none()) {
+        // The answer to an earlier attempt was lost: a new attempt must not forget it.
+        if (auto recorded = record_session(begun_); !recorded) {
+            return Failure(recorded.error());
+        }
     }
     if (decision.replicates_to_peer() && theirs->intent_bytes + theirs->changed_bytes != 0) {
         const auto regions = read_changes(address_, parts_.volume.name, ours.size);

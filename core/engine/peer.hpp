@@ -81,6 +81,7 @@ class Peer {
     /// Until the time is over, the peer is seen, or there is something else to do.
     void wait_before_retry(std::chrono::milliseconds delay);
     void wait_while_paused();
+    [[nodiscard]] Result<void> record_session(const SessionId& session);
     void set_link(const std::string& link);
     void note_last_answer(const Session& session);
     void note_decision(const Decision& decision, const ReplicaSummary& theirs);
@@ -93,6 +94,7 @@ class Peer {
     const std::string peer_node_;
     const PeerAddress address_;
     std::minstd_rand jitter_;
+    SessionId begun_{};  ///< the newest that was asked for; the peer's thread only
 
     mutable Mutex mutex_;
     CondVar wake_;

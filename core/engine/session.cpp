@@ -48,10 +48,10 @@ Result<Json> PeerControl::ask(const Json& request) {
 }
 
 Session::Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume,
-                 bool resync)
+                 const SessionId& id, bool resync)
     : peer_(std::move(peer)),
       volume_(std::move(volume)),
-      id_(random_id<SessionId>()),
+      id_(id),
       resync_(resync),
       digester_(id_),
       control_(std::move(control)) {}
@@ -59,8 +59,10 @@ Session::Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::st
 Result<std::shared_ptr<Session>> Session::begin(const PeerAddress& peer,
                                                 std::unique_ptr<PeerControl> control,
                                                 const std::string& volume,
-                                                const std::string& own_node, bool resync) {
-    const std::shared_ptr<Session> session(new Session(peer, std::move(control), volume, resync));
+                                                const std::string& own_node, const SessionId& id,
+                                                bool resync) {
+    const std::shared_ptr<Session> session(
+        new Session(peer, std::move(control), volume, id, resync));
     Json request = session->message("session-begin");
     request["source"] = own_node;
     request["resync"] = resync;

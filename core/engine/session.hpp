@@ -48,7 +48,7 @@ class Session {
     /// called at most once, from a link's thread, before any command of that link fails.
     [[nodiscard]] static Result<std::shared_ptr<Session>> begin(
         const PeerAddress& peer, std::unique_ptr<PeerControl> control, const std::string& volume,
-        const std::string& own_node, bool resync);
+        const std::string& own_node, const SessionId& id, bool resync);
     virtual ~Session();
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
@@ -87,7 +87,7 @@ class Session {
     /// Not begun, without links. The model test derives a session from it that speaks to a replica
     /// in the same process.
     Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::string volume,
-            bool resync);
+            const SessionId& id, bool resync);
     void mark_lost() noexcept { lost_ = true; }
 
   private:

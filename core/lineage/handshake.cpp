@@ -32,6 +32,13 @@ std::string describe(const ReplicaSummary& replica) {
                        replica.lineage.empty() ? "none" : short_form(replica.lineage.current()));
 }
 
+/// What a replica lacks is recorded relative to the newest session. Generations do not tell: many
+/// sessions end and begin within one, and each clears what it has sent.
+bool maps_speak_of(const ReplicaSummary& active, const ReplicaSummary& standby) noexcept {
+    return standby.session == active.session ||
+           (standby.session == active.session_begun && !active.session_begun.is_none());
+}
+
 Decision decide_diverged(const ReplicaSummary& ours, const ReplicaSummary& theirs,
                          Relation relation) {
     if (relation == Relation::unrelated) {
@@ -110,6 +117,13 @@ Decision decide_with_source(const ReplicaSummary& active, const ReplicaSummary& 
         return {Action::full_to_peer,
                 fmt::format("{} can't tell what it holds: all of it is compared with {}",
                             describe(standby), describe(active))};
+    }
+    if (!maps_speak_of(active, standby)) {
+        return {Action::full_to_peer,
+                fmt::format("{} last took part in session {} and {} in session {}, as after a "
+                            "restore from a backup: all of it is compared",
+                            describe(standby), short_form(standby.session), active.node,
+                            short_form(active.session))};
     }
     if (yields(standby, active)) {
         return {Action::resync_to_peer,

@@ -36,6 +36,10 @@ struct ReplicaSummary {
     /// This node was active last, and gave that up to nobody: it may be promoted alone.
     bool last_active = false;
     Lineage lineage;
+    /// The newest session it took part in, which is what an active's maps speak of.
+    SessionId session;
+    /// Of an active: one that it began without hearing the answer; may be the standby's newest.
+    SessionId session_begun{};
     std::uint64_t intent_bytes = 0;   ///< regions that may differ from the peer
     std::uint64_t changed_bytes = 0;  ///< blocks that the peer is known to lack
     WallTime last_update{};           ///< last write that this replica took; epoch when unknown

@@ -322,3 +322,23 @@ TEST_CASE("a standby that missed its own disk's failure is compared as a whole, 
                  replica("beta", standby, up_to_date, before))
               .action == Action::resync_to_peer);
 }
+
+TEST_CASE("a standby of another session than the maps speak of is compared as a whole") {
+    ReplicaSummary ours = replica("alpha", active, up_to_date, new_data);
+    ReplicaSummary theirs = replica("beta", standby, up_to_date, old_data);
+    ours.session.bytes[0] = 1;
+    theirs.session = ours.session;
+    CHECK(decide(ours, theirs).action == Action::resync_to_peer);
+    theirs.session.bytes[0] = 2;
+    CHECK(decide(ours, theirs).action == Action::full_to_peer);
+    CHECK(decide(theirs, ours).action == Action::full_from_peer);
+    CHECK(decide(ours, theirs).reason.find("restore from a backup") != std::string::npos);
+
+    ours.session_begun = theirs.session;
+    CHECK(decide(ours, theirs).action == Action::resync_to_peer);
+    CHECK(decide(theirs, ours).action == Action::resync_from_peer);
+
+    theirs.session = {};
+    ours.session_begun = {};
+    CHECK(decide(ours, theirs).action == Action::full_to_peer);
+}

@@ -26,6 +26,8 @@ ReplicaSummary some_summary() {
         .unclean = true,
         .last_active = true,
         .lineage = lineage,
+        .session = random_id<SessionId>(),
+        .session_begun = random_id<SessionId>(),
         .intent_bytes = 1 << 20,
         .changed_bytes = 4096,
         .last_update = some_time(),
@@ -55,6 +57,8 @@ TEST_CASE("a summary comes back as it was sent, through text") {
     CHECK(got->unclean == sent.unclean);
     CHECK(got->last_active == sent.last_active);
     CHECK(got->lineage == sent.lineage);
+    CHECK(got->session == sent.session);
+    CHECK(got->session_begun == sent.session_begun);
     CHECK(got->intent_bytes == sent.intent_bytes);
     CHECK(got->changed_bytes == sent.changed_bytes);
     CHECK(got->last_update == sent.last_update);
