@@ -72,7 +72,8 @@ def of_torture(stage, path, outcome, seed):
         result = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return [("failed", stage, name, "ended without figures")]
-    name += f": {sum(result['operations'].values())} operations, {sum(result['faults'].values())} faults"
+    operations, faults = (sum(result[key].values()) for key in ("operations", "faults"))
+    name += f": {operations} operations, {faults} faults"
     bad = result["violations"]
     reason = f"violation, kept in {result['kept']}; again: {result['replay']}" if bad else ""
     return [("failed" if bad else outcome, stage, name, reason)]

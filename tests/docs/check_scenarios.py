@@ -33,7 +33,8 @@ def names_in(path):
 
 
 def torture_faults(root):
-    texts = [path.read_text(encoding="utf-8") for path in (root / "tests/torture").glob("moves*.py")]
+    texts = [path.read_text(encoding="utf-8")
+             for path in (root / "tests/torture").glob("moves*.py")]
     return set(re.findall(r'^@move\("([\w-]+)"', "\n".join(texts), re.MULTILINE))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where a run takes place: two nodes, the link, the load, the record, and the way back to health."""
+"""Where a run takes place: two nodes, the link, the load, the record, the way back."""
 
 import collections
 import time

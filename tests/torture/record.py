@@ -32,7 +32,8 @@ class Write:
         end = "in flight" if self.ended is IN_FLIGHT else (
             f"{'answered' if self.answered else 'lost'} at {self.ended}")
         what = "zeroes" if self.zero else "data"
-        return f"write {self.name[1]} of writer {self.name[0]} ({what}, from {self.submitted}, {end})"
+        return (f"write {self.name[1]} of writer {self.name[0]} "
+                f"({what}, from {self.submitted}, {end})")
 
 
 def _initial():

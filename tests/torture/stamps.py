@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What every written sector says about itself: seed, writer, number of the write, place, checksum."""
+"""What every written sector says of itself: seed, writer, number of the write, place, CRC."""
 
 import hashlib
 import struct
