@@ -25,6 +25,7 @@ struct Resync::Worker {
     std::vector<std::byte> data = std::vector<std::byte>(region_size);
     std::vector<Digest> theirs{};
     std::vector<BitRange> to_send{};  ///< blocks
+    std::vector<BitRange> sent{};     ///< blocks, of to_send
 };
 
 /// Hands out regions in order, and keeps the first error.
@@ -124,28 +125,33 @@ Result<void> Resync::sync_region(Session& session, Worker& worker, std::uint64_t
             return found;
         }
     }
+    worker.sent.clear();
     const SteadyTime begun = clock_.steady_now();
-    for (std::size_t i = 0; i < worker.to_send.size(); ++i) {
-        if (i != 0 && clock_.steady_now() - begun > longest_hold) {
-            leave_rest(session, worker, work, i);
-            return {};
-        }
-        if (auto sent = send(session, worker, work, worker.to_send[i]); !sent) {
-            return sent;
+    for (BitRange run : worker.to_send) {
+        while (run.first < run.last) {
+            if (!worker.sent.empty() && clock_.steady_now() - begun > longest_hold) {
+                leave_rest(session, worker, work);
+                return {};
+            }
+            const BitRange piece{run.first, std::min(run.last, run.first + piece_size_.blocks())};
+            if (auto sent = send(session, worker, work, piece); !sent) {
+                return sent;
+            }
+            worker.sent.push_back(piece);
+            run.first = piece.last;
         }
     }
     differences_.clear_covered(work.range, [&] { return session.is_lost(); });
     return {};
 }
 
-void Resync::leave_rest(Session& session, const Worker& worker, const Differences::Work& work,
-                        std::size_t sent) {
+void Resync::leave_rest(Session& session, const Worker& worker, const Differences::Work& work) {
     const auto is_lost = [&] { return session.is_lost(); };
     if (work.suspect) {
         differences_.found(work, worker.to_send, is_lost);
     }
-    for (std::size_t i = 0; i < sent; ++i) {
-        differences_.clear_covered(bytes_of(worker.to_send[i], block_size, local_.size()), is_lost);
+    for (const BitRange& piece : worker.sent) {
+        differences_.clear_covered(bytes_of(piece, block_size, local_.size()), is_lost);
     }
 }
 
@@ -184,9 +190,16 @@ Result<void> Resync::send(Session& session, Worker& worker, const Differences::W
     const ByteRange range = bytes_of(blocks, block_size, local_.size());
     const std::span<const std::byte> data(worker.data.data() + (range.offset - work.range.offset),
                                           range.length);
-    blocks_ += blocks.last - blocks.first;
-    return send_data(session, data, range.offset, false,
-                     [this](std::uint64_t bytes, bool zero) { (zero ? zeroed_ : sent_) += bytes; });
+    const std::uint64_t count = blocks.last - blocks.first;
+    blocks_ += count;
+    const SteadyTime begun = clock_.steady_now();
+    auto sent =
+        send_data(session, data, range.offset, false,
+                  [this](std::uint64_t bytes, bool zero) { (zero ? zeroed_ : sent_) += bytes; });
+    if (sent) {
+        piece_size_.answered(count, clock_.steady_now() - begun);
+    }
+    return sent;
 }
 
 Resync::Progress Resync::progress() const {

@@ -15,6 +15,7 @@
 
 #include "core/base/clock.hpp"
 #include "core/engine/differences.hpp"
+#include "core/engine/piece_size.hpp"
 #include "core/engine/session.hpp"
 #include "core/maps/range_lock.hpp"
 #include "core/store/store.hpp"
@@ -47,9 +48,8 @@ class Resync {
     struct Pass;
 
     [[nodiscard]] Result<void> sync_region(Session& session, Worker& worker, std::uint64_t region);
-    /// Records what of the region is still to be sent when so many runs of blocks were.
-    void leave_rest(Session& session, const Worker& worker, const Differences::Work& work,
-                    std::size_t sent);
+    /// Records what of the region is still to be sent when the worker has sent a part.
+    void leave_rest(Session& session, const Worker& worker, const Differences::Work& work);
     [[nodiscard]] Result<void> find_differing(Session& session, Worker& worker,
                                               const Differences::Work& work);
     [[nodiscard]] Result<void> send(Session& session, Worker& worker, const Differences::Work& work,
@@ -61,6 +61,7 @@ class Resync {
     const Clock& clock_;
     const SteadyTime started_;
     const std::uint64_t total_;
+    PieceSize piece_size_;
     std::atomic<bool> stopping_{false};
     std::atomic<std::uint64_t> sent_{0};
     std::atomic<std::uint64_t> zeroed_{0};
