@@ -89,7 +89,7 @@ Result<ResolvePlan> make_plan(VolumeKeeper& keeper, const ReplicaSummary& loser,
     }
     plan.free_bytes = space.value_or(0);
     const bool everything = relate(loser.lineage, kept.lineage) == Relation::unrelated ||
-                            loser.state == ReplicaState::failed ||
+                            !maps_speak_of(kept, loser) || loser.state == ReplicaState::failed ||
                             loser.state == ReplicaState::fresh;
     auto blocks = find_differing_blocks(keeper, loser.size, everything);
     if (!blocks) {

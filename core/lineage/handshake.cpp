@@ -32,13 +32,6 @@ std::string describe(const ReplicaSummary& replica) {
                        replica.lineage.empty() ? "none" : short_form(replica.lineage.current()));
 }
 
-/// What a replica lacks is recorded relative to the newest session. Generations do not tell: many
-/// sessions end and begin within one, and each clears what it has sent.
-bool maps_speak_of(const ReplicaSummary& active, const ReplicaSummary& standby) noexcept {
-    return standby.session == active.session ||
-           (standby.session == active.session_begun && !active.session_begun.is_none());
-}
-
 Decision decide_diverged(const ReplicaSummary& ours, const ReplicaSummary& theirs,
                          Relation relation) {
     if (relation == Relation::unrelated) {
@@ -190,6 +183,13 @@ bool missed_by_failed_disk(const ReplicaSummary& active, const ReplicaSummary& s
         }
     }
     return false;
+}
+
+/// What a replica lacks is recorded relative to the newest session. Generations do not tell: many
+/// sessions end and begin within one, and each clears what it has sent.
+bool maps_speak_of(const ReplicaSummary& active, const ReplicaSummary& standby) noexcept {
+    return standby.session == active.session ||
+           (standby.session == active.session_begun && !active.session_begun.is_none());
 }
 
 bool yields(const ReplicaSummary& loser, const ReplicaSummary& keeper) noexcept {

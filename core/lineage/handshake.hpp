@@ -49,6 +49,11 @@ struct Decision {
 [[nodiscard]] bool missed_by_failed_disk(const ReplicaSummary& active,
                                          const ReplicaSummary& standby) noexcept;
 
+/// Whether the active's maps for the standby begin where the standby's data is: else they do not
+/// name all that differs.
+[[nodiscard]] bool maps_speak_of(const ReplicaSummary& active,
+                                 const ReplicaSummary& standby) noexcept;
+
 /// Whether a person decided a split brain between the two for `keeper`: the data that `loser` holds
 /// may be overwritten by it. Only a standby yields, and not when the other one yields as well.
 [[nodiscard]] bool yields(const ReplicaSummary& loser, const ReplicaSummary& keeper) noexcept;

@@ -272,8 +272,9 @@ void ModelActive::checkpoint() {
 
 Result<Decision> ModelActive::shake_hands() {
     ModelNode& peer = parts_.peer;
-    const ReplicaSummary ours =
+    ReplicaSummary ours =
         summarize(meta_->superblock(), differences_->intent_bytes(), differences_->behind_bytes());
+    ours.session_begun = begun_;
     if (!parts_.wire.passes() || !peer.runs() || peer.dying()) {
         return unreachable();
     }
@@ -285,6 +286,11 @@ Result<Decision> ModelActive::shake_hands() {
         parts_.truth.violated(fmt::format("{} decides {} where {} decides {}", ours.node,
                                           to_string(here.action), theirs.node,
                                           to_string(there.action)));
+    }
+    if (theirs.session == begun_ && !begun_.is_none()) {
+        if (auto recorded = record_session(); !recorded) {
+            return Failure(recorded.error());
+        }
     }
     if (!here.replicates_to_peer()) {
         return fail(ErrorKind::refused, "{}", here.reason);
@@ -299,6 +305,10 @@ Result<Decision> ModelActive::shake_hands() {
         }
     }
     return here;
+}
+
+Result<void> ModelActive::record_session() {
+    return meta_->update([this](Superblock& block) { block.session = begun_; });
 }
 
 Result<Bitmap> ModelActive::read_changes() {
@@ -338,8 +348,9 @@ void ModelActive::attempt() {
 }
 
 Result<void> ModelActive::begin_session(bool resync) {
-    auto session =
-        std::make_shared<ModelSession>(parts_.peer.name, resync, [this](const Lineage& lineage) {
+    begun_ = random_id<SessionId>();
+    auto session = std::make_shared<ModelSession>(
+        parts_.peer.name, begun_, resync, [this](const Lineage& lineage) {
             parts_.interlude();
             return call([&] {
                 auto synced = parts_.peer.replica->session_synced(session_->id(), lineage);
@@ -357,6 +368,10 @@ Result<void> ModelActive::begin_session(bool resync) {
     });
     if (!begun) {
         return begun;
+    }
+    parts_.interlude();
+    if (auto recorded = record_session(); !recorded) {
+        return recorded;
     }
     parts_.interlude();
     auto opened = call([&]() -> Result<void> {
@@ -472,8 +487,9 @@ void ModelActive::resync_region(std::uint64_t region) {
 
 void ModelActive::compare_everything() {
     if (in_sync() && !session_->is_lost()) {
-        membership_.reopen(session_);
-        (void)differences_->suspect_all();
+        if (membership_.reopen(session_)) {
+            (void)differences_->suspect_all();
+        }
     }
 }
 

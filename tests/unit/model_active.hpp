@@ -20,8 +20,8 @@ namespace mirror::test {
 class ModelSession final : public Session {
   public:
     using Tell = std::function<Result<void>(const Lineage&)>;
-    ModelSession(std::string peer, bool resync, Tell synced)
-        : Session({.node = std::move(peer), .address = {}}, nullptr, "r0", resync),
+    ModelSession(std::string peer, const SessionId& id, bool resync, Tell synced)
+        : Session({.node = std::move(peer), .address = {}}, nullptr, "r0", id, resync),
           synced_(std::move(synced)) {}
 
     void lose(const std::string&) override { mark_lost(); }
@@ -107,6 +107,7 @@ class ModelActive {
     [[nodiscard]] bool door_is_open(const Session& session) const;
     [[nodiscard]] bool overlaps_work(std::size_t first, std::size_t count) const;
     [[nodiscard]] Result<Decision> shake_hands();
+    [[nodiscard]] Result<void> record_session();
     [[nodiscard]] Result<Bitmap> read_changes();
     [[nodiscard]] Result<void> begin_session(bool resync);
     void resync_region(std::uint64_t region);
@@ -124,6 +125,7 @@ class ModelActive {
     std::unique_ptr<Differences> differences_;
     Membership membership_;
     std::shared_ptr<ModelSession> session_;
+    SessionId begun_{};  ///< the newest that was asked for
     std::vector<Work> works_;
     Action last_action_ = Action::nobody_active;
 };
