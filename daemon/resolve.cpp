@@ -141,14 +141,15 @@ Result<Json> agreement(VolumeKeeper& keeper, const Sides& sides) {
                               step_deadline);
 }
 
-/// The keeper's engine would find out by itself after a while. What it says to that is told.
+/// The keeper's engine would find out by itself after a while, but for a `disconnect` from before
+/// the decision, which would leave that without an effect. What it says to it is told.
 std::string wake_keeper(VolumeKeeper& keeper, const Sides& sides) {
     const std::string next = next_command(keeper, sides);
     if (!next.empty()) {
         return fmt::format("the resync begins when {} is active; {}", sides.keeper.node, next);
     }
     const auto told = keeper.peers().ask(
-        keeper.peer(), {{"request", "resync"}, {"volume", keeper.name()}}, step_deadline);
+        keeper.peer(), {{"request", "connect"}, {"volume", keeper.name()}}, step_deadline);
     return told ? fmt::format("the resync from {} begins", sides.keeper.node)
                 : fmt::format("the resync from {} does not begin by itself: {}", sides.keeper.node,
                               told.error().text());

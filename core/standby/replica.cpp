@@ -201,6 +201,8 @@ Result<void> Replica::record_synced(const Lineage& lineage) {
         block.unclean = false;
         block.solo = false;
         block.yields_to = {};
+        // A wish of the time when this node was active; who is active now decides who takes part.
+        block.paused = false;
         block.break_at = {};
         block.synced_at = now;
         block.last_update = now;

@@ -260,3 +260,15 @@ def test_a_losing_node_that_dies_in_the_resync_goes_on_with_it(make_cluster):
     wait_resolved(cluster, cluster.alpha, cluster.beta, images)
     assert_undo_is_whole(cluster, cluster.alpha, cluster.beta, images)
     assert len(undo_files(cluster.beta)) == 1
+
+
+def test_a_disconnect_from_before_the_decision_does_not_outlive_it(both_active):
+    cluster, _ = both_active
+    for node in cluster.nodes:
+        node.ctl("disconnect", "r0")
+    cluster.alpha.ctl("resolve", "r0", "--keep", "alpha", "--yes", "--disconnect-clients")
+    cluster.wait_in_sync(cluster.alpha)
+    cluster.alpha.ctl("switch", "r0", "--to", "beta")
+    cluster.wait_in_sync(cluster.beta)
+    cluster.beta.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
