@@ -156,6 +156,7 @@ class Arena:
         self.assert_alive()
         for proxy in self.proxies:
             proxy.release()
+            proxy.calm()
             proxy.open()
         for node in self.nodes:
             if node.is_running():

@@ -65,6 +65,18 @@ def slow_link(arena, draw):
     arena.run_for(draw.uniform(0.2, 1.5))
 
 
+@move("flip-bits")
+def flip_bits(arena, draw):
+    """Now and then a bit of what passes is flipped, in one direction or in both."""
+    ways = draw.choice([{"forward": 200_000}, {"backward": 20_000},
+                        {"forward": 500_000, "backward": 50_000}])
+    for proxy in arena.proxies:
+        proxy.flip(draw.randrange(1 << 32), **ways)
+    arena.run_for(draw.uniform(0.3, 2.0))
+    for proxy in arena.proxies:
+        proxy.calm()
+
+
 @move("disconnect", weight=3)
 def disconnect(arena, draw):
     """Replication is stopped in good order, and mostly allowed again."""

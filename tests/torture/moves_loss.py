@@ -31,17 +31,33 @@ def forced_loss(arena, draw):
     arena.load.go_on()
     arena.load.wait_progress(20)
     arena.start(lost)
-    settle_split_brain(arena, keep=heir, lose=lost)
+    settle_split_brain(arena, draw, keep=heir, lose=lost)
     arena.load.sockets = [node.socket() for node in arena.nodes]
 
 
-def settle_split_brain(arena, keep, lose):
-    """Both nodes see it; then the loser's replica is made anew, as the manual says."""
+def settle_split_brain(arena, draw, keep, lose):
+    """Both nodes see it; then it is decided, or the loser's replica is made anew."""
     for node in arena.nodes:
         try:
             arena.cluster.wait_state(node, "diverged")
         except AssertionError as error:
             raise Violation(f"the split brain is not seen on {node.name}: {error}") from error
+    if draw.random() < 0.7:
+        resolve(arena, draw.choice(arena.nodes), keep, lose)
+    else:
+        make_anew(arena, keep, lose)
+
+
+def resolve(arena, asked, keep, lose):
+    asked.ctl("resolve", "r0", "--keep", keep.name, "--yes", "--disconnect-clients")
+    if not lose.ctl("undo", "r0", "--list", "--json").json["undo"]:
+        raise Violation(f"nothing was saved of what {lose.name} gave up")
+    arena.cluster.wait_in_sync(keep)
+    while saved := lose.ctl("undo", "r0", "--list", "--json").json["undo"]:
+        lose.ctl("undo", "r0", "--drop", "--id", str(saved[0]["id"]), "--yes")
+
+
+def make_anew(arena, keep, lose):
     if lose.engine_pid():
         arena.ask(lose, "demote", "r0")
     arena.stop_daemon(lose)

@@ -42,4 +42,5 @@ def all_moves():
     import moves_link
     import moves_loss
     import moves_roles
+    import moves_verify
     return dict(_moves)
