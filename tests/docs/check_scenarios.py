@@ -13,7 +13,7 @@ NUMBERED = [str(number) for number in range(1, 144)]
 LETTERED = [f"S{number}" for number in range(1, 7)] + [f"G{number}" for number in range(1, 9)]
 ROW = re.compile(r"^\| (\w+) \| ([^|]+) \| ([^|]+) \| (.+) \|$")
 TEST = re.compile(r"`(e2e|unit|torture)(?:/([\w.]+))?::([^`]+)`")
-STANDINGS = ("not applicable: ", "open, with ", "pending: ")
+STANDINGS = ("not applicable: ", "open, with ")
 
 
 def rows(text):

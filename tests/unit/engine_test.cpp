@@ -257,16 +257,17 @@ TEST_CASE("an interrupted resync goes on where it was") {
     REQUIRE(pair.wait_alone());
     REQUIRE(pair.volume().write(pattern(size, 21), 0, Durability::cached));
     REQUIRE(pair.volume().checkpoint());
-    std::atomic<int> writes{0};
+    std::atomic<bool> severed{false};
     pair.beta.disk_faults.before_write([&] {
-        if (++writes == 8) {
+        const control::Json resync = pair.status()["peer"]["resync"];
+        if (resync.is_object() && resync["sent_bytes"] >= 5 * MiB && !severed.exchange(true)) {
             pair.server().sever();
         }
     });
     pair.restore();
     REQUIRE(eventually([&] {
         (void)pair.ask({{"request", "peer-hint"}});
-        return writes >= 8 && pair.mode() == "alone";
+        return severed && pair.mode() == "alone";
     }));
     REQUIRE(
         eventually([&] { return pair.status()["peer"]["last_resync"]["total_bytes"] == size; }));
