@@ -286,6 +286,14 @@ void VolumeKeeper::remove_marker() noexcept {
     ::unlink(paths_.marker.c_str());
 }
 
+/// It asks the peer, then starts the engine, and tries again where that fails.
+void VolumeKeeper::leave_to_supervisor() {
+    MutexLock lock(mutex_);
+    place_ = Place::active;
+    failure_ = fmt::format("the engine of {} does not run; it is being started", name());
+    death_noted_ = true;
+}
+
 void VolumeKeeper::find_place(const Operation& operation) {
     if (::access(meta_file().c_str(), F_OK) != 0 && errno == ENOENT) {
         remove_marker();
@@ -304,6 +312,10 @@ void VolumeKeeper::find_place(const Operation& operation) {
     const bool marked = ::access(paths_.marker.c_str(), F_OK) == 0;
     if (auto opened = open_standby(operation); !opened) {
         log(LogLevel::error, "{}", opened.error().text());
+        if (marked && opened.error().kind == ErrorKind::busy) {
+            // An engine that was killed a moment ago may hold its files until it is gone.
+            leave_to_supervisor();
+        }
         return;
     }
     Superblock block;
@@ -311,12 +323,8 @@ void VolumeKeeper::find_place(const Operation& operation) {
         block = (*lease)->superblock();
     }
     if (block.role == Role::active && marked) {
-        // The supervisor goes on from here: it asks the peer, then starts the engine.
         close_replica(operation);
-        MutexLock lock(mutex_);
-        place_ = Place::active;
-        failure_ = fmt::format("the engine of {} does not run; it is being started", name());
-        death_noted_ = true;
+        leave_to_supervisor();
         return;
     }
     if (block.role == Role::active) {

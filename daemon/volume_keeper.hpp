@@ -139,6 +139,7 @@ class VolumeKeeper {
     void note_garbled(const Error& error);
     [[nodiscard]] Result<void> wait_ready(EngineProcess& engine);
     void find_place(const Operation& operation);
+    void leave_to_supervisor();
     void learn_from_peer(const PeerVolume& peer);
 
     // supervisor.cpp

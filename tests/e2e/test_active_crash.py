@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The active dies at random moments: every answered write is there afterwards."""
 
+import fcntl
 import time
 
 import pytest
@@ -73,3 +74,15 @@ def test_both_nodes_die_and_the_last_active_goes_on_alone(cluster, make_load):
     load.stop()
     cluster.alpha.ctl("demote", "r0")
     cluster.assert_replicas_equal()
+
+
+def test_an_engine_that_takes_its_time_to_die_does_not_keep_its_node_down(cluster):
+    """The kernel gives a killed process' locks back when it has ended its I/O, not before."""
+    cluster.alpha.kill_everything()
+    with open(cluster.backing(cluster.alpha), "rb") as dying:
+        fcntl.flock(dying, fcntl.LOCK_EX)
+        cluster.alpha.start()
+        cluster.wait(lambda: "in use by" in cluster.alpha.log_tail(),
+                     "alpha to find its replica locked")
+    cluster.wait(cluster.alpha.engine_pid, "alpha to go on")
+    cluster.wait_in_sync(cluster.alpha)

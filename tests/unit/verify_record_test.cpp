@@ -90,19 +90,20 @@ TEST_CASE("a file that is torn or garbled anywhere is noticed") {
 TEST_CASE("a record that makes no sense is refused, whoever sends it") {
     const nlohmann::json good = encode(some_record());
     REQUIRE(decode_verify_record(good));
-    for (const auto& [key, value] : good.items()) {
+    for (const auto& item : good.items()) {
+        const std::string key = item.key();
         CAPTURE(key);
         nlohmann::json bad = good;
         bad[key] = {1, "x"};
         CHECK_FALSE(decode_verify_record(bad));
     }
-    for (const auto& [key, value] : {std::pair("position_bytes", 11 * GiB),
-                                     {"mismatched_bytes", 11 * GiB},
-                                     {"repaired_bytes", 10 * GiB},
-                                     {"last_repaired_bytes", 5 * GiB}}) {
-        CAPTURE(key);
+    for (const auto& entry : {std::pair("position_bytes", 11 * GiB),
+                              {"mismatched_bytes", 11 * GiB},
+                              {"repaired_bytes", 10 * GiB},
+                              {"last_repaired_bytes", 5 * GiB}}) {
+        CAPTURE(entry.first);
         nlohmann::json bad = good;
-        bad[key] = value;
+        bad[entry.first] = entry.second;
         CHECK_FALSE(decode_verify_record(bad));
     }
     nlohmann::json bad = good;
