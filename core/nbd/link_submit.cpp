@@ -142,16 +142,20 @@ std::int64_t LinkDriver::issue(Command& command) noexcept {
                    : ::nbd_aio_pwrite(handle_.get(), command.payload.data(), command.payload.size(),
                                       command.at, completion, 0);
     }
+    // libnbd wants an address also where nothing is at it.
+    static std::byte nothing{};
+    void* into = request.into != nullptr ? request.into : &nothing;
+    const void* from = request.from != nullptr ? request.from : &nothing;
     switch (request.verb) {
         case Verb::read:
             return range.length > max_payload
                        ? -1
-                       : ::nbd_aio_pread(handle_.get(), request.into, range.length, range.offset,
+                       : ::nbd_aio_pread(handle_.get(), into, range.length, range.offset,
                                          completion, request.flags);
         case Verb::write:
             return range.length > max_payload
                        ? -1
-                       : ::nbd_aio_pwrite(handle_.get(), request.from, range.length, range.offset,
+                       : ::nbd_aio_pwrite(handle_.get(), from, range.length, range.offset,
                                           completion, request.flags);
         case Verb::zero:
             return ::nbd_aio_zero(handle_.get(), range.length, range.offset, completion,
