@@ -8,7 +8,7 @@ import time
 import nbd
 import pytest
 
-from lib import blocks, environment, processes
+from lib import blocks, environment, machine_time, processes
 from lib.load import Load
 from lib.proxy import Proxy
 from lib.waiting import wait_for
@@ -167,3 +167,26 @@ def test_waiting_says_what_was_seen_last():
     with pytest.raises(AssertionError, match="waited 0 s for rain; last seen: 'sun'.*\nlogs"):
         wait_for(lambda: "sun" == "rain" or (_ for _ in ()).throw(AssertionError("'sun'")), "rain",
                  timeout=0.01, report=lambda: "logs")
+
+
+def test_a_machine_that_stands_still_makes_nothing_late():
+    clock = [100.0]
+    machine = machine_time.MachineTime(lambda: clock[0])
+    for _ in range(20):  # two seconds of a running machine
+        clock[0] += 0.1
+        machine.tick()
+    assert machine.now() == pytest.approx(2.0) and machine.stood_still == 0.0
+    clock[0] += 600.0
+    assert machine.now() == pytest.approx(2.0 + machine_time.LONGEST_STEP)
+    machine.tick()
+    assert machine.now() == pytest.approx(2.0 + machine_time.LONGEST_STEP)
+    assert machine.stood_still == pytest.approx(600.0 - machine_time.LONGEST_STEP)
+    clock[0] += 0.5  # and it goes on
+    assert machine.now() == pytest.approx(2.5 + machine_time.LONGEST_STEP)
+
+
+def test_a_program_that_hangs_is_late():
+    with pytest.raises(subprocess.TimeoutExpired):
+        machine_time.run(["sleep", "60"], 0.5)
+    done = machine_time.run(["sh", "-c", "echo out; echo err >&2; exit 3"], 10)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")

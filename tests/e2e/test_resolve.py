@@ -232,6 +232,8 @@ def test_a_losing_node_that_dies_while_saving_has_lost_nothing(make_cluster, mom
     if not whole:
         assert cluster.backing(cluster.beta).read_bytes() == images["beta"], "overwritten, unsaved"
     cluster.beta.start()
+    # Before it has heard of alpha it cannot know whether the decision was recorded.
+    cluster.wait(lambda: cluster.beta.state() != "peer-unknown", "beta to hear of alpha")
     if cluster.beta.state() == "diverged":
         cluster.wait_state(cluster.alpha, "diverged")
         cluster.alpha.ctl("resolve", "r0", "--keep", "alpha", "--yes")

@@ -5,7 +5,7 @@ import collections
 import time
 
 import checker
-from lib import environment
+from lib import environment, machine_time
 from lib.cluster import Cluster
 from lib.waiting import wait_for
 from record import Record
@@ -92,8 +92,8 @@ class Arena:
 
     @staticmethod
     def wait_if_it_comes(condition, seconds):
-        deadline = time.monotonic() + seconds
-        while not condition() and time.monotonic() < deadline:
+        deadline = machine_time.now() + seconds
+        while not condition() and machine_time.now() < deadline:
             time.sleep(0.05)
 
     def ask(self, node, *words):

@@ -21,6 +21,7 @@ def figures(run):
         "disconnects": arena.load.disconnects,
         "longest_pause_seconds": round(run.longest_pause, 2),
         "longest_pause_during": run.longest_pause_during,
+        "machine_stood_still_seconds": round(run.stood_still, 1),
         "mirror_breaks": events.count("mirror-break"),
         "resyncs_done": events.count("resync-done"),
         "resyncs_interrupted": events.count("resync-interrupted"),
@@ -45,6 +46,8 @@ def table(result):
     if result["longest_pause_during"]:
         pause += f", during {result['longest_pause_during']}"
     lines += _row("longest pause", pause)
+    if result["machine_stood_still_seconds"]:
+        lines += _row("machine stood", f"still for {result['machine_stood_still_seconds']} s, not counted")
     lines += _row("mirror", f"{result['mirror_breaks']} breaks, {result['resyncs_done']} resyncs, "
                             f"{result['resyncs_interrupted']} interrupted")
     lines += _row("checks", f"{result['replica_checks']} of replicas")

@@ -2,10 +2,10 @@
 """One run: rounds of moves, healing and checking, until the time is over or a promise is broken."""
 
 import collections
-import time
 import traceback
 
 from arena import Arena, Violation
+from lib import machine_time
 from plan import Plan
 from registry import NotNow
 
@@ -24,6 +24,7 @@ class Run:
         self.skipped = collections.Counter()
         self.longest_pause = 0.0
         self.longest_pause_during = ""
+        self.stood_still = 0.0
         self.violations = []
         self._limit_seconds = seconds
         self._limit_rounds = rounds
@@ -36,17 +37,18 @@ class Run:
 
     def go(self, summarise):
         """`summarise` is called before the nodes are taken away."""
-        began = time.monotonic()
+        began = machine_time.now()
         with Arena(self.seed, self._disks, self._say) as self.arena:
             try:
-                while not self._is_over(time.monotonic() - began):
+                while not self._is_over(machine_time.now() - began):
                     self._play(self.plan.round(self.rounds))
             except Violation as violation:
                 self.violations.append(str(violation))
             except Exception:  # pylint: disable=broad-except
                 # A command that hangs or a mirror that never heals is found here too.
                 self.violations.append(traceback.format_exc())
-            self.seconds = time.monotonic() - began
+            self.seconds = machine_time.now() - began
+            self.stood_still = machine_time.stood_still()
             self.arena.cluster.keep = bool(self.violations)
             return summarise(self)
 
@@ -57,7 +59,7 @@ class Run:
     def _play(self, planned):
         self._say(f"round {planned.number}: {planned}; check: {planned.check}")
         self.rounds += 1
-        began, answered = time.monotonic(), self.arena.load.completed
+        began, answered = machine_time.now(), self.arena.load.completed
         for chosen in planned.moves:
             self._make(chosen)
         self.arena.heal()
@@ -65,7 +67,7 @@ class Run:
         self._note_pause(str(planned))
         self.arena.check(planned.check)
         self._say(f"   {self.arena.load.completed - answered} answers, "
-                  f"{time.monotonic() - began:.1f} s")
+                  f"{machine_time.now() - began:.1f} s")
 
     def _make(self, planned):
         try:

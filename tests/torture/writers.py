@@ -15,6 +15,7 @@ import time
 
 import nbd
 import stamps
+from lib import machine_time
 from lib.waiting import wait_for
 
 SECTOR = stamps.SECTOR
@@ -218,8 +219,8 @@ class Load:
         self.failure = None
         self._rate = rate
         self._submitted = 0
-        self._rate_since = time.monotonic()
-        self._last_answer = time.monotonic()
+        self._rate_since = machine_time.now()
+        self._last_answer = machine_time.now()
         self._stopping = threading.Event()
         self._pausing = threading.Event()
         self._idle = threading.Event()
@@ -250,7 +251,7 @@ class Load:
         wait_for(lambda: self._idle.is_set() or self.failure, "the load to be idle", timeout)
 
     def go_on(self):
-        self._last_answer = self._rate_since = time.monotonic()
+        self._last_answer = self._rate_since = machine_time.now()
         self._submitted = 0
         self._pausing.clear()
 
@@ -266,7 +267,7 @@ class Load:
     def take_longest_pause(self):
         """The longest time without an answered write since the last call, this moment included."""
         if not self._pausing.is_set():
-            self._note_pause(time.monotonic())
+            self._note_pause(machine_time.now())
         longest, self.longest_pause = self.longest_pause, 0.0
         return longest
 
@@ -295,8 +296,8 @@ class Load:
 
     def _attend(self, writer, pausing):
         if writer.handle is None:
-            if not pausing and time.monotonic() >= writer.retry_at:
-                writer.retry_at = time.monotonic() + 0.03
+            if not pausing and machine_time.now() >= writer.retry_at:
+                writer.retry_at = machine_time.now() + 0.03
                 self._turn += 1
                 writer.connect(self.sockets[self._turn % len(self.sockets)])
             return
@@ -304,7 +305,7 @@ class Load:
         self.completed += done
         # Reads are local and would hide that nothing is written.
         if written:
-            self._note_pause(time.monotonic())
+            self._note_pause(machine_time.now())
         if writer.is_lost():
             if writer.in_flight or done:
                 self.disconnects += 1
@@ -318,7 +319,7 @@ class Load:
                 return
 
     def _may_submit(self):
-        if self._submitted > self._rate * (time.monotonic() - self._rate_since) + 20:
+        if self._submitted > self._rate * (machine_time.now() - self._rate_since) + 20:
             return False
         self._submitted += 1
         return True

@@ -10,7 +10,7 @@ import time
 
 import nbd
 
-from lib import blocks, environment
+from lib import blocks, environment, machine_time
 from lib.waiting import wait_for
 
 
@@ -66,7 +66,7 @@ class Load:
     # -- for the test ----------------------------------------------------------------------------
 
     def start(self):
-        self._last_answer = time.monotonic()
+        self._last_answer = machine_time.now()
         self._thread.start()
         self.wait_progress(1)
         return self
@@ -88,12 +88,12 @@ class Load:
 
     def go_on(self):
         self._idle.clear()
-        self._last_answer = time.monotonic()
+        self._last_answer = machine_time.now()
         self._paused.clear()
 
     def reset_measures(self):
         self.longest_latency = self.longest_pause = 0.0
-        self._last_answer = time.monotonic()
+        self._last_answer = machine_time.now()
 
     def stop(self, timeout=60.0):
         """Waits for what is in flight as long as the connection lives."""
@@ -159,9 +159,9 @@ class Load:
             try:
                 handle.aio_connect_unix(self.sockets[turn % len(self.sockets)])
                 # A process that a hung disk holds takes connections and never greets.
-                limit = time.monotonic() + 5 * environment.slowness()
+                limit = machine_time.now() + 5 * environment.slowness()
                 while (handle.aio_is_connecting() and not self._stopping.is_set()
-                       and time.monotonic() < limit):
+                       and machine_time.now() < limit):
                     _drive(handle, 0.1)
                 if handle.aio_is_ready():
                     self._handle = handle
@@ -216,7 +216,7 @@ class Load:
         return not dead
 
     def _answered(self, write):
-        now = time.monotonic()
+        now = machine_time.now()
         self.longest_latency = max(self.longest_latency, now - write.began)
         self.longest_pause = max(self.longest_pause,
                                  now - max(self._last_answer, self._next_write))
@@ -233,12 +233,12 @@ class Load:
         if error.errnum in (errno.ENOTCONN, errno.ESHUTDOWN) and (
                 self.follow or self._handle.aio_is_dead() or self._handle.aio_is_closed()):
             return
-        self.errors.append(f"{error.errno} after {time.monotonic() - write.began:.1f} s")
+        self.errors.append(f"{error.errno} after {machine_time.now() - write.began:.1f} s")
 
     def _fill(self):
         while (len(self._in_flight) < self.depth and not self._stopping.is_set()
                and not self._paused.is_set()):
-            now = time.monotonic()
+            now = machine_time.now()
             if self.rate:
                 if now < self._next_write:
                     return

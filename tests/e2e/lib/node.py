@@ -8,7 +8,7 @@ import pathlib
 import signal
 import subprocess
 
-from lib import environment, processes
+from lib import environment, machine_time, processes
 from lib.waiting import wait_for
 
 
@@ -129,9 +129,8 @@ class Node:
 
     def ctl(self, *arguments, check=True, timeout=90):
         command = [str(environment.MIRRORCTL), *map(str, arguments)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              env=self.environment(), check=False,
-                              timeout=timeout * environment.slowness())
+        done = machine_time.run(command, timeout * environment.slowness(),
+                                stdin=subprocess.DEVNULL, env=self.environment())
         words = " ".join(["mirrorctl", *map(str, arguments)])
         outcome = Outcome(f"[{self.name}] {words}", done.returncode, done.stdout, done.stderr)
         if check and done.returncode != 0:

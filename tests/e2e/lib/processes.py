@@ -6,6 +6,8 @@ import pathlib
 import signal
 import time
 
+from lib import machine_time
+
 
 def is_alive(pid):
     """Whether the process runs; a zombie does not."""
@@ -33,9 +35,9 @@ def send(pid, signal_number):
 
 
 def wait_gone(pid, timeout=20.0):
-    deadline = time.monotonic() + timeout
+    deadline = machine_time.now() + timeout
     while is_alive(pid):
-        if time.monotonic() > deadline:
+        if machine_time.now() > deadline:
             raise AssertionError(f"process {pid} is still there after {timeout:.0f} s")
         time.sleep(0.01)
 

@@ -4,11 +4,10 @@
 import json
 import os
 import shutil
-import subprocess
 
 import pytest
 
-from lib import environment
+from lib import environment, machine_time
 
 
 def require_tool(*names):
@@ -23,9 +22,9 @@ def require_root(why):
 
 
 def run(*command, timeout=120, check=True, **options):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
-                          errors="replace",  # nbdinfo shows what file(1) makes of the content
-                          timeout=timeout * environment.slowness(), check=False, **options)
+    done = machine_time.run([str(word) for word in command], timeout * environment.slowness(),
+                            errors="replace",  # nbdinfo shows what file(1) makes of the content
+                            **options)
     if check and done.returncode != 0:
         raise AssertionError(f"$ {' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
                              f"[exit code {done.returncode}]")

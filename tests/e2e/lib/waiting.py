@@ -3,7 +3,7 @@
 
 import time
 
-from lib import environment
+from lib import environment, machine_time
 
 
 def wait_for(condition, what, timeout=30.0, interval=0.05, report=None):
@@ -13,7 +13,7 @@ def wait_for(condition, what, timeout=30.0, interval=0.05, report=None):
     text (log tails) for the failure.
     """
     limit = timeout * environment.slowness()
-    deadline = time.monotonic() + limit
+    deadline = machine_time.now() + limit
     why = ""
     while True:
         try:
@@ -23,7 +23,7 @@ def wait_for(condition, what, timeout=30.0, interval=0.05, report=None):
             value, why = None, f"last seen: {error}"
         if value:
             return value
-        if time.monotonic() >= deadline:
+        if machine_time.now() >= deadline:
             extra = "\n" + report() if report else ""
             raise AssertionError(f"waited {limit:.0f} s for {what}; {why}{extra}")
         time.sleep(interval)
