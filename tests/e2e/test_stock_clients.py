@@ -142,7 +142,7 @@ def test_overlapping_writes_in_flight_leave_both_replicas_alike(cluster, rng):
     for turn in range(2000):
         handle = handles[turn % 4]
         size = rng.randrange(1, 16384)
-        buffer = nbd.Buffer.from_bytearray(bytearray(rng.randbytes(size)))
+        buffer = bytearray(rng.randbytes(size))
         cookies.append((handle, handle.aio_pwrite(buffer, rng.randrange(32768))))
         if len(cookies) == 64:
             for owner, cookie in cookies:

@@ -30,7 +30,7 @@ class _Request:
     first: int = 0
     count: int = 0
     write: object = None
-    buffer: object = None
+    buffer: bytearray = None  # libnbd 1.14 never frees an nbd.Buffer that was in a command
     tick: int = 0
 
 
@@ -93,7 +93,7 @@ class Writer:
         first, count = self._place(self.private)
         if self._meets(first, count, lambda request: request.write is not None):
             return
-        buffer = nbd.Buffer(count * SECTOR)
+        buffer = bytearray(count * SECTOR)
         cookie = self.handle.aio_pread(buffer, first * SECTOR)
         self._keep(cookie, _Request("read", first, count, buffer=buffer))
 
@@ -106,8 +106,7 @@ class Writer:
         name = (self.number, self.counter)
         buffer = None
         if kind == "write":
-            buffer = nbd.Buffer.from_bytearray(
-                stamps.make(self.load.record.seed, *name, first, count))
+            buffer = stamps.make(self.load.record.seed, *name, first, count)
             if self.random.random() < 0.05:
                 kind = "write+fua"
         write = self.load.record.submit(name, first, count, kind in ("trim", "zero"))
@@ -192,7 +191,7 @@ class Writer:
             self._check_read(request)
 
     def _check_read(self, request):
-        data = bytes(request.buffer.to_bytearray())
+        data = bytes(request.buffer)
         for index in range(request.count):
             sector = request.first + index
             complaint = self.load.record.complaint(

@@ -266,9 +266,10 @@ class Load:
         elif zero:
             cookie = self._handle.aio_zero(size, offset)
         else:
-            write.buffer = nbd.Buffer.from_bytearray(bytearray().join(
+            # Not an nbd.Buffer: libnbd 1.14 never frees one that was in a command.
+            write.buffer = bytearray().join(
                 blocks.make(self.ledger.seed, number, version)
-                for number, version in versions.items()))
+                for number, version in versions.items())
             fua = nbd.CMD_FLAG_FUA if self._random.random() < 0.02 else 0
             cookie = self._handle.aio_pwrite(write.buffer, offset, flags=fua)
         self._in_flight[cookie] = write
