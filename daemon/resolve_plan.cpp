@@ -4,7 +4,7 @@
 #include "core/lineage/handshake.hpp"
 #include "core/undo/undo_folder.hpp"
 #include "core/undo/undo_writer.hpp"
-#include "daemon/comparison.hpp"
+#include "daemon/replica_comparison.hpp"
 
 namespace mirror::daemon {
 namespace {

@@ -7,7 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/base/log.hpp"
-#include "core/control/comparison.hpp"
+#include "core/control/comparison_requests.hpp"
 #include "core/control/media_json.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/hang_up.hpp"

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Little-endian numbers in a byte buffer at fixed offsets, whatever the processor. The offsets are
-// constants of a layout that fits its buffer, hence no check at run time. Pure; any thread.
+// Little-endian numbers and ids in a byte buffer at fixed offsets, whatever the processor. The
+// offsets are constants of a layout that fits its buffer, hence no check at run time. Pure; any
+// thread.
 #pragma once
 
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
+
+#include "core/base/id.hpp"
 
 namespace mirror::detail {
 
@@ -24,6 +28,18 @@ template <std::unsigned_integral Number>
         value |= std::to_integer<std::uint64_t>(bytes[at + i]) << (8 * i);
     }
     return static_cast<Number>(value);
+}
+
+template <typename Tag>
+void put_id(std::span<std::byte> bytes, std::size_t at, const Id<Tag>& id) noexcept {
+    std::memcpy(bytes.subspan(at, id.bytes.size()).data(), id.bytes.data(), id.bytes.size());
+}
+
+template <typename IdType>
+[[nodiscard]] IdType get_id(std::span<const std::byte> bytes, std::size_t at) noexcept {
+    IdType id;
+    std::memcpy(id.bytes.data(), bytes.subspan(at, id.bytes.size()).data(), id.bytes.size());
+    return id;
 }
 
 }  // namespace mirror::detail

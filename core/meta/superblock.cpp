@@ -42,7 +42,9 @@ namespace mirror {
 namespace {
 
 using detail::get;
+using detail::get_id;
 using detail::put;
+using detail::put_id;
 using Slot = std::span<std::byte, superblock_slot_size>;
 using ConstSlot = std::span<const std::byte, superblock_slot_size>;
 
@@ -64,18 +66,6 @@ constexpr std::uint8_t flag_last_active = 2;
 constexpr std::uint8_t flag_solo = 4;
 constexpr std::uint8_t flag_paused = 8;
 constexpr std::uint8_t all_flags = flag_unclean | flag_last_active | flag_solo | flag_paused;
-
-template <typename Tag>
-void put_id(std::span<std::byte> bytes, std::size_t at, const Id<Tag>& id) {
-    std::memcpy(bytes.subspan(at, id.bytes.size()).data(), id.bytes.data(), id.bytes.size());
-}
-
-template <typename IdType>
-IdType get_id(std::span<const std::byte> bytes, std::size_t at) {
-    IdType id;
-    std::memcpy(id.bytes.data(), bytes.subspan(at, id.bytes.size()).data(), id.bytes.size());
-    return id;
-}
 
 void put_time(std::span<std::byte> bytes, std::size_t at, WallTime time) {
     put(bytes, at, static_cast<std::uint64_t>(time.time_since_epoch().count()));

@@ -14,7 +14,9 @@ namespace mirror::undo {
 namespace {
 
 using detail::get;
+using detail::get_id;
 using detail::put;
+using detail::put_id;
 
 constexpr std::string_view magic = "MIRRUNDO";
 constexpr std::uint32_t version = 1;
@@ -24,18 +26,6 @@ constexpr std::size_t name_size = 64;
 constexpr std::size_t volume_name_at = 144;
 constexpr std::size_t node_at = 208;
 constexpr std::size_t kept_at = 272;
-
-template <typename Tag>
-void put_id(std::span<std::byte> into, std::size_t at, const Id<Tag>& id) {
-    std::memcpy(into.subspan(at, id.bytes.size()).data(), id.bytes.data(), id.bytes.size());
-}
-
-template <typename IdType>
-IdType get_id(std::span<const std::byte> from, std::size_t at) {
-    IdType id;
-    std::memcpy(id.bytes.data(), from.subspan(at, id.bytes.size()).data(), id.bytes.size());
-    return id;
-}
 
 Result<void> put_name(std::span<std::byte> into, std::size_t at, const std::string& name) {
     if (name.size() >= name_size) {

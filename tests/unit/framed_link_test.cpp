@@ -131,20 +131,14 @@ class FramedProvider final : public nbd::ExportProvider {
 
 struct Framed {
     Framed() {
-        char name[] = "/tmp/mirror-frames-XXXXXX";
-        REQUIRE(::mkdtemp(name) != nullptr);
-        directory = name;
         provider.disk.traits.size = 1 * MiB;
-        REQUIRE(server.listen_unix(directory + "/s", 0600));
+        REQUIRE(server.listen_unix(directory.file("s"), 0600));
     }
-    ~Framed() {
-        server.stop();
-        std::filesystem::remove_all(directory);
-    }
+    ~Framed() { server.stop(); }
     std::unique_ptr<nbd::Link> connect(const std::string& socket,
                                        std::chrono::milliseconds deadline) {
         nbd::Address address;
-        address.unix_path = directory + socket;
+        address.unix_path = directory.file(socket);
         auto link = nbd::Link::connect(address, "r0/frames",
                                        {.connect_timeout = 20s,
                                         .deadline = deadline,
@@ -158,8 +152,8 @@ struct Framed {
     template <typename Try>
     void with_flip(Way way, std::size_t bit, const Try& attempt,
                    std::size_t back = ~std::size_t{0}) {
-        Wire wire(directory + "/s", directory + "/w");
-        const auto link = connect("/w", 150ms);
+        Wire wire(directory.file("s"), directory.file("w"));
+        const auto link = connect("w", 150ms);
         // So that the next two commands have the numbers 2 and 3: one flipped bit apart.
         (void)link->read({}, 0);
         wire.arm(way, bit, back);
@@ -174,7 +168,7 @@ struct Framed {
 
     FramedProvider provider;
     nbd::Server server{provider, {}};
-    std::string directory;
+    const TempDir directory;
 };
 
 Bytes pattern(std::size_t size, int salt) {
@@ -193,7 +187,7 @@ constexpr std::size_t reply = nbd::simple_reply_size;
 
 TEST_CASE("a framed link carries every verb, with data of any size") {
     Framed framed;
-    const auto link = framed.connect("/s", 20s);
+    const auto link = framed.connect("s", 20s);
     CHECK(link->export_size() == 1 * MiB);
     std::uint64_t written = 0;
     for (const std::size_t size : {1UL, 512UL, 65536UL, 65537UL, 1000000UL}) {
@@ -220,7 +214,7 @@ TEST_CASE("a framed link carries every verb, with data of any size") {
 
 TEST_CASE("what cannot be sent is said to the caller, and the link lives") {
     Framed framed;
-    const auto link = framed.connect("/s", 20s);
+    const auto link = framed.connect("s", 20s);
     Bytes data(4096);
     CHECK(link->write(data, 1 * MiB - 4095, false).error().kind == ErrorKind::invalid);
     CHECK(link->read(data, 1 * MiB).error().kind == ErrorKind::invalid);
@@ -234,7 +228,7 @@ TEST_CASE("what cannot be sent is said to the caller, and the link lives") {
 
 TEST_CASE("a disk that fails fails the command alone, as on a plain link") {
     Framed framed;
-    const auto link = framed.connect("/s", 20s);
+    const auto link = framed.connect("s", 20s);
     framed.provider.disk.fail_writes = true;
     CHECK(link->write(pattern(4096, 1), 0, false).error().kind == ErrorKind::no_space);
     CHECK(link->write(pattern(100000, 1), 0, false).error().kind == ErrorKind::no_space);
@@ -247,7 +241,7 @@ TEST_CASE("a disk that fails fails the command alone, as on a plain link") {
 
 TEST_CASE("writes from many threads keep their order on the wire") {
     Framed framed;
-    const auto link = framed.connect("/s", 20s);
+    const auto link = framed.connect("s", 20s);
     std::vector<std::thread> threads;
     std::atomic<int> failures{0};
     for (std::size_t t = 0; t < 4; ++t) {

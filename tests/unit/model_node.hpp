@@ -46,6 +46,11 @@ struct ModelNode {
     std::unique_ptr<ModelActive> active;
 };
 
+/// What a call across the wire says that did not get through.
+[[nodiscard]] inline Failure unreachable() {
+    return fail(ErrorKind::unreachable, "the peer can't be reached");
+}
+
 /// What connects the two.
 class ModelWire {
   public:

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -26,6 +25,7 @@
 #include "core/base/sync.hpp"
 #include "core/nbd/server.hpp"
 #include "core/nbd/wire.hpp"
+#include "temp_dir.hpp"
 
 namespace mirror::test {
 
@@ -146,23 +146,16 @@ class MemoryProvider final : public nbd::ExportProvider {
 
 struct Fixture {
     explicit Fixture(nbd::ServerLimits limits = {}) : server(provider, limits) {
-        char name[] = "/tmp/mirror-nbd-XXXXXX";
-        REQUIRE(::mkdtemp(name) != nullptr);
-        directory = name;
-        socket = directory + "/s";
         const Result<void> listening = server.listen_unix(socket, 0600);
         REQUIRE_MESSAGE(listening, listening.error().text());
     }
-    ~Fixture() {
-        server.stop();
-        std::filesystem::remove_all(directory);
-    }
+    ~Fixture() { server.stop(); }
 
     MemoryProvider provider;
     nbd::Server server;
     MemoryDisk& disk = provider.disk;
-    std::string directory;
-    std::string socket;
+    const TempDir directory;
+    const std::string socket = directory.file("s");
 };
 
 /// Appends big-endian numbers and texts.

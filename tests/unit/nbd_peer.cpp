@@ -6,7 +6,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
-#include <filesystem>
 #include <netinet/in.h>
 #include <poll.h>
 #include <spawn.h>
@@ -22,17 +21,6 @@
 extern char** environ;
 
 namespace mirror::test {
-
-TempDir::TempDir() {
-    const char* base = std::getenv("TMPDIR");
-    path_ = std::string(base != nullptr ? base : "/tmp") + "/mirror-test-XXXXXX";
-    REQUIRE(::mkdtemp(path_.data()) != nullptr);
-}
-
-TempDir::~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-}
 
 bool Nbdkit::is_installed() {
     for (const char* path : {"/usr/bin/nbdkit", "/usr/sbin/nbdkit", "/usr/local/sbin/nbdkit"}) {

@@ -10,21 +10,9 @@
 
 #include "core/base/fd.hpp"
 #include "core/nbd/link.hpp"
+#include "temp_dir.hpp"
 
 namespace mirror::test {
-
-/// A directory under $TMPDIR that goes with the object.
-class TempDir {
-  public:
-    TempDir();
-    ~TempDir();
-    TempDir(const TempDir&) = delete;
-    TempDir& operator=(const TempDir&) = delete;
-    [[nodiscard]] const std::string& path() const noexcept { return path_; }
-
-  private:
-    std::string path_;
-};
 
 /// nbdkit in the foreground; killed with the object.
 class Nbdkit {

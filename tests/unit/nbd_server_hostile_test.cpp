@@ -2,6 +2,7 @@
 // The server against clients that break the rules, stall, or come in thousands: they get an error
 // or lose their connection, and a good client beside them notices nothing.
 #include <cerrno>
+#include <filesystem>
 #include <random>
 #include <sys/resource.h>
 

@@ -357,7 +357,7 @@ TEST_CASE("a dead socket file is replaced, a live one and any other file are not
     REQUIRE_FALSE(live);
     CHECK(live.error().kind == ErrorKind::busy);
 
-    const std::string dead = fixture.directory + "/dead";
+    const std::string dead = fixture.directory.file("dead");
     {
         const Fd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
         sockaddr_un address{};
@@ -369,7 +369,7 @@ TEST_CASE("a dead socket file is replaced, a live one and any other file are not
     RawClient client(dead);
     client.open();
 
-    const std::string file = fixture.directory + "/file";
+    const std::string file = fixture.directory.file("file");
     std::fclose(std::fopen(file.c_str(), "w"));
     CHECK_FALSE(fixture.server.listen_unix(file, 0600));
     CHECK(std::filesystem::exists(file));
@@ -392,7 +392,7 @@ TEST_CASE("stock tools read and list the exports") {
     CHECK(status == 0);
     CHECK(list.find("\"export-name\": \"disk\"") != std::string::npos);
 
-    const std::string file = fixture.directory + "/copy";
+    const std::string file = fixture.directory.file("copy");
     output_of("head -c 67108864 /dev/urandom >" + file + " && nbdcopy --flush " + file + " " + uri +
                   " && qemu-img compare -f raw -F raw " + file + " " + uri,
               status);

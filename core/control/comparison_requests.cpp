@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "core/control/comparison.hpp"
+#include "core/control/comparison_requests.hpp"
 
 #include <algorithm>
 #include <span>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "daemon/comparison.hpp"
+#include "daemon/replica_comparison.hpp"
 
 #include <chrono>
 #include <vector>
 
-#include "core/control/comparison.hpp"
+#include "core/control/comparison_requests.hpp"
 #include "core/control/messages.hpp"
 
 namespace mirror::daemon {
