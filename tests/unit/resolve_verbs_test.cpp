@@ -1,80 +1,32 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // mirrorctl resolve and undo, and how status shows a split brain.
-#include <cstdlib>
-#include <deque>
 #include <filesystem>
-#include <sstream>
-#include <variant>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include "core/undo/undo_folder.hpp"
 #include "core/undo/undo_writer.hpp"
-#include "temp_dir.hpp"
-#include "tools/command_line.hpp"
 #include "tools/split_brain_view.hpp"
-#include "tools/verbs.hpp"
+#include "verb_fixture.hpp"
 
 using namespace mirror;
 using namespace mirror::tools;
 
 namespace {
 
-class FakeClient : public Client {
-  public:
-    std::deque<Json> answers;
-    std::vector<Json> asked;
-
-    Result<Json> ask(const Json& request, std::chrono::milliseconds) override {
-        asked.push_back(request);
-        REQUIRE_FALSE(answers.empty());
-        Json answer = answers.front();
-        answers.pop_front();
-        return answer;
-    }
-};
-
-struct Fixture {
-    test::TempDir dir;
-    FakeClient client;
-    bool can_ask = false;
-    std::ostringstream out;
-    std::ostringstream err;
-    std::istringstream in;
-
-    int run(std::vector<const char*> words) {
-        ::setenv("TZ", "UTC", 1);
-        words.insert(words.begin(), "mirrorctl");
-        const auto parsed =
-            parse_command_line(static_cast<int>(words.size()), words.data(), out, err);
-        if (const int* code = std::get_if<int>(&parsed)) {
-            return *code;
-        }
-        World world{.out = out,
-                    .err = err,
-                    .in = in,
-                    .terminal = {},
-                    .can_ask = can_ask,
-                    .clock = system_clock(),
-                    .pause = [](std::chrono::milliseconds) { return true; }};
-        NodeConfig node;
-        node.name = "beta";
-        node.state_dir = dir.path();
-        const std::string path = "/etc/mirrordisk/mirrordisk.toml";
-        Session session{std::get<Options>(parsed), node, path, client, world};
-        return run_verb(session);
-    }
+struct Fixture : VerbFixture {
+    Fixture() { node = "beta"; }
 
     void answer_plan() {
-        client.answers.push_back({{"would", {"give up the data of beta for that of alpha"}},
-                                  {"loss", "4 KiB of beta"},
-                                  {"keep", "alpha"},
-                                  {"lose", "beta"},
-                                  {"undo_bytes", 8192},
-                                  {"free_bytes", 1048576}});
+        answer(Json{{"would", {"give up the data of beta for that of alpha"}},
+                    {"loss", "4 KiB of beta"},
+                    {"keep", "alpha"},
+                    {"lose", "beta"},
+                    {"undo_bytes", 8192},
+                    {"free_bytes", 1048576}});
     }
-    void answer_done() { client.answers.push_back({{"text", "alpha of r0 is kept"}}); }
+    void answer_done() { answer(Json{{"text", "alpha of r0 is kept"}}); }
 
     void make_undo(std::uint64_t id, const std::string& text) {
         std::filesystem::create_directories(dir.file("r0"));
@@ -193,7 +145,7 @@ TEST_CASE_FIXTURE(Fixture, "undo --drop says what is lost and needs a yes") {
     CHECK(client.asked.empty());
     in.clear();
     in.str("r0\n");
-    client.answers.push_back({{"text", "undo 1 of r0 was dropped"}});
+    answer(Json{{"text", "undo 1 of r0 was dropped"}});
     CHECK(run({"undo", "r0", "--drop"}) == exit_done);
     CHECK(client.asked.at(0) == Json{{"request", "undo-drop"}, {"volume", "r0"}, {"id", 1}});
 }

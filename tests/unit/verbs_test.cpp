@@ -1,96 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "tools/verbs.hpp"
 
-#include <cstdlib>
-#include <deque>
 #include <fstream>
-#include <sstream>
-#include <variant>
 #include <vector>
 
 #include <doctest/doctest.h>
 
-#include "temp_dir.hpp"
-#include "tools/command_line.hpp"
+#include "verb_fixture.hpp"
 
 using namespace mirror;
 using namespace mirror::tools;
 
 namespace {
 
-/// Answers from a list; the last one again and again. Remembers what was asked.
-class FakeClient : public Client {
-  public:
-    std::deque<Result<Json>> answers;
-    std::vector<Json> asked;
-
-    Result<Json> ask(const Json& request, std::chrono::milliseconds) override {
-        asked.push_back(request);
-        REQUIRE_FALSE(answers.empty());
-        Result<Json> answer = answers.front();
-        if (answers.size() > 1) {
-            answers.pop_front();
-        }
-        return answer;
-    }
-};
-
-class FakeClock : public Clock {
-  public:
-    std::chrono::milliseconds passed{0};
-
-    WallTime wall_now() const override {
-        return parse_rfc3339("2026-03-01T12:33:05Z").value() + passed;
-    }
-    SteadyTime steady_now() const override { return SteadyTime{} + passed; }
-};
-
-struct Fixture {
-    test::TempDir dir;
-    FakeClient client;
-    FakeClock clock;
-    Terminal terminal;
-    bool can_ask = false;
-    int pauses_left = 1000;
-    std::ostringstream out;
-    std::ostringstream err;
-    std::istringstream in;
-
-    /// Runs mirrorctl with these words, against the canned answers.
-    int run(std::vector<const char*> words) {
-        ::setenv("TZ", "UTC", 1);
-        words.insert(words.begin(), "mirrorctl");
-        const auto parsed =
-            parse_command_line(static_cast<int>(words.size()), words.data(), out, err);
-        if (const int* code = std::get_if<int>(&parsed)) {
-            return *code;
-        }
-        World world{.out = out,
-                    .err = err,
-                    .in = in,
-                    .terminal = terminal,
-                    .can_ask = can_ask,
-                    .clock = clock,
-                    .pause = [this](std::chrono::milliseconds time) {
-                        clock.passed += time;
-                        return pauses_left-- > 0;
-                    }};
-        NodeConfig node;
-        node.name = "alpha";
-        node.state_dir = dir.path();
-        const std::string path = "/etc/mirrordisk/mirrordisk.toml";
-        Session session{std::get<Options>(parsed), node, path, client, world};
-        return run_verb(session);
-    }
-
-    void answer(const char* json) { client.answers.emplace_back(Json::parse(json)); }
+struct Fixture : VerbFixture {
     void refuse(ErrorKind kind, const char* message, const char* remedy = "") {
         client.answers.emplace_back(Failure(Error{kind, message, remedy}));
     }
     void answer_state(const char* state) {
-        client.answers.emplace_back(
-            Json{{"node", "alpha"},
-                 {"volumes", {{{"name", "r0"}, {"state", state}, {"why", "because"}}}}});
+        answer(Json{{"node", "alpha"},
+                    {"volumes", {{{"name", "r0"}, {"state", state}, {"why", "because"}}}}});
     }
 };
 
