@@ -219,6 +219,21 @@ TEST_CASE("an acknowledgement that arrives after the session's end clears nothin
     CHECK(differences.changed_bytes() == region_size);
 }
 
+TEST_CASE("digests that arrive after the session's end clear nothing and mark nothing") {
+    Node node;
+    Bitmap regions(size / region_size + 1);
+    regions.set({1, 2});
+    REQUIRE(node.differences->suspect(regions));
+    const Differences::Work work = node.differences->work_in(1);
+    const std::vector<BitRange> differing{{blocks_per_region, blocks_per_region + 2}};
+    node.differences->found(work, differing, [] { return true; });
+    CHECK(node.differences->suspect_bytes() == region_size);
+    CHECK(node.differences->changed_bytes() == 0);
+    node.differences->found(work, differing, still_in_session);
+    CHECK(node.differences->suspect_bytes() == 0);
+    CHECK(node.differences->changed_bytes() == 2 * block_size);
+}
+
 TEST_CASE("the work in a region is cut at its borders") {
     Node node;
     auto& differences = *node.differences;
