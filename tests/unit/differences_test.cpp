@@ -161,9 +161,16 @@ TEST_CASE("maps that could not be written are written by the next checkpoint") {
         REQUIRE(node.differences->enter({0, 1}));
         node.differences->mark_changed({0, 1});
     }
-    node.machine.meta_faults.fail_flushes(Error{ErrorKind::io, "broken"});
+    const Error broken{ErrorKind::io, "broken"};
+    SUBCASE("the write failed") {
+        node.machine.meta_faults.fail_writes(broken);
+    }
+    SUBCASE("the flush failed") {
+        node.machine.meta_faults.fail_flushes(broken);
+    }
     CHECK_FALSE(node.differences->checkpoint(nothing_to_flush));
     CHECK(node.map(MapKind::intent).test(0));
+    node.machine.meta_faults.fail_writes({});
     node.machine.meta_faults.fail_flushes({});
     REQUIRE(node.differences->checkpoint(nothing_to_flush));
     CHECK(node.map(MapKind::changed).test(0));
