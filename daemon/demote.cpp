@@ -27,6 +27,17 @@ Json already_standby(const VolumeKeeper& keeper, bool dry_run) {
     return dry_run ? plan(text) : Json{{"text", text}, {"seconds", 0}};
 }
 
+/// It was active when mirrord ended, and was to go on when the peer answers.
+Result<Json> stop_waiting(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation) {
+    if (auto settled = keeper.settle_as_standby(operation); !settled) {
+        return Failure(settled.error());
+    }
+    const std::string text = fmt::format("{} is standby on {}, and does not go on by itself",
+                                         keeper.name(), keeper.node());
+    keeper.record("demoted", Severity::info, text, "demote was asked for");
+    return Json{{"text", text}, {"seconds", 0}};
+}
+
 Result<void> detach_device(VolumeKeeper& keeper) {
     const std::string& device = keeper.config().device;
     return device.empty() ? Result<void>{} : keeper.devices().detach(device);
@@ -159,6 +170,9 @@ Result<Json> demote(VolumeKeeper& keeper, const DemoteOptions& options) {
         return Failure(operation.error());
     }
     if (keeper.place() != Place::active) {
+        if (keeper.waits_for_peer() && !options.dry_run) {
+            return stop_waiting(keeper, *operation);
+        }
         return already_standby(keeper, options.dry_run);
     }
     if (!options.dry_run) {

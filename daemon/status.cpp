@@ -108,13 +108,21 @@ StateWord judge_standby(const VolumeFacts& facts) {
     if (has_live_session(facts)) {
         return judge_in_session(facts);
     }
+    const std::string goes_on =
+        facts.waits_for_peer
+            ? fmt::format(
+                  "; {} was active on {} when mirrord ended, and goes on when {} says that "
+                  "it did not take over (or: mirrorctl promote {})",
+                  name, facts.node, peer_node, name)
+            : std::string();
     if (!facts.peer.reachable) {
         return {"peer-unknown",
-                fmt::format("{} can't be reached{}{}", peer_node,
-                            facts.peer.error.empty() ? "" : ": ", facts.peer.error)};
+                fmt::format("{} can't be reached{}{}{}", peer_node,
+                            facts.peer.error.empty() ? "" : ": ", facts.peer.error, goes_on)};
     }
     if (peer == nullptr) {
-        return {"broken", fmt::format("{} has no usable replica of {}", peer_node, name)};
+        return {"broken",
+                fmt::format("{} has no usable replica of {}{}", peer_node, name, goes_on)};
     }
     const Decision decision = decide(*facts.summary, peer->summary);
     if (decision.action == Action::diverged) {

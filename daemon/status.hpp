@@ -27,8 +27,9 @@ struct VolumeFacts {
     const VolumeConfig* config = nullptr;  ///< never null
     std::string node;
     Place place = Place::absent;
-    std::string failure;    ///< why the replica or the engine does not work
-    std::string operation;  ///< in progress: "promote"; empty: none
+    std::string failure;          ///< why the replica or the engine does not work
+    std::string operation;        ///< in progress: "promote"; empty: none
+    bool waits_for_peer = false;  ///< standby, and goes on as active when the peer agrees
     std::optional<Superblock> block;
     std::optional<ReplicaSummary> summary;
     std::optional<Replica::SessionView> session;  ///< standby: with an active elsewhere

@@ -40,6 +40,8 @@ Result<void> VolumeKeeper::start_engine(const Operation&) {
     MutexLock lock(mutex_);
     engine_ = std::move(*engine);
     engine_started_ = context_.clock.steady_now();
+    engine_has_run_ = true;
+    waits_for_peer_ = false;
     place_ = Place::active;
     failure_.clear();
     death_noted_ = false;
@@ -128,6 +130,16 @@ void VolumeKeeper::supervise() {
 
 milliseconds VolumeKeeper::tick() {
     constexpr milliseconds until_woken{-1};
+    if (waits_for_peer()) {
+        const auto left = resume_due();
+        if (!left || left->count() > 0) {
+            return left.value_or(until_woken);
+        }
+        if (const auto operation = begin("restart of the engine")) {
+            resume(*operation);
+        }
+        return milliseconds(0);
+    }
     {
         MutexLock lock(mutex_);
         if (place_ != Place::active || stopping_ || !operation_.empty()) {
@@ -186,12 +198,18 @@ void VolumeKeeper::restart_engine(const Operation& operation) {
         MutexLock lock(mutex_);
         engine_ = std::move(engine);
         engine_started_ = context_.clock.steady_now();
+        engine_has_run_ = true;
         death_noted_ = false;
         failure_.clear();
         return;
     }
     auto started = open_standby(operation);
-    if (started) {
+    if (started && mirrord_was_away()) {
+        started = wait_for_peer(operation);
+        if (started) {
+            return resume(operation);
+        }
+    } else if (started) {
         std::optional<std::string> reason;
         if (const auto lease = replica()) {
             reason = why_not_restart((*lease)->summary());
@@ -212,17 +230,23 @@ void VolumeKeeper::restart_engine(const Operation& operation) {
                fmt::format("the engine of {} runs again on {}", name(), node()));
         return;
     }
+    engine_start_failed(started.error());
+}
+
+void VolumeKeeper::engine_start_failed(const Error& error) {
     MutexLock lock(mutex_);
-    const bool is_news = failure_ != started.error().message;
+    const bool is_news = failure_ != error.message;
     place_ = Place::active;
-    failure_ = started.error().message;
+    death_noted_ = true;
+    waits_for_peer_ = false;  // until its files are open again
+    failure_ = error.message;
     backoff_ = std::clamp(backoff_ * 2, first_backoff, longest_backoff);
     restart_due_ = context_.clock.steady_now() + backoff_;
     lock.unlock();
     if (is_news) {
         record("engine-start-failed", Severity::error,
                fmt::format("the engine of {} can't be started on {}", name(), node()),
-               started.error().message, started.error().remedy);
+               error.message, error.remedy);
     }
 }
 

@@ -3,6 +3,8 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <fstream>
+#include <iterator>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +14,30 @@
 #include "core/store/file_store.hpp"
 
 namespace mirror::daemon {
+namespace {
+
+/// In the marker of a volume whose superblock says standby, though it is to go on.
+constexpr std::string_view waiting_mark = "waits for the peer\n";
+
+Result<void> make_marker(const std::string& path, std::string_view content) {
+    const Fd marker(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (!marker.is_open() || ::write(marker.get(), content.data(), content.size()) !=
+                                 static_cast<ssize_t>(content.size())) {
+        return fail_errno(errno, fmt::format("making {}", path));
+    }
+    return {};
+}
+
+/// Nothing when there is none.
+std::optional<std::string> read_marker(const std::string& path) {
+    std::ifstream file(path);
+    if (!file) {
+        return std::nullopt;
+    }
+    return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+}  // namespace
 
 VolumeKeeper::VolumeKeeper(const Context& context, const VolumeConfig& config, PeerWatch& peers,
                            DeviceAttacher& devices)
@@ -275,15 +301,41 @@ Result<void> VolumeKeeper::settle_as_standby(const Operation&) {
 }
 
 Result<void> VolumeKeeper::write_marker() {
-    const Fd marker(::open(paths_.marker.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-    if (!marker.is_open()) {
-        return fail_errno(errno, fmt::format("making {}", paths_.marker));
-    }
-    return {};
+    return make_marker(paths_.marker, {});
 }
 
 void VolumeKeeper::remove_marker() noexcept {
     ::unlink(paths_.marker.c_str());
+    MutexLock lock(mutex_);
+    waits_for_peer_ = false;
+}
+
+bool VolumeKeeper::waits_for_peer() const {
+    MutexLock lock(mutex_);
+    return waits_for_peer_;
+}
+
+Result<void> VolumeKeeper::wait_for_peer(const Operation&) {
+    // Before the superblock says standby: then only the marker remembers.
+    if (auto marked = make_marker(paths_.marker, waiting_mark); !marked) {
+        return marked;
+    }
+    {
+        const auto lease = replica();
+        if (!lease) {
+            return Failure(lease.error());
+        }
+        if ((*lease)->superblock().role == Role::active) {
+            if (auto settled = (*lease)->update(settle); !settled) {
+                return settled;
+            }
+        }
+    }
+    MutexLock lock(mutex_);
+    waits_for_peer_ = true;
+    waiting_noted_ = false;
+    restart_due_ = SteadyTime{};
+    return {};
 }
 
 /// It asks the peer, then starts the engine, and tries again where that fails.
@@ -306,13 +358,14 @@ void VolumeKeeper::find_place(const Operation& operation) {
         MutexLock lock(mutex_);
         engine_ = std::move(engine);
         engine_started_ = context_.clock.steady_now();
+        engine_has_run_ = true;
         place_ = Place::active;
         return;
     }
-    const bool marked = ::access(paths_.marker.c_str(), F_OK) == 0;
+    const std::optional<std::string> mark = read_marker(paths_.marker);
     if (auto opened = open_standby(operation); !opened) {
         log(LogLevel::error, "{}", opened.error().text());
-        if (marked && opened.error().kind == ErrorKind::busy) {
+        if (mark && opened.error().kind == ErrorKind::busy) {
             // An engine that was killed a moment ago may hold its files until it is gone.
             leave_to_supervisor();
         }
@@ -322,9 +375,10 @@ void VolumeKeeper::find_place(const Operation& operation) {
     if (const auto lease = replica()) {
         block = (*lease)->superblock();
     }
-    if (block.role == Role::active && marked) {
-        close_replica(operation);
-        leave_to_supervisor();
+    if (mark && (block.role == Role::active || *mark == waiting_mark)) {
+        if (auto waiting = wait_for_peer(operation); !waiting) {
+            log(LogLevel::error, "{}: {}", name(), waiting.error().text());
+        }
         return;
     }
     if (block.role == Role::active) {

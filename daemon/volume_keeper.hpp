@@ -113,6 +113,9 @@ class VolumeKeeper {
     /// The engine was killed and does not end, since a disk holds it: changing.
     void abandon_engine(const Operation& operation, const std::string& why) EXCLUDES(mutex_);
     [[nodiscard]] bool engine_is_running() const EXCLUDES(mutex_);
+    /// It was active when mirrord ended, and its engine is gone: it is standby until the peer says
+    /// that it did not take over meanwhile, and goes on by itself then.
+    [[nodiscard]] bool waits_for_peer() const EXCLUDES(mutex_);
     /// For a replica that was active: the marker goes, the superblock says standby.
     [[nodiscard]] Result<void> settle_as_standby(const Operation& operation) EXCLUDES(mutex_);
     [[nodiscard]] Result<void> write_marker();
@@ -140,16 +143,27 @@ class VolumeKeeper {
     [[nodiscard]] Result<void> wait_ready(EngineProcess& engine);
     void find_place(const Operation& operation);
     void leave_to_supervisor();
+    [[nodiscard]] Result<void> wait_for_peer(const Operation& operation);
     void learn_from_peer(const PeerVolume& peer);
 
-    // supervisor.cpp
+    // volume_engine.cpp
     void supervise();
     void wake() noexcept;
     /// How long the supervisor may sleep when nothing wakes it; it acts on a dead engine.
     [[nodiscard]] std::chrono::milliseconds tick() EXCLUDES(mutex_);
     void note_engine_death() REQUIRES(mutex_);
     void restart_engine(const Operation& operation) EXCLUDES(mutex_);
+    void engine_start_failed(const Error& error) EXCLUDES(mutex_);
+    [[nodiscard]] bool mirrord_was_away() const EXCLUDES(mutex_);
     [[nodiscard]] std::optional<std::string> why_not_restart(const ReplicaSummary& ours);
+
+    // volume_resume.cpp
+    /// How long until the peer is to be asked again; nothing while there is nobody to ask.
+    [[nodiscard]] std::optional<std::chrono::milliseconds> resume_due() EXCLUDES(mutex_);
+    void resume(const Operation& operation) EXCLUDES(mutex_);
+    [[nodiscard]] Result<std::optional<std::string>> ask_whether_replaced() EXCLUDES(mutex_);
+    [[nodiscard]] Result<void> take_role_again();
+    void note_waiting(const std::string& cause) EXCLUDES(mutex_);
 
     const Context& context_;
     const VolumeConfig& config_;
@@ -176,6 +190,10 @@ class VolumeKeeper {
     Fd wake_;  ///< eventfd
     bool stopping_ GUARDED_BY(mutex_) = false;
     bool death_noted_ GUARDED_BY(mutex_) = false;
+    /// Since mirrord started; before that nobody here knows how long none did.
+    bool engine_has_run_ GUARDED_BY(mutex_) = false;
+    bool waits_for_peer_ GUARDED_BY(mutex_) = false;
+    bool waiting_noted_ GUARDED_BY(mutex_) = false;
     SteadyTime engine_started_ GUARDED_BY(mutex_){};
     SteadyTime restart_due_ GUARDED_BY(mutex_){};
     std::chrono::milliseconds backoff_ GUARDED_BY(mutex_){0};

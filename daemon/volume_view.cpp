@@ -47,6 +47,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
         facts.place = place_;
         facts.failure = failure_;
         facts.operation = operation_;
+        facts.waits_for_peer = waits_for_peer_;
         facts.summary = last_summary_;
         ask_engine = place_ == Place::active && engine_ && engine_->is_running();
     }
@@ -150,6 +151,9 @@ void VolumeKeeper::on_peer(const PeerView& view, PeerWatch::Change change) {
     }
     if (const PeerVolume* theirs = view.volume(name())) {
         learn_from_peer(*theirs);
+        if (waits_for_peer()) {
+            wake();
+        }
     }
     (void)state(facts());
 }

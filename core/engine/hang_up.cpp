@@ -7,6 +7,7 @@
 #include <string_view>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 namespace mirror {
 namespace {
@@ -22,6 +23,20 @@ bool is_bound_to(int fd, std::string_view path) noexcept {
     return name.substr(0, name.find('\0')) == path;
 }
 
+bool is_listener(int fd) noexcept {
+    int listens = 0;
+    socklen_t length = sizeof listens;
+    return ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens != 0;
+}
+
+/// Who connected and was not accepted yet would wait for ever: the socket stays open as long as the
+/// process is held. A listener that was shut gives out what is in its queue, and blocks nobody.
+void turn_away(int listener) noexcept {
+    for (int fd = 0; (fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC)) >= 0;) {
+        ::close(fd);
+    }
+}
+
 void shut_all(const std::string& path) noexcept {
     DIR* directory = ::opendir("/proc/self/fd");
     if (directory == nullptr) {
@@ -30,7 +45,11 @@ void shut_all(const std::string& path) noexcept {
     while (const dirent* entry = ::readdir(directory)) {
         const int fd = std::atoi(entry->d_name);
         if (fd > 2 && is_bound_to(fd, path)) {
+            const bool listens = is_listener(fd);
             (void)::shutdown(fd, SHUT_RDWR);
+            if (listens) {
+                turn_away(fd);
+            }
         }
     }
     ::closedir(directory);

@@ -310,6 +310,12 @@ std::optional<std::string> why_not_resume(const ReplicaSummary& ours,
     if (relation == Relation::behind || (relation == Relation::diverged && !gave_up)) {
         return fmt::format("{} has gone on from the data of {}", theirs.node, ours.node);
     }
+    // One that was half overwritten when it was forced begins a history of its own.
+    if (relation == Relation::unrelated && ours.volume == theirs.volume && !gave_up &&
+        theirs.state == ReplicaState::up_to_date) {
+        return fmt::format("{} was promoted by force with other data than those of {}", theirs.node,
+                           ours.node);
+    }
     if (theirs.last_active && !ours.last_active) {
         return fmt::format("{} was active after {}", theirs.node, ours.node);
     }

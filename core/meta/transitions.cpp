@@ -35,6 +35,10 @@ void settle(Superblock& block) {
     block.role = Role::standby;
 }
 
+void resume(Superblock& block) {
+    block.role = Role::active;
+}
+
 void go_alone(Superblock& block, GenerationId generation, WallTime now, WallTime break_at,
               const std::string& node) {
     if (!block.solo) {

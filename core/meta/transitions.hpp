@@ -23,6 +23,8 @@ void end_serving(Superblock& block, WallTime now);
 /// A former active whose engine is gone, after a reboot or because the peer went on: what it
 /// wrote and did not answer may be there, so it stays unclean.
 void settle(Superblock& block);
+/// A former active that the peer did not replace goes on where it was.
+void resume(Superblock& block);
 /// The first write that is answered without the peer. Once a session got in sync again the next
 /// one begins a generation anew.
 void go_alone(Superblock& block, GenerationId generation, WallTime now, WallTime break_at,

@@ -76,6 +76,68 @@ def test_both_nodes_die_and_the_last_active_goes_on_alone(cluster, make_load):
     cluster.assert_replicas_equal()
 
 
+def test_an_active_that_was_away_goes_on_when_its_peer_says_that_it_did_not_take_over(
+        cluster, make_load):
+    load = make_load([cluster.alpha.socket()], follow=True).start()
+    load.wait_progress()
+    cluster.kill_everything()
+    cluster.alpha.start()
+    waits = cluster.wait_event(cluster.alpha, "resume-waits")[0]
+    assert "mirrorctl promote r0" in waits["remedy"], waits
+    # Killed again while it waits, it still knows what it waits for.
+    cluster.alpha.kill_everything()
+    cluster.alpha.start()
+    cluster.wait_event(cluster.alpha, "resume-waits", count=2)
+    status = cluster.alpha.status()
+    assert (status["role"], status["state"]) == ("standby", "peer-unknown"), status
+    assert "goes on when beta says" in status["why"], status
+    assert cluster.alpha.engine_pid() is None
+    cluster.beta.start()
+    cluster.wait_in_sync(cluster.alpha)
+    load.wait_progress()
+    load.stop()
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+    load.verify_file(cluster.backing(cluster.beta))
+
+
+def test_an_active_that_was_away_does_not_serve_older_data_than_its_heir(cluster, make_load):
+    """The heir was promoted meanwhile, and is away itself when the former active returns."""
+    load = make_load([node.socket() for node in cluster.nodes], follow=True).start()
+    load.wait_progress()
+    cluster.alpha.kill_everything()
+    cluster.beta.ctl("promote", "r0", "--force")
+    load.wait_progress()
+    load.pause()
+    cluster.beta.kill_everything()
+    load.go_on()
+    cluster.alpha.start()
+    cluster.wait_event(cluster.alpha, "resume-waits")
+    assert cluster.alpha.engine_pid() is None
+    cluster.beta.start()
+    cluster.wait_in_sync(cluster.beta)
+    assert cluster.alpha.status()["role"] == "standby"
+    load.wait_progress()
+    load.stop()
+    cluster.beta.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+    load.verify_file(cluster.backing(cluster.alpha))
+
+
+def test_a_demote_ends_the_waiting_for_the_peer(cluster):
+    cluster.kill_everything()
+    cluster.alpha.start()
+    cluster.wait_event(cluster.alpha, "resume-waits")
+    cluster.alpha.ctl("demote", "r0")
+    cluster.beta.start()
+    cluster.wait_state(cluster.beta, "broken")
+    assert "goes on when" not in cluster.alpha.status()["why"]
+    cluster.beta.ctl("promote", "r0")
+    cluster.wait_in_sync(cluster.beta)
+    cluster.beta.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+
+
 def test_an_engine_that_takes_its_time_to_die_does_not_keep_its_node_down(cluster):
     """The kernel gives a killed process' locks back when it has ended its I/O, not before."""
     cluster.alpha.kill_everything()

@@ -85,6 +85,16 @@ void ModelTruth::serves(std::size_t node, const Versions& content, bool other_is
     }
 }
 
+void ModelTruth::goes_on_by_itself(std::size_t node) {
+    const std::size_t ours = line_of_[node];
+    for (std::size_t at = line_of_[1 - node]; at != none && at != ours; at = lines_[at].parent) {
+        if (lines_[at].parent == ours && at >= decided_at_[node]) {
+            return violated(fmt::format(
+                "node {} goes on by itself, and the other one took over from it", node));
+        }
+    }
+}
+
 void ModelTruth::serves_by_force(std::size_t node, const DataDisk& disk, bool named_loss,
                                  bool fenced) {
     if (fenced && mixed_[node]) {

@@ -35,6 +35,10 @@ class ModelTruth {
 
     /// A node begins to serve what it holds; nobody decided that by force.
     void serves(std::size_t node, const Versions& content, bool other_is_active);
+    /// A person or a cluster manager promoted the node, by force or not.
+    void decided(std::size_t node) { decided_at_[node] = lines_.size(); }
+    /// Nobody did: it was active before. Beside serves().
+    void goes_on_by_itself(std::size_t node);
     /// The same by --force or --fenced. `named_loss`: whether a loss was shown.
     void serves_by_force(std::size_t node, const DataDisk& disk, bool named_loss, bool fenced);
     /// From here on the target is overwritten with the source's data.
@@ -63,6 +67,7 @@ class ModelTruth {
 
     std::vector<Line> lines_;
     std::array<std::size_t, 2> line_of_{0, 0};
+    std::array<std::size_t, 2> decided_at_{};  ///< how many lines there were then
     std::array<unsigned, 2> power_losses_{};
     std::array<bool, 2> mixed_{};
     std::string violation_;

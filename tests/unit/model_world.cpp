@@ -338,10 +338,11 @@ void ModelWorld::restart(ModelNode& node) {
         return;
     }
     std::optional<ReplicaSummary> theirs = hear_of(other(node));
-    const bool resumes = !after_reboot && !random_.one_in(4) &&
-                         (!theirs || !why_not_resume(node.replica->summary(), *theirs));
+    const bool resumes = !after_reboot && !random_.one_in(4) && theirs &&
+                         !why_not_resume(node.replica->summary(), *theirs);
     if (resumes) {
         note(node.name + ": its engine starts again");
+        truth_.goes_on_by_itself(node.number);
         start_engine(node);
     } else {
         (void)node.replica->update(settle);
@@ -423,6 +424,7 @@ void ModelWorld::promote(ModelNode& node, Wish wish) {
         fork.reset();
     }
     ++figures_.promotions;
+    truth_.decided(node.number);
     start_engine(node);
 }
 

@@ -328,3 +328,33 @@ TEST_CASE("every refusal but that of an active names what would be accepted") {
         }
     }
 }
+
+TEST_CASE("an engine is not started again beside a peer that took over") {
+    ReplicaSummary ours = alpha(ReplicaState::up_to_date, old_data);
+    ours.last_active = true;
+    const auto reason = [&](const ReplicaSummary& theirs) {
+        return why_not_resume(ours, theirs).value_or("");
+    };
+    ReplicaSummary theirs = beta(ReplicaState::up_to_date, old_data);
+    CHECK(reason(theirs).empty());
+    theirs.last_active = true;
+    CHECK(reason(theirs).empty());
+    ours.last_active = false;
+    CHECK(reason(theirs) == "beta was active after alpha");
+    theirs.role = Role::active;
+    CHECK(reason(theirs) == "beta is active");
+    CHECK(reason(beta(ReplicaState::up_to_date, new_data)) ==
+          "beta has gone on from the data of alpha");
+    CHECK(reason(beta(ReplicaState::stale, lineage_of({1}))).empty());
+}
+
+TEST_CASE(
+    "an engine is not started again beside a mixture that was forced, but beside a new replica") {
+    const ReplicaSummary ours = alpha(ReplicaState::up_to_date, old_data);
+    CHECK(why_not_resume(ours, beta(ReplicaState::up_to_date, lineage_of({9}))) ==
+          "beta was promoted by force with other data than those of alpha");
+    CHECK_FALSE(why_not_resume(ours, beta(ReplicaState::fresh, lineage_of({9}))));
+    ReplicaSummary stranger = beta(ReplicaState::up_to_date, lineage_of({9}));
+    stranger.volume = random_id<VolumeId>();
+    CHECK_FALSE(why_not_resume(ours, stranger));
+}

@@ -101,8 +101,11 @@ class Cluster:
         return next((node for node in self.nodes if node.engine_pid(volume)), None)
 
     def resume(self, node, volume="r0"):
-        """Starts a node that was killed while active, with nobody to replace it: it goes on."""
+        """Starts a node that was killed while active, and that nobody replaced: it goes on when
+        its peer says so, or when a person does."""
         node.start()
+        if not self.other(node).is_running():
+            node.ctl("promote", volume)
 
         def serves():
             status = node.status(volume)

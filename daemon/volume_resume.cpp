@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// VolumeKeeper: a volume that was active here when mirrord ended, and whose engine is gone. Nobody
+// here knows how long that lasted, and promoting the other node is what people do meanwhile. So
+// the engine starts again when the peer says that this did not happen, and not before.
+#include <algorithm>
+
+#include "core/lineage/promotion.hpp"
+#include "core/meta/transitions.hpp"
+#include "daemon/volume_keeper.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds between_questions{500};
+
+}  // namespace
+
+std::optional<milliseconds> VolumeKeeper::resume_due() {
+    milliseconds left{0};
+    {
+        MutexLock lock(mutex_);
+        if (stopping_ || !operation_.empty()) {
+            return std::nullopt;  // the operation's end wakes us
+        }
+        left = std::chrono::ceil<milliseconds>(restart_due_ - context_.clock.steady_now());
+        if (!waiting_noted_) {
+            return std::max(left, milliseconds(0));
+        }
+    }
+    if (peers_.view(peer()).volume(name()) == nullptr) {
+        return std::nullopt;  // its first answer wakes us
+    }
+    return std::max(left, milliseconds(0));
+}
+
+void VolumeKeeper::note_waiting(const std::string& cause) {
+    {
+        MutexLock lock(mutex_);
+        restart_due_ = context_.clock.steady_now() + between_questions;
+        if (std::exchange(waiting_noted_, true)) {
+            return;
+        }
+    }
+    record(
+        "resume-waits", Severity::warning,
+        fmt::format("{} was active on {} when mirrord ended; it goes on when {} has said that it "
+                    "did not take over",
+                    name(), node(), peer()),
+        cause,
+        fmt::format("make {} reachable; or, if nobody uses {} there: on {}, mirrorctl promote {}",
+                    peer(), name(), node(), name()));
+}
+
+bool VolumeKeeper::mirrord_was_away() const {
+    MutexLock lock(mutex_);
+    return !engine_has_run_;
+}
+
+/// Why the engine must not start again; nothing when it may.
+Result<std::optional<std::string>> VolumeKeeper::ask_whether_replaced() {
+    ReplicaSummary ours;
+    {
+        const auto lease = replica();
+        if (!lease) {
+            return Failure(lease.error());
+        }
+        ours = (*lease)->summary();
+    }
+    const auto answer = peers_.ask_status(peer());
+    if (!answer) {
+        return Failure(answer.error().within(fmt::format("{} can't be asked", peer())));
+    }
+    const auto found = answer->volumes.find(name());
+    if (found == answer->volumes.end()) {
+        return fail(ErrorKind::not_found, "{} has no usable replica of {}", peer(), name());
+    }
+    if (!ours.last_active) {
+        return fmt::format("{} was told that it may be promoted instead", peer());
+    }
+    ReplicaSummary theirs = found->second.summary;
+    theirs.role = found->second.role;
+    return why_not_resume(ours, theirs);
+}
+
+Result<void> VolumeKeeper::take_role_again() {
+    const auto lease = replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    return (*lease)->update(mirror::resume).and_then([&] { return write_marker(); });
+}
+
+void VolumeKeeper::resume(const Operation& operation) {
+    const auto replaced = ask_whether_replaced();
+    if (!replaced) {
+        return note_waiting(replaced.error().message);
+    }
+    if (*replaced) {
+        auto settled = settle_as_standby(operation);
+        record("demoted", Severity::warning,
+               fmt::format("{} is standby on {} instead of being started again", name(), node()),
+               settled ? **replaced : settled.error().message);
+        return;
+    }
+    if (auto taken = take_role_again(); !taken) {
+        return note_waiting(taken.error().message);
+    }
+    close_replica(operation);
+    if (auto started = start_engine(operation); !started) {
+        return engine_start_failed(started.error());
+    }
+    record("engine-restarted", Severity::info,
+           fmt::format("the engine of {} runs again on {}", name(), node()));
+}
+
+}  // namespace mirror::daemon
