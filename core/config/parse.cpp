@@ -203,7 +203,7 @@ Result<std::chrono::milliseconds> timeout_of(const Item& item) {
 Result<std::chrono::milliseconds> disk_timeout_of(const Item& item) {
     const Result<std::string> text = string_of(item, "30s");
     if (text) {
-        const auto given = parse_duration(*text);
+        auto given = parse_duration(*text);
         if (given && given->count() == 0) {
             return given;
         }

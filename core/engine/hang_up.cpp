@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/engine/hang_up.hpp"
 
+#include <charconv>
 #include <cstddef>
-#include <cstdlib>
 #include <dirent.h>
 #include <string_view>
 #include <sys/socket.h>
@@ -43,7 +43,9 @@ void shut_all(const std::string& path) noexcept {
         return;
     }
     while (const dirent* entry = ::readdir(directory)) {
-        const int fd = std::atoi(entry->d_name);
+        const std::string_view name(entry->d_name);
+        int fd = -1;  // "." and ".." are no numbers
+        std::from_chars(name.data(), name.data() + name.size(), fd);
         if (fd > 2 && is_bound_to(fd, path)) {
             const bool listens = is_listener(fd);
             (void)::shutdown(fd, SHUT_RDWR);

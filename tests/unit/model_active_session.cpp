@@ -90,6 +90,7 @@ Result<void> ModelActive::begin_session(bool resync) {
         parts_.peer.name, begun_, resync, [this](const Lineage& lineage) {
             parts_.interlude();
             return call([&] {
+                parts_.truth.concludes(parts_.peer.number);
                 auto synced = parts_.peer.replica->session_synced(session_->id(), lineage);
                 // Also where it died over its maps: the superblock comes first.
                 if (parts_.peer.replica->superblock().state == ReplicaState::up_to_date) {

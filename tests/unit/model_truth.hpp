@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model_machine.hpp"
@@ -44,8 +45,19 @@ class ModelTruth {
     /// From here on the target is overwritten with the source's data.
     void overwrites(std::size_t source, std::size_t target);
     /// The target holds a mixture from here on; only --force may set that aside.
-    void half_overwritten(std::size_t target) { mixed_[target] = true; }
-    void made_equal(std::size_t target) { mixed_[target] = false; }
+    void half_overwritten(std::size_t target) {
+        mixed_[target] = true;
+        concluding_[target] = false;
+    }
+    void made_equal(std::size_t target) { mixed_[target] = concluding_[target] = false; }
+    /// All was sent and the target is about to record it: should it die meanwhile, its disk tells
+    /// whether it did.
+    void concludes(std::size_t target) { concluding_[target] = true; }
+    void starts_again(std::size_t target, bool up_to_date) {
+        if (std::exchange(concluding_[target], false) && up_to_date) {
+            mixed_[target] = false;
+        }
+    }
     /// A person gave this replica up.
     void discarded(std::size_t node) {
         line_of_[node] = none;
@@ -70,6 +82,7 @@ class ModelTruth {
     std::array<std::size_t, 2> decided_at_{};  ///< how many lines there were then
     std::array<unsigned, 2> power_losses_{};
     std::array<bool, 2> mixed_{};
+    std::array<bool, 2> concluding_{};
     std::string violation_;
 };
 

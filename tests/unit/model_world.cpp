@@ -311,6 +311,7 @@ void ModelWorld::open_standby(ModelNode& node) {
         return truth_.violated(node.name + ": " + replica.error().text());
     }
     node.replica = std::move(*replica);
+    truth_.starts_again(node.number, node.replica->superblock().state == ReplicaState::up_to_date);
     auto& fork = forks_[node.number];
     if (fork && node.replica->superblock().lineage.contains(fork->generation)) {
         truth_.serves_by_force(node.number, node.machine.disk, fork->named_loss, fork->fenced);
