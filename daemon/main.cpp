@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // mirrord: the daemon of a node. It stays in the foreground, says when it is ready, and ends
 // cleanly on SIGTERM and SIGINT; engines of active volumes go on without it.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "daemon/endpoint.hpp"
 #include "daemon/exports.hpp"
 #include "daemon/service.hpp"
+#include "daemon/silence.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -92,7 +94,9 @@ Result<void> serve(const Context& context, const Options& options, const sigset_
     Keepers keepers = make_keepers(context, peers, *devices);
     Requests requests(context, keepers, peers);
     Exports exports(requests, keepers);
-    nbd::Server server(exports, {});
+    nbd::ServerLimits limits;
+    limits.stall_timeout = std::max(limits.stall_timeout, silence_of(context.config));
+    nbd::Server server(exports, limits);
     for (const auto& [name, keeper] : keepers) {
         keeper->start();
     }

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "core/base/log.hpp"
+#include "daemon/silence.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -114,7 +115,8 @@ Result<Json> PeerWatch::ask(const std::string& node, const Json& request,
     if (!config) {
         return Failure(config.error());
     }
-    return control::ask_once({(*config)->address, {}}, node, request, deadline);
+    return control::ask_once({(*config)->address, {}}, node, request, deadline,
+                             silence_of(context_.config));
 }
 
 Result<PeerAnswer> PeerWatch::poll(const std::string& node,

@@ -40,7 +40,8 @@ class PeerWatch {
     [[nodiscard]] PeerView view_now(const std::string& node);
     /// Asks now, over a connection of its own. Checks that it is that node, with our protocol.
     [[nodiscard]] Result<PeerAnswer> ask_status(const std::string& node) const;
-    /// Any request to a peer's mirrord.
+    /// Any request to a peer's mirrord. However late the deadline: when the peer's machine gives no
+    /// sign of life (daemon/silence.hpp), that is the answer.
     [[nodiscard]] Result<Json> ask(const std::string& node, const Json& request,
                                    std::chrono::milliseconds deadline) const;
 

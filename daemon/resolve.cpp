@@ -268,6 +268,17 @@ Result<Json> lose_there(VolumeKeeper& keeper, const ResolveOptions& options) {
                                       {"disconnect_clients", options.disconnect_clients}},
                                      resolve_deadline);
     keeper.engine().forget_status();
+    const ErrorKind kind = answer ? ErrorKind::internal : answer.error().kind;
+    if ((kind == ErrorKind::timed_out || kind == ErrorKind::unreachable) &&
+        answer.error().remedy.empty()) {
+        // Lost on the way there or on the way back: only that node knows.
+        Error error = answer.error();
+        error.remedy = fmt::format(
+            "whether it was done there is seen in the status of {0} once {1} "
+            "is back",
+            keeper.name(), keeper.peer());
+        return Failure(std::move(error));
+    }
     return answer;
 }
 

@@ -195,10 +195,12 @@ std::unique_ptr<nbd::Export> make_mailbox_export(Handler handler, nbd::Client cl
 Result<MailboxClient> MailboxClient::connect(const nbd::Address& address,
                                              const std::string& peer_name,
                                              std::chrono::milliseconds deadline,
-                                             std::chrono::milliseconds connect_timeout) {
+                                             std::chrono::milliseconds connect_timeout,
+                                             std::chrono::milliseconds silence) {
     const nbd::LinkOptions options{
         .connect_timeout = std::min(deadline, connect_timeout),
         .deadline = deadline,
+        .silence = silence,
         .heartbeat = false,  // a read while a request is carried out would only wait behind it
         .peer_name = peer_name,
     };
@@ -272,8 +274,10 @@ Result<std::string> MailboxClient::receive(std::uint32_t request_sum) {
 }
 
 Result<Json> ask_once(const nbd::Address& address, const std::string& peer_name,
-                      const Json& request, std::chrono::milliseconds deadline) {
-    Result<MailboxClient> client = MailboxClient::connect(address, peer_name, deadline);
+                      const Json& request, std::chrono::milliseconds deadline,
+                      std::chrono::milliseconds silence) {
+    Result<MailboxClient> client = MailboxClient::connect(
+        address, peer_name, deadline, MailboxClient::usual_connect_timeout, silence);
     if (!client) {
         return Failure(std::move(client.error()));
     }

@@ -67,10 +67,12 @@ class MailboxClient {
     static constexpr std::chrono::milliseconds usual_connect_timeout{5000};
 
     /// `deadline` bounds each request. Connecting takes no longer than the shorter of the two.
+    /// `silence` is the link's: a request that takes hours must not outwait a machine that is gone.
     [[nodiscard]] static Result<MailboxClient> connect(
         const nbd::Address& address, const std::string& peer_name,
         std::chrono::milliseconds deadline,
-        std::chrono::milliseconds connect_timeout = usual_connect_timeout);
+        std::chrono::milliseconds connect_timeout = usual_connect_timeout,
+        std::chrono::milliseconds silence = nbd::least_silence);
     /// Sends, waits, returns the body without "ok". An error reply becomes the Error it carries,
     /// as it is; errors of the connection name the peer. After one of those the client is of no
     /// further use.
@@ -87,6 +89,7 @@ class MailboxClient {
 
 /// Connects, asks once, closes.
 [[nodiscard]] Result<Json> ask_once(const nbd::Address& address, const std::string& peer_name,
-                                    const Json& request, std::chrono::milliseconds deadline);
+                                    const Json& request, std::chrono::milliseconds deadline,
+                                    std::chrono::milliseconds silence = nbd::least_silence);
 
 }  // namespace mirror::control

@@ -23,6 +23,7 @@ constexpr milliseconds least_control_timeout{10000};
 nbd::LinkOptions link_options(const PeerAddress& peer) {
     return {.connect_timeout = peer.timeout,
             .deadline = peer.timeout,
+            .silence = nbd::silence_for(peer.timeout),
             .framed = true,
             .peer_name = peer.node};
 }
@@ -35,8 +36,9 @@ std::string framed_name(const std::string& volume, const std::string& rest) {
 }  // namespace
 
 Result<std::unique_ptr<PeerControl>> PeerControl::connect(const PeerAddress& peer) {
-    return control::MailboxClient::connect(
-               peer.address, peer.node, std::max(peer.timeout, least_control_timeout), peer.timeout)
+    return control::MailboxClient::connect(peer.address, peer.node,
+                                           std::max(peer.timeout, least_control_timeout),
+                                           peer.timeout, nbd::silence_for(peer.timeout))
         .map([](control::MailboxClient&& client) {
             return std::unique_ptr<PeerControl>(new PeerControl(std::move(client)));
         });

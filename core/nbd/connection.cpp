@@ -4,6 +4,7 @@
 #include <exception>
 
 #include "core/nbd/listener.hpp"
+#include "core/nbd/tcp_options.hpp"
 #include "core/nbd/transmission.hpp"
 
 namespace mirror::nbd {

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <string_view>
 #include <sys/socket.h>
@@ -17,6 +16,7 @@
 
 #include "core/base/clock.hpp"
 #include "core/base/units.hpp"
+#include "core/nbd/tcp_options.hpp"
 
 namespace mirror::nbd {
 namespace {
@@ -99,16 +99,6 @@ Fd new_socket(int family) {
     return Fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
 
-/// Without these the kernel keeps a dead peer's connection for many minutes. A failure to set
-/// one is no reason to do without the link: its own deadline comes first anyway.
-void watch_tcp(int socket, milliseconds deadline) {
-    const int on = 1;
-    const auto timeout = static_cast<unsigned>(deadline.count());
-    std::ignore = ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    std::ignore = ::setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    std::ignore = ::setsockopt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
-}
-
 Result<Fd> dial_unix(const std::string& path, const Dialling& dialling) {
     sockaddr_un address{};
     if (path.size() >= sizeof address.sun_path) {
@@ -152,7 +142,7 @@ Result<AddressList> resolve(const Endpoint& endpoint, const Dialling& dialling) 
 
 /// Each address gets an equal part of the time that is left, so that a dead first one does not
 /// use up the time of the others.
-Result<Fd> dial_tcp(const Endpoint& endpoint, milliseconds deadline, const Dialling& dialling) {
+Result<Fd> dial_tcp(const Endpoint& endpoint, milliseconds silence, const Dialling& dialling) {
     Result<AddressList> found = resolve(endpoint, dialling);
     if (!found) {
         return Failure(std::move(found.error()));
@@ -170,7 +160,8 @@ Result<Fd> dial_tcp(const Endpoint& endpoint, milliseconds deadline, const Diall
             os_error = errno;
             continue;
         }
-        watch_tcp(socket.get(), deadline);
+        set_tcp_options(socket.get(), silence);
+        probe_often(socket.get());
         os_error = connect_socket(socket.get(), entry->ai_addr, entry->ai_addrlen, until);
         if (os_error == 0) {
             return socket;
@@ -337,15 +328,15 @@ Result<OpenedExport> open_export(const Address& address, const std::string& expo
     if (!handle) {
         return Failure(std::move(handle.error()));
     }
-    Result<Fd> socket = address.unix_path.empty()
-                            ? dial_tcp(address.tcp, options.deadline, dialling)
-                            : dial_unix(address.unix_path, dialling);
+    Result<Fd> socket = address.unix_path.empty() ? dial_tcp(address.tcp, options.silence, dialling)
+                                                  : dial_unix(address.unix_path, dialling);
     if (!socket) {
         return Failure(std::move(socket.error()));
     }
     if (Result<void> done = negotiate(handle->get(), *socket, export_name, dialling); !done) {
         return Failure(std::move(done.error()));
     }
+    set_tcp_options(socket->get(), options.silence);
     const std::int64_t size = ::nbd_get_size(handle->get());
     if (size < 0) {
         return fail(ErrorKind::protocol, "{}: the export '{}' has no size: {}", dialling.who,

@@ -3,6 +3,10 @@
 // peer that accepts and then says nothing (libnbd's own blocking connect knows no limit). Called
 // by Link::connect in its caller's thread. One blind spot: the look-up of a host name takes as
 // long as the system's resolver lets it; numeric addresses are not looked up.
+//
+// In NBD the server speaks first. So a client would wait for nothing where the server's kernel has
+// dropped the connection without a word, which it does when the listening socket is closed at that
+// very moment. Until the handshake is done the other kernel is asked every second, and says so.
 #pragma once
 
 #include <memory>

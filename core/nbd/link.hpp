@@ -19,6 +19,7 @@
 #include "core/base/error.hpp"
 #include "core/base/units.hpp"
 #include "core/config/config.hpp"
+#include "core/nbd/tcp_options.hpp"
 #include "core/store/store.hpp"
 
 namespace mirror::nbd {
@@ -26,6 +27,9 @@ namespace mirror::nbd {
 struct LinkOptions {
     std::chrono::milliseconds connect_timeout{5000};  ///< for TCP connect and NBD handshake
     std::chrono::milliseconds deadline{5000};         ///< for each command
+    /// Over TCP the link is lost when the peer's kernel gave no sign of life for so long, however
+    /// far away the deadline is (core/nbd/tcp_options.hpp).
+    std::chrono::milliseconds silence = least_silence;
     /// Look after an idle peer; a silent one is noticed within 4/3 of the deadline. Nothing is read
     /// of an export without bytes.
     bool heartbeat = true;

@@ -245,8 +245,12 @@ void LinkDriver::drive(short events) {
     }
     if (status != 0) {
         const int os_error = ::nbd_get_errno();
+        const std::string why = os_error == ETIMEDOUT
+                                    ? fmt::format("the machine gave no sign of life for {}",
+                                                  format_duration(options_.silence))
+                                    : fmt::format("the connection broke: {}", last_nbd_error());
         lose({.kind = kind_of_loss(os_error),
-              .message = fmt::format("{}: the connection broke: {}", peer_, last_nbd_error()),
+              .message = fmt::format("{}: {}", peer_, why),
               .os_error = os_error});
     } else if (is_broken()) {
         lose({ErrorKind::unreachable, fmt::format("{}: the peer closed the connection", peer_)});

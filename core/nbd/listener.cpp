@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/nbd/listener.hpp"
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
@@ -9,7 +8,6 @@
 #include <memory>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -168,20 +166,6 @@ Client identify(int socket) {
         client.pid = credentials.pid;
     }
     return client;
-}
-
-void set_tcp_options(int socket, std::chrono::milliseconds silence) noexcept {
-    // Fails on a Unix socket, which needs none of this.
-    if (!set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1)) {
-        return;
-    }
-    const int total = static_cast<int>(
-        std::clamp<std::int64_t>(silence.count(), 1000, std::int64_t{24} * 3600 * 1000));
-    set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, std::max(1, total / 2000));
-    set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, total / 6000));
-    set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, 3);
-    set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, total);
 }
 
 }  // namespace mirror::nbd

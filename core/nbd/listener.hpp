@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The sockets under the server: listening on TCP and on a Unix socket, and what there is to know
-// and to set on an accepted one. Called by the server's starter and its accept threads.
+// of an accepted one. Called by the server's starter and its accept threads.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <string>
 #include <sys/types.h>
@@ -41,9 +40,5 @@ class Listener {
 };
 
 [[nodiscard]] Client identify(int socket);
-
-/// On TCP: no delay, and a peer that vanished without a word is noticed after about `silence`
-/// also while no request is under way. On other sockets nothing.
-void set_tcp_options(int socket, std::chrono::milliseconds silence) noexcept;
 
 }  // namespace mirror::nbd
