@@ -142,11 +142,22 @@ Result<Listener> Listener::on_unix(const std::string& path, unsigned mode) {
 }
 
 Listener::~Listener() {
+    if (!path_.empty()) {
+        retire();
+    }
+}
+
+void Listener::retire() noexcept {
+    if (path_.empty()) {
+        ::shutdown(fd_.get(), SHUT_RDWR);
+        return;
+    }
     struct stat status {};
-    if (fd_.is_open() && !path_.empty() && ::lstat(path_.c_str(), &status) == 0 &&
-        status.st_dev == device_ && status.st_ino == inode_) {
+    if (fd_.is_open() && ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ &&
+        status.st_ino == inode_) {
         ::unlink(path_.c_str());
     }
+    fd_.reset();
 }
 
 Client identify(int socket) {

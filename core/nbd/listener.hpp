@@ -25,6 +25,13 @@ class Listener {
     Listener& operator=(Listener&&) = delete;
     ~Listener();
 
+    /// Nobody comes in any more; who waits to be accepted is turned away. A Unix socket and its
+    /// file are gone at once. A TCP port stays taken until the object goes: where a handshake's
+    /// last packet meets a port that is being given up, Linux drops it without an answer, and the
+    /// client has a connection that nobody else knows of. (A port that the kernel chose can't be
+    /// kept.)
+    void retire() noexcept;
+
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
     /// The bound port; 0 for a Unix socket.
     [[nodiscard]] std::uint16_t port() const noexcept { return port_; }

@@ -231,7 +231,9 @@ void Server::Impl::stop() {
         thread.join();
     }
     accept_threads.clear();
-    listeners.clear();
+    for (Listener& listener : listeners) {
+        listener.retire();
+    }
 
     MutexLock lock(mutex);
     for (const Entry& entry : entries) {
@@ -245,6 +247,7 @@ void Server::Impl::stop() {
     if (last.joinable()) {
         last.join();
     }
+    listeners.clear();
 }
 
 Server::Server(ExportProvider& provider, ServerLimits limits)

@@ -40,7 +40,8 @@ class Server {
     /// Replaces a dead socket file, never a live one; mode is the file's permission bits.
     [[nodiscard]] Result<void> listen_unix(const std::string& path, unsigned mode);
     /// Closes listeners and connections, waits for all threads, and so for the destructors of all
-    /// exports. Idempotent; nothing can be listened on afterwards.
+    /// exports. Newcomers are turned away from its beginning; a TCP port is free for others at its
+    /// end (Listener::retire). Idempotent; nothing can be listened on afterwards.
     void stop();
 
     struct Counters {

@@ -150,6 +150,39 @@ TEST_CASE("the server ends the connection of a client whose machine is gone") {
     nbd_close(client);
 }
 
+TEST_CASE("a server that is being stopped turns newcomers away, and keeps its port to the end") {
+    std::promise<void> over;
+    Fixture fixture;
+    std::atomic<bool> writing{false};
+    fixture.disk.before_write = [&writing, done = over.get_future().share()] {
+        writing = true;
+        done.wait();
+    };
+    std::uint16_t port = 0;
+    REQUIRE(eventually([&] {
+        port = free_port();
+        return fixture.server.listen_tcp({"127.0.0.1", port}).has_value();
+    }));
+    RawClient client(fixture.socket);
+    client.open();
+    REQUIRE(client.send(Message().request(Command::write, 0, 1, 0, 512).fill(512, 1)));
+    REQUIRE(eventually([&] { return writing.load(); }));
+
+    std::thread stopper([&] { fixture.server.stop(); });
+    // The Unix socket goes first. Nobody connects to the port before that: what is left of a
+    // connection would hold it, too.
+    REQUIRE(eventually([&] { return !std::filesystem::exists(fixture.socket); }));
+    const auto may_be_taken = [port] { return bind_to(tcp_socket().get(), port) == 0; };
+    CHECK_FALSE(eventually(may_be_taken, 200ms));
+    CHECK(eventually([port] {
+        const Fd newcomer = tcp_socket();
+        return connect_to(newcomer.get(), port) != 0 && errno == ECONNREFUSED;
+    }));
+    over.set_value();
+    stopper.join();
+    CHECK(eventually(may_be_taken));
+}
+
 TEST_CASE("a link does not end by the kernel's silence before peer_timeout") {
     CHECK(silence_for(100ms) == least_silence);
     CHECK(silence_for(5min) == 5min);
