@@ -11,6 +11,7 @@ from lib import environment
 from lib.cluster import Cluster
 from lib.disks import FuseDisk
 from lib.load import Load
+from lib.namespaces import Namespaces
 
 TEST_SECONDS = 180
 
@@ -99,6 +100,19 @@ def fuse_backing(make_cluster):  # requested first, so that what hangs is freed 
     yield make
     for disk in made:
         disk.close()
+
+
+@pytest.fixture
+def namespaces(make_cluster):
+    made = []
+
+    def make(cluster):
+        made.append(Namespaces(cluster))
+        return made[-1]
+    del make_cluster
+    yield make
+    for pair in made:
+        pair.close()
 
 
 @pytest.fixture

@@ -89,3 +89,14 @@ def status_field(pid, name):
         if key == name:
             return int(value.split()[0])
     raise KeyError(name)
+
+
+def waits_for_disk(pid):
+    """Whether a thread of it is in uninterruptible sleep."""
+    for stat in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            if stat.read_text().rpartition(")")[2].split()[0] == "D":
+                return True
+        except OSError:  # it has just ended
+            pass
+    return False

@@ -31,13 +31,15 @@ def write(node, tag, numbers, volume="r0"):
     handle.shutdown()
 
 
-def make(cluster, on_alpha, on_beta, zeroed_on_beta=()):
+def make(cluster, on_alpha, on_beta, zeroed_on_beta=(), network=None):
     """Both nodes active, each with blocks of its own, and within reach of each other again.
 
-    The cluster is proxied, alpha active and beta in sync; blocks 0 to 63 hold the same on both.
-    Returns the images of both.
+    The cluster is proxied (or `network` its Namespaces), alpha active and beta in sync; blocks 0 to
+    63 hold the same on both. Returns the images of both.
     """
     write(cluster.alpha, "common", range(64))
+    if network:
+        network.drop_packets()
     for proxy in cluster.proxies.values():
         proxy.cut()
     cluster.beta.ctl("promote", "r0", "--force")
@@ -48,6 +50,8 @@ def make(cluster, on_alpha, on_beta, zeroed_on_beta=()):
     handle.flush()
     handle.shutdown()
     write(cluster.alpha, "alpha", on_alpha)
+    if network:
+        network.heal()
     for proxy in cluster.proxies.values():
         proxy.open()
     for node in cluster.nodes:
