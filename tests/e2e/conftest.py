@@ -7,9 +7,8 @@ import signal
 
 import pytest
 
-from lib import environment
+from lib import disks, environment
 from lib.cluster import Cluster
-from lib.disks import FuseDisk
 from lib.load import Load
 from lib.namespaces import Namespaces
 
@@ -92,7 +91,9 @@ def fuse_backing(make_cluster):  # requested first, so that what hangs is freed 
     made = []
 
     def make(cluster, node, volume="r0"):
-        made.append(FuseDisk(cluster.directory, f"{node.name}-{volume}", cluster.marker))
+        if reason := disks.why_not():
+            pytest.skip(reason)
+        made.append(disks.FuseDisk(cluster.directory, f"{node.name}-{volume}", cluster.marker))
         cluster.volumes[volume][f"backing.{node.name}"] = str(made[-1].path)
         cluster.write_config()
         return made[-1]

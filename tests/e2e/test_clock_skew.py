@@ -1,33 +1,31 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Clocks that are wrong, or jump: nothing is decided by the time of day."""
 
-import glob
+import time
 
 import pytest
 
-from lib import environment
-
-LIBRARIES = sorted(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
-                   + glob.glob("/usr/lib*/faketime/libfaketimeMT.so.1"))
+from lib import clocks
 
 
 @pytest.fixture
-def skewed(make_cluster):
+def swept():
+    since = time.time()
+    yield
+    clocks.sweep(since)
+
+
+@pytest.fixture
+def skewed(swept, make_cluster):  # in this order: the nodes end before it is swept
     """make(alpha=…, beta=…): a cluster whose nodes read files of offsets for their clocks."""
-    if not LIBRARIES:
-        pytest.skip("libfaketime is not installed")
-    if environment.sanitizer():
-        pytest.skip("libfaketime and the sanitizers' libraries do not get along")
+    del swept
+    if reason := clocks.why_not():
+        pytest.skip(reason)
 
     def make(**offsets):
         cluster = make_cluster()
         for node in cluster.nodes:
-            node.extra_environment = {
-                "LD_PRELOAD": LIBRARIES[0],
-                "FAKETIME_TIMESTAMP_FILE": str(node.directory / "clock"),
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "FAKETIME_NO_CACHE": "1",
-            }
+            node.extra_environment = clocks.wrong_as_in(node.directory / "clock")
             set_clock(node, offsets.get(node.name, "+0"))
         return cluster
     return make

@@ -3,15 +3,24 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 
-import pytest
-
-from lib import processes, tools
+from lib import processes
 from lib.waiting import wait_for
 
 SIZE = 64 * 1024 * 1024
+
+
+def why_not():
+    """Why there can be no such disk on this machine, or ""."""
+    if os.geteuid() != 0:
+        return "needs root: mounts a file by FUSE"
+    for name in ("nbdfuse", "nbdkit", "fusermount3"):
+        if shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin") is None:
+            return f"{name} is not installed"
+    return "" if os.path.exists("/dev/fuse") else "there is no /dev/fuse"
 
 
 class FuseDisk:
@@ -24,16 +33,13 @@ class FuseDisk:
     """
 
     def __init__(self, directory, name, marker, size=SIZE):
-        tools.require_root("mounts a file by FUSE")
-        tools.require_tool("nbdfuse", "nbdkit", "fusermount3")
-        if not os.path.exists("/dev/fuse"):
-            pytest.skip("there is no /dev/fuse")
         self.directory = pathlib.Path(directory) / f"fuse-{name}"
         self.directory.mkdir()
         self.image = self.directory / "image"
         self.path = self.directory / "mnt" / "disk"
         self.path.parent.mkdir()
         self._socket = self.directory / "sock"
+        self.is_hung = False
         self._environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "MIRRORDISK_TEST": marker}
         with open(self.image, "wb") as image:
             image.truncate(size)
@@ -56,10 +62,12 @@ class FuseDisk:
                                     start_new_session=True)
 
     def hang(self):
+        self.is_hung = True
         processes.send(self.server.pid, signal.SIGSTOP)
 
     def go_on(self):
         processes.send(self.server.pid, signal.SIGCONT)
+        self.is_hung = False
 
     def fail(self, kind):
         self._trigger({"read": "pread", "write": "pwrite"}[kind]).touch()
