@@ -68,8 +68,9 @@ Result<void> quiesce(VolumeKeeper& keeper, bool disconnect_clients) {
 /// files here can be opened.
 Result<Json> give_up_failed(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                             const Stopwatch& watch) {
-    const auto settled = keeper.open_standby(operation).and_then(
-        [&] { return keeper.settle_as_standby(operation); });
+    const auto settled = keeper.open_standby(operation, hung_patience).and_then([&] {
+        return keeper.settle_as_standby(operation);
+    });
     keeper.remove_marker();
     const std::string text =
         fmt::format("{} is standby on {}; its replica there failed, {} has the only good copy",

@@ -177,8 +177,8 @@ bool VolumeKeeper::engine_is_running() const {
     return engine_ && engine_->is_running();
 }
 
-Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica() {
-    auto backing = FileStore::open(backing_path(), FileStore::Lock::exclusive);
+Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica(std::chrono::seconds patience) {
+    auto backing = opener_.open(backing_path(), patience);
     if (!backing) {
         return Failure(backing.error());
     }
@@ -210,8 +210,8 @@ Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica() {
     return Replica::open(std::move(*backing), std::move(*meta), context_.clock);
 }
 
-Result<void> VolumeKeeper::open_standby(const Operation&) {
-    auto loaded = load_replica();
+Result<void> VolumeKeeper::open_standby(const Operation&, std::chrono::seconds patience) {
+    auto loaded = load_replica(patience);
     if (!loaded) {
         Error error = loaded.error();
         error.message =

@@ -22,6 +22,7 @@
 #include "daemon/device.hpp"
 #include "daemon/engine_client.hpp"
 #include "daemon/engine_process.hpp"
+#include "daemon/patient_open.hpp"
 #include "daemon/peer_watch.hpp"
 #include "daemon/status.hpp"
 
@@ -98,7 +99,9 @@ class VolumeKeeper {
 
     // Steps from place to place.
     /// Opens backing and metadata: standby; failed (with the reason in the status) otherwise.
-    [[nodiscard]] Result<void> open_standby(const Operation& operation) EXCLUDES(mutex_);
+    [[nodiscard]] Result<void> open_standby(
+        const Operation& operation, std::chrono::seconds patience = std::chrono::seconds(10))
+        EXCLUDES(mutex_);
     /// Tries again to open a replica that failed; nothing in any other place.
     [[nodiscard]] Result<void> reopen(const Operation& operation) EXCLUDES(mutex_);
     /// Shuts sessions, waits for leases, gives up the locks on the files: changing.
@@ -137,7 +140,7 @@ class VolumeKeeper {
     void end_operation() noexcept EXCLUDES(mutex_);
     void return_lease() noexcept EXCLUDES(mutex_);
     [[nodiscard]] Failure why_no_replica() const REQUIRES(mutex_);
-    [[nodiscard]] Result<std::unique_ptr<Replica>> load_replica();
+    [[nodiscard]] Result<std::unique_ptr<Replica>> load_replica(std::chrono::seconds patience);
     void note_disk_error(Replica& replica, const Error& error);
     void note_garbled(const Error& error);
     [[nodiscard]] Result<void> wait_ready(EngineProcess& engine);
@@ -171,6 +174,7 @@ class VolumeKeeper {
     DeviceAttacher& devices_;
     const EnginePaths paths_;
     EngineClient client_;
+    PatientOpener opener_;
 
     mutable Mutex mutex_;
     CondVar changed_;  ///< leases_ went down

@@ -144,6 +144,28 @@ def test_a_hung_disk_here_holds_the_application_for_disk_timeout(
     finish(cluster, load, cluster.beta)
 
 
+def test_a_switch_waits_for_nothing_on_the_disk_that_hangs(make_cluster, fuse_backing):
+    """A read that hangs may keep the file from being opened, too: that is not for mirrord to try."""
+    cluster = make_cluster({"r0": {"disk_timeout": f"{int(DISK_TIMEOUT)}s"}})
+    disk = fuse_backing(cluster, cluster.alpha)
+    start(cluster)
+    handle = nbd.NBD()
+    handle.connect_unix(str(cluster.alpha.socket()))
+    handle.pwrite(b"\x55" * MIB, 0)
+    disk.forget_cache()
+    disk.hang()
+    assert handle.pread(MIB, 0) == b"\x55" * MIB
+    assert cluster.alpha.status()["replica"]["state"] == "failed"
+    began = time.monotonic()
+    cluster.alpha.ctl("switch", "r0", "--to", "beta", "--disconnect-clients")
+    assert time.monotonic() - began < 10 * environment.slowness()
+    assert "hangs" in cluster.alpha.status()["why"]
+    disk.go_on()
+    cluster.wait_in_sync(cluster.beta)
+    cluster.beta.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+
+
 def test_a_slow_link_holds_the_application_for_twice_peer_timeout(make_cluster, make_load):
     """10 kB/s: bytes move all the time, and no large write can be through in time."""
     cluster = make_cluster(proxied=True)
