@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/demote.hpp"
 
+#include <unistd.h>
+
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "daemon/rto.hpp"
@@ -108,9 +110,9 @@ Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operat
         }
     }
     if (was_left_out) {
-        // Should its disk hang, killing it would leave its clients waiting; no answer comes to
-        // this.
-        (void)keeper.engine().ask({{"request", "hang-up"}}, std::chrono::seconds(1));
+        // Should its disk hang, killing it would leave its clients waiting.
+        (void)keeper.engine().ask({{"request", "hang-up"}, {"asker", ::getpid()}},
+                                  std::chrono::seconds(1));
     }
     if (auto ended = keeper.end_engine(operation, was_left_out ? hung_patience : engine_patience);
         !ended) {

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstddef>
 #include <dirent.h>
+#include <fcntl.h>
 #include <string_view>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -29,15 +30,25 @@ bool is_listener(int fd) noexcept {
     return ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens != 0;
 }
 
+bool is_from(int fd, pid_t process) noexcept {
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.pid == process;
+}
+
 /// Who connected and was not accepted yet would wait for ever: the socket stays open as long as the
-/// process is held. A listener that was shut gives out what is in its queue, and blocks nobody.
+/// process is held. It is not shut down, since nbdkit then tries to accept again without pause.
 void turn_away(int listener) noexcept {
+    const int flags = ::fcntl(listener, F_GETFL);
+    if (flags < 0 || ::fcntl(listener, F_SETFL, flags | O_NONBLOCK) != 0) {
+        return;
+    }
     for (int fd = 0; (fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC)) >= 0;) {
         ::close(fd);
     }
 }
 
-void shut_all(const std::string& path) noexcept {
+void end_all(const std::string& path, pid_t asker) noexcept {
     DIR* directory = ::opendir("/proc/self/fd");
     if (directory == nullptr) {
         return;
@@ -46,12 +57,13 @@ void shut_all(const std::string& path) noexcept {
         const std::string_view name(entry->d_name);
         int fd = -1;  // "." and ".." are no numbers
         std::from_chars(name.data(), name.data() + name.size(), fd);
-        if (fd > 2 && is_bound_to(fd, path)) {
-            const bool listens = is_listener(fd);
+        if (fd <= 2 || !is_bound_to(fd, path)) {
+            continue;
+        }
+        if (is_listener(fd)) {
+            turn_away(fd);
+        } else if (!is_from(fd, asker)) {
             (void)::shutdown(fd, SHUT_RDWR);
-            if (listens) {
-                turn_away(fd);
-            }
         }
     }
     ::closedir(directory);
@@ -59,10 +71,11 @@ void shut_all(const std::string& path) noexcept {
 
 }  // namespace
 
-void hang_up_clients(const std::string& path) noexcept {
-    // The listener is among them. Once more for a client that was being accepted meanwhile.
-    shut_all(path);
-    shut_all(path);
+void hang_up_clients(const std::string& path, pid_t asker) noexcept {
+    (void)::unlink(path.c_str());  // nobody comes after this
+    // Once more for a client that was being accepted meanwhile.
+    end_all(path, asker);
+    end_all(path, asker);
 }
 
 }  // namespace mirror

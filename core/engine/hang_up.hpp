@@ -5,10 +5,12 @@
 #pragma once
 
 #include <string>
+#include <sys/types.h>
 
 namespace mirror {
 
-/// Every connection that was accepted on the Unix socket at `path`, the caller's own included.
-void hang_up_clients(const std::string& path) noexcept;
+/// Every connection that was accepted on the Unix socket at `path`, except from the process
+/// `asker`: whoever kills this process next must first get the answer that all others are gone.
+void hang_up_clients(const std::string& path, pid_t asker) noexcept;
 
 }  // namespace mirror

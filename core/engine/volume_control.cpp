@@ -87,7 +87,7 @@ Result<Json> Volume::handle(const Json& request) {
         return verify_.handle(request);
     }
     if (*what == "hang-up") {
-        hang_up_clients(config_.nodes.at(node_).volume_socket(name()));
+        hang_up_clients(config_.nodes.at(node_).volume_socket(name()), request.value("asker", 0));
         return Json::object();
     }
     if (*what == "quiesce") {

@@ -44,6 +44,8 @@ Fd connect_to(const std::string& path) {
     return done == 0 ? std::move(client) : Fd();
 }
 
+constexpr pid_t nobody = 0;
+
 bool has_ended(const Fd& client) {
     pollfd poll{client.get(), POLLIN, 0};
     char byte = 0;
@@ -62,11 +64,22 @@ TEST_CASE("every client is hung up on, also who was not accepted yet, and nobody
     const Fd other = connect_to(dir.file("other"));
     REQUIRE(accepted.is_open());
 
-    hang_up_clients(dir.file("volume"));
+    hang_up_clients(dir.file("volume"), nobody);
     CHECK(has_ended(client));
     CHECK(has_ended(waiting[0]));
     CHECK(has_ended(waiting[1]));
     CHECK_FALSE(has_ended(other));
     CHECK_FALSE(connect_to(dir.file("volume")).is_open());
     CHECK(connect_to(dir.file("other")).is_open());
+}
+
+TEST_CASE("who asks for it keeps its connection, for the answer") {
+    const test::TempDir dir;
+    const Fd listener = listen_on(dir.file("volume"));
+    const Fd client = connect_to(dir.file("volume"));
+    const Fd accepted(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    hang_up_clients(dir.file("volume"), ::getpid());
+    CHECK_FALSE(has_ended(client));
+    hang_up_clients(dir.file("volume"), nobody);
+    CHECK(has_ended(client));
 }
