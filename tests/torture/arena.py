@@ -2,19 +2,25 @@
 """Where a run takes place: two nodes, the link, the load, the record, the way back."""
 
 import collections
+import contextlib
+import threading
 import time
 
 import checker
-from lib import environment, machine_time
+from excuses import Excuses
+from lib import clocks, disks, environment, machine_time, processes
 from lib.cluster import Cluster
 from lib.waiting import wait_for
+from nodedisk import NodeDisk
 from record import Record
+from registry import NotNow
 from stamps import SECTOR
 from writers import Load
 
 MIB = 1024 * 1024
 VOLUME_MIB = 32
 HEAL_SECONDS = 90
+MARGIN = 3.0  # beyond a promised time, on a busy machine
 
 
 class Violation(Exception):
@@ -24,38 +30,63 @@ class Violation(Exception):
 class Arena:
     """A context manager; the run's thread calls everything."""
 
-    def __init__(self, seed, disks=False, say=lambda text: None):
+    def __init__(self, seed, layout, small_disks=False, say=lambda text: None):
         self.say = say
-        self.cluster = Cluster({"r0": {"size": f"{VOLUME_MIB}MiB"}}, proxied=True)
+        self.began = time.time()
+        self.layout = layout
+        self.cluster = Cluster({"r0": {"size": f"{VOLUME_MIB}MiB",
+                                       "disk_timeout": f"{self.disk_timeout():.0f}s"}}, proxied=True)
         self.disks = {}
-        if disks:
-            self._make_small_disks()
+        if small_disks:
+            self._make_disks()
+        else:
+            self.layout = layout.without_faulty_disks()
         self.record = Record(seed, VOLUME_MIB * MIB // SECTOR)
         self.load = Load(self.record, [node.socket() for node in self.cluster.nodes])
         self.given_up = 0
         self.checks = 0
         self.refusals = collections.Counter()
         self.engine_kills = collections.Counter()
+        self.excuses = Excuses(self)
         self._last_active = self.cluster.alpha
         self._expected_down = set()
         self._disconnected = False
+        self._clocks = {node.name: 0 for node in self.nodes}
 
-    def _make_small_disks(self):
-        """Backings on file systems of their own, which can be filled up."""
+    def _make_disks(self):
+        if disks.why_not():
+            self.layout = self.layout.without_faulty_disks()
         for node in self.cluster.nodes:
-            point = self.cluster.mount_tmpfs(f"disk-{node.name}", VOLUME_MIB + 8)
-            self.disks[node.name] = point
-            self.cluster.volumes["r0"][f"backing.{node.name}"] = str(point / "r0.img")
+            disk = NodeDisk(self.cluster, node, VOLUME_MIB * MIB, 8 * MIB,
+                            node.name in self.layout.faulty)
+            self.disks[node.name] = disk
+            self.cluster.volumes["r0"][f"backing.{node.name}"] = str(disk.path)
         self.cluster.write_config()
 
     def __enter__(self):
-        self.cluster.start_active()
-        self.load.start()
+        try:
+            self.cluster.start()
+            # A disk behind FUSE never looks empty.
+            self.cluster.alpha.ctl("create", "r0", "--overwrite-peer", "--yes")
+            self.cluster.alpha.ctl("promote", "r0")
+            self.cluster.wait_in_sync(self.cluster.alpha)
+            self.load.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, kind, value, trace):
         self.load.stop()
+        self.close()
+
+    def close(self):
+        for disk in self.disks.values():
+            if self.cluster.keep:
+                disk.keep_image()
+            disk.close()
         self.cluster.close()
+        clocks.sweep(self.began)
 
     # -- who is who ------------------------------------------------------------------------------
 
@@ -81,6 +112,19 @@ class Arena:
     def peer_timeout(self):
         return 2.0 * environment.slowness()
 
+    def disk_timeout(self):
+        """0: never"""
+        return self.layout.disk_timeout * environment.slowness()
+
+    def disk(self, node, faulty=False):
+        """With `faulty`, one that can hang and fail."""
+        if node.name not in self.disks:
+            raise NotNow("small file systems can be made by root only")
+        disk = self.disks[node.name]
+        if faulty and not disk.fuse:
+            raise NotNow(disks.why_not() or f"in this run {node.name} has a disk that never fails")
+        return disk
+
     # -- doing -----------------------------------------------------------------------------------
 
     def run_for(self, seconds):
@@ -105,22 +149,58 @@ class Arena:
             self.say(f"refused: {outcome}")
         return outcome
 
+    @contextlib.contextmanager
+    def bounded(self, seconds, what):
+        """What happens in it holds the application's writes for so long at most."""
+        self.load.take_longest_pause()
+        stood = machine_time.stood_still()
+        yield
+        pause = self.load.take_longest_pause()
+        # The nodes' own clocks do not stop with the machine.
+        if pause > seconds + MARGIN * environment.slowness() and machine_time.stood_still() == stood:
+            raise Violation(f"writes waited {pause:.1f} s, {seconds:.1f} s were promised: {what}")
+        self.say(f"   {what}: writes waited {pause:.2f} s")
+        self.load.longest_pause = max(self.load.longest_pause, pause)
+
+    def set_clock(self, node, seconds):
+        """How far it is off, when the node starts next."""
+        self._clocks[node.name] = seconds
+        node.extra_environment = clocks.wrong_by(seconds) if seconds else {}
+
+    def clock(self, node):
+        return self._clocks[node.name]
+
     def kill_engine(self, node):
         if node.engine_pid() is None:
             return
         self.engine_kills[node.name] += 1
+        self._let_go(node)
         node.kill_engine()
 
     def kill_daemon(self, node):
         self._expected_down.add(node.name)
+        self._let_go(node)
         node.kill_daemon()
 
     def kill_node(self, node):
+        for pid in self.strike(node):
+            self._let_go(node)
+            processes.wait_gone(pid)
+
+    def strike(self, node):
+        """As kill_node(), but what waits for a hung disk ends with that; the pids."""
         self._expected_down.add(node.name)
-        node.kill_everything()
+        return node.strike()
+
+    def _let_go(self, node):
+        """The kernel keeps a killed process until the disk that it waits for has answered."""
+        disk = self.disks.get(node.name)
+        if disk and disk.is_hung:
+            threading.Timer(0.3, disk.go_on).start()
 
     def stop_daemon(self, node):
         self._expected_down.add(node.name)
+        self._let_go(node)
         code = node.stop()
         if code != 0:
             raise Violation(f"mirrord of {node.name} ended with {code} when it was asked to stop")
@@ -135,6 +215,9 @@ class Arena:
         """Promotes without the peer; returns what the daemon says may be lost."""
         plain = heir.ctl("promote", "r0", check=False)
         if plain.code == 0:
+            self._last_active = heir
+            if self.excuses.has_the_say(heir):
+                return ""
             raise Violation(f"{heir.name} was promoted without its peer's agreement:\n{plain}")
         answer = {}
 
@@ -153,6 +236,8 @@ class Arena:
 
     def heal(self):
         """Takes all faults away, and waits until the mirror is whole again."""
+        for disk in self.disks.values():
+            disk.mend()
         self.assert_alive()
         for proxy in self.proxies:
             proxy.release()
@@ -161,25 +246,39 @@ class Arena:
         for node in self.nodes:
             if node.is_running():
                 node.go_on()
-        for filler in (point / "filler" for point in self.disks.values()):
-            filler.unlink(missing_ok=True)
         # The last active first: it goes on by itself, and the other one then finds it.
         for node in sorted(self.nodes, key=lambda node: node is not self._last_active):
             self.start(node)
         self._have_an_active()
         self._wait_in_sync()
         self.assert_alive()
+        self.excuses.forget()
 
     def _have_an_active(self):
         def serves():
-            return self.cluster.active() or self.ask(self._last_active, "promote", "r0").code == 0
+            if self.cluster.active():
+                return True
+            heir = self._last_active
+            if heir.status()["replica"]["state"] == "failed":
+                heir = self.cluster.other(heir)
+            return self.ask(heir, "promote", "r0").code == 0
         self.wait(serves, "a node to serve again", HEAL_SECONDS)
+
+    def leave_failed_disk(self, active):
+        """The active's replica was left out: the node with the good copy takes over."""
+        heir = self.cluster.other(active)
+        words = ("switch", "r0", "--to", heir.name, "--disconnect-clients")
+        self.wait(lambda: heir.engine_pid() or self.ask(active, *words).code == 0,
+                  f"{heir.name} to take over from a failed disk")
+        self._last_active = heir
 
     def _wait_in_sync(self):
         def healthy():
             active = self.cluster.active()
             assert active, "no node is active"
             status = active.status()
+            if status["replica"]["state"] == "failed":
+                self.leave_failed_disk(active)
             if status["state"] == "diverged":
                 raise Violation(f"diverged, though nobody forced anything: {status['why']}")
             if status["state"] == "broken" and self._disconnected:
@@ -210,15 +309,22 @@ class Arena:
             raise RuntimeError(f"the load ended: {self.load.failure}")
         if self.load.complaints:
             raise Violation("\n".join(self.load.complaints))
+        if self.load.errors and not self.excuses.no_copy_was_left():
+            raise Violation("\n".join(self.load.errors))
 
     # -- checking --------------------------------------------------------------------------------
+
+    def image(self, node):
+        """What is on the node's disk."""
+        disk = self.disks.get(node.name)
+        return disk.image if disk else self.cluster.backing(node)
 
     def check_image(self, node):
         """Every answered write is in this replica; what never got an answer may still arrive."""
         self.checks += 1
 
         def clean():
-            complaints = checker.image_complaints(self.record, self.cluster.backing(node), False)
+            complaints = checker.image_complaints(self.record, self.image(node), False)
             assert not complaints, "\n".join(complaints)
             return True
         try:
@@ -244,7 +350,7 @@ class Arena:
 
     def _compare(self):
         self.checks += 1
-        images = [self.cluster.backing(node) for node in self.nodes]
+        images = [self.image(node) for node in self.nodes]
         complaints = checker.differences(*images)
         complaints += checker.image_complaints(self.record, images[0], not complaints)
         if complaints:

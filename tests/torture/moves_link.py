@@ -58,8 +58,8 @@ def late_delivery(arena, draw):
 
 @move("slow-link")
 def slow_link(arena, draw):
-    """A link of few kilobytes a second up to some megabytes."""
-    rate = draw.choice([64 * 1024, MIB, 8 * MIB])
+    """A link of ten kilobytes a second up to some megabytes."""
+    rate = draw.choice([10_000, 64 * 1024, MIB, 8 * MIB])
     for proxy in arena.proxies:
         proxy.slow(rate)
     arena.run_for(draw.uniform(0.2, 1.5))

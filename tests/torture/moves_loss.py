@@ -62,9 +62,14 @@ def make_anew(arena, keep, lose):
         arena.ask(lose, "demote", "r0")
     arena.stop_daemon(lose)
     shutil.rmtree(lose.state_dir / "r0")
-    arena.cluster.backing(lose).unlink()
+    disk = arena.disks.get(lose.name)
+    if disk and disk.fuse:
+        disk.fuse.blank()
+    else:
+        arena.cluster.backing(lose).unlink()
     arena.start(lose)
-    lose.ctl("create", "r0")
+    # A disk behind FUSE never looks empty.
+    lose.ctl("create", "r0", *(["--replace", "--yes"] if disk and disk.fuse else []))
     arena.cluster.wait_in_sync(keep)
 
 

@@ -18,11 +18,14 @@ def rotting_standby(arena, draw):
     arena.heal()
     _, standby = arena.roles()
     at = draw.randrange(VOLUME_MIB * MIB - 8)
-    with open(arena.cluster.backing(standby), "r+b", buffering=0) as disk:
+    with open(arena.image(standby), "r+b", buffering=0) as disk:
         disk.seek(at)
         old = disk.read(8)
         disk.seek(at)
         disk.write(bytes(byte ^ 0x5A for byte in old))
+    disk = arena.disks.get(standby.name)
+    if disk and disk.fuse:
+        disk.fuse.forget_cache()
     compare(arena, "verify --repair did not end with equal replicas", "--repair")
 
 

@@ -37,10 +37,13 @@ def move(name, weight=2):
 
 def all_moves():
     # pylint: disable=unused-import,import-outside-toplevel
+    import moves_clock
     import moves_crash
     import moves_disk
+    import moves_hang
     import moves_link
     import moves_loss
+    import moves_metadata
     import moves_roles
     import moves_verify
     return dict(_moves)

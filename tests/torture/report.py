@@ -13,6 +13,7 @@ def figures(run):
         "seed": run.seed,
         "seconds": round(run.seconds, 1),
         "rounds": run.rounds,
+        "layout": str(arena.layout),
         "operations": dict(sorted(arena.load.counts.items())),
         "bytes": dict(sorted(arena.load.bytes.items())),
         "faults": dict(sorted(run.faults.items())),
@@ -35,6 +36,7 @@ def figures(run):
 
 def table(result):
     lines = [f"torture: seed {result['seed']}, {result['rounds']} rounds, {result['seconds']} s"]
+    lines += _row("arena", result["layout"])
     for key in ("operations", "bytes", "faults", "skipped", "refused_commands"):
         counted = result[key]
         if not counted:

@@ -5,6 +5,7 @@ import collections
 import traceback
 
 from arena import Arena, Violation
+from layout import draw_layout
 from lib import machine_time
 from plan import Plan
 from registry import NotNow
@@ -38,7 +39,8 @@ class Run:
     def go(self, summarise):
         """`summarise` is called before the nodes are taken away."""
         began = machine_time.now()
-        with Arena(self.seed, self._disks, self._say) as self.arena:
+        with Arena(self.seed, draw_layout(self.seed), self._disks, self._say) as self.arena:
+            self._say(f"arena: {self.arena.layout}")
             try:
                 while not self._is_over(machine_time.now() - began):
                     self._play(self.plan.round(self.rounds))

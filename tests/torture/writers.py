@@ -168,9 +168,9 @@ class Writer:
             except nbd.Error as error:
                 self._end(request, answered=False)
                 if error.errnum not in _GONE:
-                    self.load.complain(f"writer {self.number}: {request.kind} of "
-                                       f"{request.count * SECTOR} bytes at {request.first * SECTOR}"
-                                       f" was answered with {error.errno}")
+                    self.load.note_error(
+                        f"writer {self.number}: {request.kind} of {request.count * SECTOR} bytes "
+                        f"at {request.first * SECTOR} was answered with {error.errno}")
                 continue
             self._end(request, answered=True)
             done += 1
@@ -212,7 +212,9 @@ class Load:
         self.counts = collections.Counter()
         self.bytes = collections.Counter()
         self.complaints = []
+        self.errors = []  # answers that were errors
         self.completed = 0
+        self.written = 0
         self.disconnects = 0
         self.longest_pause = 0.0
         self.failure = None
@@ -222,6 +224,7 @@ class Load:
         self._last_answer = machine_time.now()
         self._stopping = threading.Event()
         self._pausing = threading.Event()
+        self._losing = False
         self._idle = threading.Event()
         shared = (0, shared_mib * MIB_SECTORS)
         self._writers = [
@@ -243,8 +246,16 @@ class Load:
         if len(self.complaints) < 20:
             self.complaints.append(text)
 
-    def pause(self, timeout=60.0):
-        """Returns when nothing is in flight any more: answered, or its connection lost."""
+    def note_error(self, text):
+        if len(self.errors) < 20:
+            self.errors.append(text)
+
+    def pause(self, timeout=60.0, lose=False):
+        """Returns when nothing is in flight any more: answered, or its connection lost.
+
+        With `lose` the applications die, with all that was in flight.
+        """
+        self._losing = lose
         self._idle.clear()
         self._pausing.set()
         wait_for(lambda: self._idle.is_set() or self.failure, "the load to be idle", timeout)
@@ -255,13 +266,20 @@ class Load:
         self._pausing.clear()
 
     def wait_progress(self, more, timeout=60.0):
-        goal = self.completed + more
+        self._wait_count(lambda: self.completed, more, "answers", timeout)
+
+    def wait_written(self, more, timeout=60.0):
+        """Of reads some are answered where no write is."""
+        self._wait_count(lambda: self.written, more, "answered writes", timeout)
+
+    def _wait_count(self, count, more, what, timeout):
+        goal = count() + more
 
         def reached():
             if self.failure:
                 raise RuntimeError(f"the load ended: {self.failure}")
-            return self.completed >= goal
-        wait_for(reached, f"{more} more answers", timeout)
+            return count() >= goal
+        wait_for(reached, f"{more} more {what}", timeout)
 
     def take_longest_pause(self):
         """The longest time without an answered write since the last call, this moment included."""
@@ -302,10 +320,11 @@ class Load:
             return
         done, written = writer.collect()
         self.completed += done
+        self.written += written
         # Reads are local and would hide that nothing is written.
         if written:
             self._note_pause(machine_time.now())
-        if writer.is_lost():
+        if writer.is_lost() or (pausing and self._losing):
             if writer.in_flight or done:
                 self.disconnects += 1
             writer.lose()

@@ -101,7 +101,11 @@ class Node:
     # -- engines ---------------------------------------------------------------------------------
 
     def engine_pid(self, volume="r0"):
-        return processes.read_pid(self.run_dir / f"{volume}.pid")
+        return processes.read_pid(self.run_dir / f"{volume}.pid", self.marker)
+
+    def _engine_pids(self):
+        found = [processes.read_pid(path, self.marker) for path in self.run_dir.glob("*.pid")]
+        return {pid for pid in found if pid}
 
     def kill_engine(self, volume="r0"):
         pid = self.engine_pid(volume)
@@ -110,20 +114,23 @@ class Node:
 
     def kill_everything(self):
         """The whole node dies at once: nothing gets to tidy up."""
-        pids = [pid for pid in (self.daemon.pid if self.daemon else None,
-                                *(processes.read_pid(path) for path in self.run_dir.glob("*.pid")))
-                if pid]
+        for pid in self.strike():
+            processes.wait_gone(pid)
+
+    def strike(self):
+        """The same, without waiting for engines, which a hung disk may keep; their pids."""
+        daemon = {self.daemon.pid} if self.daemon else set()
+        engines = self._engine_pids()
         # Stopped first, so that mirrord cannot start a new engine in between.
-        for pid in pids:
+        for pid in daemon | engines:
             processes.send(pid, signal.SIGSTOP)
-        late = [processes.read_pid(path) for path in self.run_dir.glob("*.pid")]
-        for pid in {*pids, *(pid for pid in late if pid)}:
+        engines |= self._engine_pids()
+        for pid in daemon | engines:
             processes.send(pid, signal.SIGKILL)
         if self.daemon:
             self.daemon.wait(20)
             self.daemon = None
-        for pid in pids:
-            processes.wait_gone(pid)
+        return engines
 
     # -- what it says ----------------------------------------------------------------------------
 

@@ -18,13 +18,23 @@ def is_alive(pid):
     return stat.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
 
 
-def read_pid(path):
+def read_pid(path, marker):
     """The pid in a pid file whose process is alive, else None."""
     try:
         pid = int(pathlib.Path(path).read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-    return pid if is_alive(pid) else None
+    # A busy machine gives a dead process's pid to somebody else within seconds.
+    return pid if is_alive(pid) and has_marker(pid, marker) else None
+
+
+def has_marker(pid, marker):
+    """Whether the process has `marker` as MIRRORDISK_TEST in its environment."""
+    try:
+        variables = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return f"MIRRORDISK_TEST={marker}".encode() in variables
 
 
 def send(pid, signal_number):
@@ -49,18 +59,8 @@ def kill_hard(pid):
 
 def marked(marker):
     """The live processes that have `marker` as MIRRORDISK_TEST in their environment."""
-    wanted = f"MIRRORDISK_TEST={marker}".encode()
-    found = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            variables = pathlib.Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if wanted in variables and is_alive(int(entry)):
-            found.append(int(entry))
-    return found
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [pid for pid in pids if has_marker(pid, marker) and is_alive(pid)]
 
 
 def kill_marked(marker):
