@@ -99,8 +99,14 @@ class Arena:
         return self.cluster.proxies.values()
 
     def active(self):
-        """The node that serves; waits for one that is on its way."""
-        node = self.wait(self.cluster.active, "a node to be active")
+        """The node that serves; waits for one that is on its way, and helps one that waits."""
+        def serves():
+            node = self.cluster.active()
+            if node is None and self._last_active.is_running():
+                # It was away and can't ask its peer; only a person knows that nobody took over.
+                self._last_active.ctl("promote", "r0", check=False)
+            return node
+        node = self.wait(serves, "a node to be active")
         self._last_active = node
         return node
 
