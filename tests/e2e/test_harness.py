@@ -11,7 +11,7 @@ import pytest
 from lib import blocks, environment, machine_time, processes
 from lib.load import Load
 from lib.proxy import Proxy
-from lib.waiting import wait_for
+from lib.waiting import accepts, wait_for
 
 pytestmark = pytest.mark.without_build
 
@@ -30,7 +30,7 @@ def server(tmp_path):
         socket = tmp_path / f"{len(started)}.sock"
         started.append(subprocess.Popen(["nbdkit", "-f", "-U", str(socket), *filters, "file",
                                          str(image), *parameters]))
-        wait_for(socket.exists, "nbdkit to listen")
+        wait_for(lambda: accepts(socket), "nbdkit to listen")
         return socket
 
     start.image = image

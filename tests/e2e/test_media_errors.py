@@ -140,7 +140,7 @@ def test_a_replica_that_works_is_not_replaced_and_none_without_a_source(cluster)
     assert cluster.beta.state() == "failed"
     refused = cluster.beta.ctl("create", "r0", "--replace", "--yes", check=False)
     assert refused.code in (1, 3) and "alpha can't be reached" in refused.err
-    cluster.resume(cluster.alpha)
+    cluster.resume(cluster.alpha, peer_knows=False)
     cluster.beta.ctl("create", "r0", "--replace", "--yes")
     cluster.wait_in_sync(cluster.alpha)
     cluster.alpha.ctl("demote", "r0")

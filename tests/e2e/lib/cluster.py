@@ -100,11 +100,11 @@ class Cluster:
     def active(self, volume="r0"):
         return next((node for node in self.nodes if node.engine_pid(volume)), None)
 
-    def resume(self, node, volume="r0"):
+    def resume(self, node, volume="r0", peer_knows=True):
         """Starts a node that was killed while active, and that nobody replaced: it goes on when
-        its peer says so, or when a person does."""
+        its peer says so; a person decides that where the peer is away, or knows nothing."""
         node.start()
-        if not self.other(node).is_running():
+        if not (peer_knows and self.other(node).is_running()):
             node.ctl("promote", volume)
 
         def serves():

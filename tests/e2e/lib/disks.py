@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 from lib import processes
-from lib.waiting import wait_for
+from lib.waiting import accepts, wait_for
 
 SIZE = 64 * 1024 * 1024
 
@@ -48,7 +48,7 @@ class FuseDisk:
             "nbdkit", "-f", "-U", self._socket, "--filter=error", "file", self.image,
             "error=EIO", *(word for kind in ("pread", "pwrite") for word in
                            (f"error-{kind}-rate=100%", f"error-{kind}-file={self._trigger(kind)}")))
-        wait_for(self._socket.exists, "nbdkit to serve the disk")
+        wait_for(lambda: accepts(self._socket), "nbdkit to serve the disk")
         self.fuse = self._start("nbdfuse", "-P", self.directory / "pid", self.path,
                                 f"nbd+unix:///?socket={self._socket}")
         wait_for(lambda: (self.directory / "pid").exists(), "nbdfuse to show the disk")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Waiting for a condition, never for a fixed time, and saying what was seen when it never came."""
 
+import socket
 import time
 
 from lib import environment, machine_time
@@ -27,3 +28,13 @@ def wait_for(condition, what, timeout=30.0, interval=0.05, report=None):
             extra = "\n" + report() if report else ""
             raise AssertionError(f"waited {limit:.0f} s for {what}; {why}{extra}")
         time.sleep(interval)
+
+
+def accepts(path):
+    """Whether somebody listens on a Unix socket; the file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
