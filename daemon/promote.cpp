@@ -130,6 +130,7 @@ void roll_back(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
         block.state = before.state;
         block.solo = before.solo;
         block.yields_to = before.yields_to;
+        block.lacking_bytes = before.lacking_bytes;
         block.break_at = before.break_at;
     });
     if (!restored) {

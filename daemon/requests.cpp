@@ -167,6 +167,7 @@ constexpr std::array entries = {
     Entry{"handshake", Audience::peer_or_local, pass<handshake>},
     Entry{"session-begin", Audience::peer_or_local, pass<session_begin>},
     Entry{"session-synced", Audience::peer_or_local, pass<session_synced>},
+    Entry{"session-incomplete", Audience::peer_or_local, pass<session_incomplete>},
     Entry{"session-end", Audience::peer_or_local, pass<session_end>},
     Entry{"generation", Audience::peer_or_local, pass<generation>},
     Entry{"verify-record", Audience::peer_or_local, pass<verify_record>},

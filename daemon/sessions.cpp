@@ -10,6 +10,9 @@
 namespace mirror::daemon {
 namespace {
 
+/// It goes into the event log.
+constexpr std::size_t longest_reason = 4096;
+
 /// A request of a session: which one, and the lineage it carries where it has one.
 struct SessionRequest {
     SessionId session;
@@ -135,6 +138,29 @@ Result<Json> session_synced(VolumeKeeper& keeper, const Json& request) {
         return Failure(lease.error());
     }
     return answer_of((*lease)->session_synced(parsed->session, parsed->lineage));
+}
+
+Result<Json> session_incomplete(VolumeKeeper& keeper, const Json& request) {
+    const auto parsed = parse_session(request, false);
+    const auto lacking = control::uint_field(request, "lacking_bytes");
+    const auto why = control::string_field(request, "why");
+    if (!parsed || !lacking || !why) {
+        return Failure(!parsed ? parsed.error() : !lacking ? lacking.error() : why.error());
+    }
+    if (why->size() > longest_reason) {
+        return fail(ErrorKind::invalid, "why: longer than {} bytes", longest_reason);
+    }
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    auto noted = (*lease)->session_incomplete(parsed->session, *lacking, *why);
+    if (noted) {
+        keeper.record("resync-incomplete", Severity::warning, *why,
+                      fmt::format("{} can't read them", keeper.peer()),
+                      fmt::format("on {}: mirrorctl status {}", keeper.peer(), keeper.name()));
+    }
+    return answer_of(noted);
 }
 
 Result<Json> session_end(VolumeKeeper& keeper, const Json& request) {

@@ -51,6 +51,9 @@ StateWord judge_active(const VolumeFacts& facts) {
     if (mode == "in-sync" || mode == "syncing") {
         return {mode == "in-sync" ? "in-sync" : "resyncing", why};
     }
+    if (mode == "incomplete") {
+        return {"broken", why};
+    }
     const PeerVolume* peer = facts.peer.volume(name);
     if (peer != nullptr && facts.summary) {
         const Decision decision = decide(*facts.summary, peer->summary);
@@ -75,6 +78,9 @@ std::string disk_silence(const VolumeFacts& facts) {
 
 StateWord judge_in_session(const VolumeFacts& facts) {
     const std::string& source = facts.session->source;
+    if (!facts.session->incomplete.empty()) {
+        return {"broken", facts.session->incomplete + disk_silence(facts)};
+    }
     if (facts.session->resyncing || facts.summary->state != ReplicaState::up_to_date) {
         return {"resyncing", fmt::format("{} is being brought up to date by {}{}", facts.node,
                                          source, disk_silence(facts))};
@@ -179,7 +185,8 @@ Json peer_from_watch(const VolumeFacts& facts, const StateWord& state) {
                   {"last_seen", time_or_null(facts.peer.last_seen)},
                   {"break_at", Json()},
                   {"resync", peer == nullptr ? Json() : peer->resync},
-                  {"verify", facts.verify}};
+                  {"verify", facts.verify},
+                  {"incomplete", Json()}};
     if (!in_sync && peer != nullptr) {
         entry["break_at"] = time_or_null(peer->summary.break_at);
     }
@@ -196,7 +203,8 @@ Json peer_from_engine(const VolumeFacts& facts, const StateWord& state) {
             entry[field] = value;
         }
     }
-    for (const char* field : {"break_at", "resync", "action", "last_resync", "verify"}) {
+    for (const char* field :
+         {"break_at", "resync", "action", "last_resync", "verify", "incomplete"}) {
         entry[field] = member(seen, field);
     }
     return entry;

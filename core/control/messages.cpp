@@ -263,6 +263,9 @@ Json encode(const ReplicaSummary& summary) {
     if (!summary.yields_to.is_none()) {
         json["yields_to"] = to_string(summary.yields_to);
     }
+    if (summary.lacking_bytes != 0) {
+        json["lacking_bytes"] = summary.lacking_bytes;
+    }
     return json;
 }
 
@@ -286,6 +289,9 @@ Result<ReplicaSummary> decode_summary(const Json& json) {
     // Absent where nobody decided, which is nearly always.
     if (json.contains("yields_to")) {
         summary.yields_to = reader.id<GenerationId>("yields_to");
+    }
+    if (json.contains("lacking_bytes")) {
+        summary.lacking_bytes = reader.number("lacking_bytes");
     }
     return reader.finish(std::move(summary));
 }

@@ -210,6 +210,21 @@ std::uint64_t Differences::suspect_bytes() const {
     return std::min(suspect_.count() * region_size, volume_size_);
 }
 
+Differences::Lacking Differences::changed_ranges(std::size_t most) const {
+    Lacking lacking;
+    MutexLock lock(mutex_);
+    std::uint64_t from = 0;
+    while (const auto run = changed_.next_run(from, changed_.size())) {
+        if (lacking.ranges.size() < most) {
+            lacking.ranges.push_back(bytes_of(*run, block_size, volume_size_));
+        } else {
+            ++lacking.unlisted;
+        }
+        from = run->last;
+    }
+    return lacking;
+}
+
 Bitmap Differences::regions() const {
     Bitmap regions = intents_.snapshot();
     MutexLock lock(mutex_);

@@ -63,6 +63,14 @@ class Differences {
     [[nodiscard]] std::uint64_t changed_bytes() const;
     [[nodiscard]] std::uint64_t suspect_bytes() const;
     [[nodiscard]] std::uint64_t intent_bytes() const { return intents_.count() * region_size; }
+    /// What the peer is known to lack: the first `most` ranges, and how many more there are.
+    struct Lacking {
+        std::vector<ByteRange> ranges{};
+        std::uint64_t unlisted = 0;
+
+        friend bool operator==(const Lacking&, const Lacking&) = default;
+    };
+    [[nodiscard]] Lacking changed_ranges(std::size_t most) const;
     /// Every region that differs or may differ, those with an intent included.
     [[nodiscard]] Bitmap regions() const;
     [[nodiscard]] bool overlaps(ByteRange range) const;

@@ -13,6 +13,8 @@ std::string_view to_string(MirrorMode mode) noexcept {
             return "alone";
         case MirrorMode::syncing:
             return "syncing";
+        case MirrorMode::incomplete:
+            return "incomplete";
         case MirrorMode::in_sync:
             return "in-sync";
     }
@@ -132,12 +134,17 @@ void Membership::peer_failed(const std::shared_ptr<Session>& session, ByteRange 
     session_lost(*session, error);
 }
 
-Result<void> Membership::wait_for_peer() {
+bool Membership::peer_has(ByteRange range) const {
+    return mode_ == MirrorMode::in_sync ||
+           (mode_ == MirrorMode::incomplete && !differences_.overlaps(range));
+}
+
+Result<void> Membership::wait_for_peer(ByteRange range) {
     MutexLock lock(mutex_);
-    while (mode_ != MirrorMode::in_sync && !shut_down_) {
+    while (!peer_has(range) && !shut_down_) {
         changed_.wait(lock);
     }
-    if (mode_ != MirrorMode::in_sync) {
+    if (!peer_has(range)) {
         return fail(ErrorKind::refused, "volume {} was demoted while a write waited for {}",
                     options_.volume, options_.peer);
     }
@@ -300,6 +307,20 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
         }
         block.synced_at = now;
     });
+}
+
+Result<void> Membership::leave_incomplete(const std::shared_ptr<Session>& session) {
+    MutexLock lock(mutex_);
+    if (session_ != session || session->is_lost()) {
+        return fail(ErrorKind::unreachable, "the session with {} was lost", options_.peer);
+    }
+    if (mode_ != MirrorMode::incomplete) {
+        mode_ = MirrorMode::incomplete;
+        why_ = fmt::format("{} lacks what the disk of {} can't read", options_.peer, options_.node);
+        since_ = clock_.wall_now();
+    }
+    changed_.notify_all();
+    return {};
 }
 
 bool Membership::reopen(const std::shared_ptr<Session>& session) {

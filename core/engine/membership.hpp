@@ -23,7 +23,12 @@
 
 namespace mirror {
 
-enum class MirrorMode { alone, syncing, in_sync };
+enum class MirrorMode {
+    alone,
+    syncing,
+    incomplete,  ///< in session, and the standby has all but what our disk can't read
+    in_sync,
+};
 [[nodiscard]] std::string_view to_string(MirrorMode mode) noexcept;
 
 class Membership {
@@ -65,7 +70,8 @@ class Membership {
     [[nodiscard]] bool stops_without_peer() const noexcept {
         return options_.on_peer_loss == OnPeerLoss::stop;
     }
-    [[nodiscard]] Result<void> wait_for_peer() EXCLUDES(mutex_);
+    /// Until the peer has `range` and whatever was answered before, durably.
+    [[nodiscard]] Result<void> wait_for_peer(ByteRange range) EXCLUDES(mutex_);
 
     /// The local disk failed while the peer has the write: tells the peer, durably, that it alone
     /// has everything from here on; then the local replica takes no part any more.
@@ -87,6 +93,9 @@ class Membership {
     /// Everything is equal: records it here and on the standby. Fails when a difference came up
     /// meanwhile or the session was lost.
     [[nodiscard]] Result<void> conclude(const std::shared_ptr<Session>& session) EXCLUDES(mutex_);
+    /// The standby has, durably, all but what is still marked: the local disk can't read that.
+    [[nodiscard]] Result<void> leave_incomplete(const std::shared_ptr<Session>& session)
+        EXCLUDES(mutex_);
     /// Back to `syncing` within a session that is in sync, for a comparison of everything.
     /// False when it can't be: the session is over, or there is nothing here to compare with.
     [[nodiscard]] bool reopen(const std::shared_ptr<Session>& session) EXCLUDES(mutex_);
@@ -112,6 +121,7 @@ class Membership {
     [[nodiscard]] Lineage lineage() const EXCLUDES(mutex_);
 
   private:
+    [[nodiscard]] bool peer_has(ByteRange range) const REQUIRES(mutex_);
     void wait_for_first_attempt(MutexLock& lock) REQUIRES(mutex_);
     void enter_alone(const std::string& why) REQUIRES(mutex_);
     [[nodiscard]] Failure no_replica_left() const REQUIRES(mutex_);

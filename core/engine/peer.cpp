@@ -19,6 +19,10 @@ constexpr milliseconds longest_retry{5000};
 /// A connection that works may still be refused for a reason that only a person can change.
 constexpr milliseconds retry_after_refusal{5000};
 
+/// A bad sector may take a disk a minute, and seldom gets better by being asked again.
+constexpr milliseconds first_reread{30000};
+constexpr milliseconds longest_reread{15 * 60000};
+
 PeerAddress address_of(const Config& config, const VolumeConfig& volume, const std::string& node) {
     const std::string peer = volume.peer_of(node);
     const auto found = config.nodes.find(peer);
@@ -234,9 +238,11 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
 }
 
 Result<void> Peer::bring_up_to_date(const std::shared_ptr<Session>& session) {
+    milliseconds reread_delay = first_reread;
+    std::optional<Differences::Lacking> left;  // by the resync before this one
     while (true) {
-        auto resync =
-            std::make_shared<Resync>(parts_.store, parts_.differences, parts_.ranges, parts_.clock);
+        auto resync = std::make_shared<Resync>(parts_.store, parts_.differences, parts_.ranges,
+                                               parts_.clock, parts_.unreadable);
         const std::uint64_t total = resync->progress().total_bytes;
         {
             MutexLock lock(mutex_);
@@ -245,7 +251,7 @@ Result<void> Peer::bring_up_to_date(const std::shared_ptr<Session>& session) {
                 resync->stop();
             }
         }
-        if (total != 0) {
+        if (total != 0 && !left) {
             report("resync-started", Severity::info,
                    fmt::format("{} to bring up to date on {}: {} known to differ, {} to compare",
                                format_size(total), peer_node_,
@@ -267,6 +273,16 @@ Result<void> Peer::bring_up_to_date(const std::shared_ptr<Session>& session) {
                        done.error().message);
             }
             return done;
+        }
+        if (resync->unreadable() && !parts_.differences.empty()) {
+            if (auto told = leave_incomplete(session, *resync, reread_delay, left); !told) {
+                return told;
+            }
+            if (!await_another_try(*session, reread_delay)) {
+                return {};
+            }
+            reread_delay = std::min(reread_delay * 2, longest_reread);
+            continue;
         }
         if (total != 0) {
             report("resync-done", Severity::info,

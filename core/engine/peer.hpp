@@ -32,6 +32,7 @@ class Peer {
         Membership& membership;
         EventLog& events;
         const Clock& clock;
+        Salvage::Report unreadable;  ///< of a resync
     };
 
     explicit Peer(Parts parts);
@@ -51,6 +52,15 @@ class Peer {
     /// Tries now; `full` compares everything.
     [[nodiscard]] Result<std::string> resync(bool full);
 
+    /// The standby has everything but these; our disk can't read them.
+    struct Incomplete {
+        Differences::Lacking lacking{};
+        std::uint64_t bytes = 0;
+        std::string cause{};  ///< the disk's words
+        WallTime next_try{};
+        std::string text{};  ///< all of it as a sentence
+    };
+
     struct View {
         std::string link;  ///< "connected", "connecting", "down"
         std::optional<Action> action;
@@ -61,6 +71,7 @@ class Peer {
         bool paused = false;
         /// Why no session can begin although the peer answers; empty: that is not the case.
         std::string refusal{};
+        std::optional<Incomplete> incomplete{};
     };
     [[nodiscard]] View view() const;
 
@@ -74,6 +85,16 @@ class Peer {
     [[nodiscard]] Result<Decision> shake_hands(PeerControl& control);
     [[nodiscard]] Result<std::shared_ptr<Session>> open_session();
     [[nodiscard]] Result<void> bring_up_to_date(const std::shared_ptr<Session>& session);
+    /// The resync is over and some blocks could not be read: records that, tells everybody whom it
+    /// is news for.
+    [[nodiscard]] Result<void> leave_incomplete(const std::shared_ptr<Session>& session,
+                                                const Resync& resync,
+                                                std::chrono::milliseconds next_try,
+                                                std::optional<Differences::Lacking>& reported);
+    /// Until the application has overwritten these blocks, or it is time to read them again. False
+    /// when the session is over or somebody wants something else.
+    [[nodiscard]] bool await_another_try(const Session& session, std::chrono::milliseconds delay);
+    [[nodiscard]] Incomplete describe_incomplete() const REQUIRES(mutex_);
     /// Waits for the session's end, or for a wish that ends or reopens it.
     void hold(const std::shared_ptr<Session>& session);
     void end_session(const std::shared_ptr<Session>& session, const std::string& reason);
@@ -102,13 +123,17 @@ class Peer {
     bool hinted_ GUARDED_BY(mutex_) = false;
     bool paused_ GUARDED_BY(mutex_) = false;
     bool full_wanted_ GUARDED_BY(mutex_) = false;
-    bool idle_ GUARDED_BY(mutex_) = true;  ///< no attempt or session under way
+    bool again_wanted_ GUARDED_BY(mutex_) = false;  ///< try what could not be read
+    bool idle_ GUARDED_BY(mutex_) = true;           ///< no attempt or session under way
     std::string link_ GUARDED_BY(mutex_) = "down";
     std::optional<Action> action_ GUARDED_BY(mutex_);
     std::optional<ReplicaState> replica_state_ GUARDED_BY(mutex_);
     std::optional<WallTime> last_seen_ GUARDED_BY(mutex_);
     std::shared_ptr<Resync> resync_ GUARDED_BY(mutex_);
     std::optional<Resync::Progress> last_resync_ GUARDED_BY(mutex_);
+    std::string unreadable_cause_ GUARDED_BY(mutex_);  ///< of the last resync's gaps
+    bool gave_up_ GUARDED_BY(mutex_) = false;          ///< the last resync, on a dying disk
+    WallTime next_try_ GUARDED_BY(mutex_){};           ///< to read them
     std::string last_failure_ GUARDED_BY(mutex_);
     std::string refusal_ GUARDED_BY(mutex_);
 

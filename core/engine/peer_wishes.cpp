@@ -78,6 +78,7 @@ Result<std::string> Peer::resync(bool full) {
     }
     MutexLock lock(mutex_);
     full_wanted_ = full_wanted_ || (full && in_session);
+    again_wanted_ = again_wanted_ || in_session;
     hinted_ = true;
     wake_.notify_all();
     if (!in_session) {
@@ -93,6 +94,9 @@ Peer::View Peer::view() const {
               {},    last_resync_, paused_,        paused_ ? std::string() : refusal_};
     if (resync_) {
         view.resync = resync_->progress();
+    }
+    if (parts_.membership.view().mode == MirrorMode::incomplete) {
+        view.incomplete = describe_incomplete();
     }
     if (const auto session = parts_.membership.parties().session) {
         const auto age = parts_.clock.steady_now() - session->data().last_answer();

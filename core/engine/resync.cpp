@@ -18,21 +18,34 @@ constexpr unsigned worker_count = 4;
 /// write to it gets through; the rest of it comes in the next pass.
 constexpr std::chrono::milliseconds longest_hold{500};
 
+/// The set bits, as blocks of the volume: the first bit is block `base`.
+void list_runs(const Bitmap& bits, std::uint64_t base, std::vector<BitRange>& runs) {
+    runs.clear();
+    std::uint64_t from = 0;
+    while (const auto run = bits.next_run(from, bits.size())) {
+        runs.push_back({run->first + base, run->last + base});
+        from = run->last;
+    }
+}
+
 }  // namespace
 
 /// What one thread needs, made once.
 struct Resync::Worker {
     std::vector<std::byte> data = std::vector<std::byte>(region_size);
     std::vector<Digest> theirs{};
-    std::vector<BitRange> to_send{};  ///< blocks
-    std::vector<BitRange> sent{};     ///< blocks, of to_send
+    std::vector<BitRange> to_send{};   ///< blocks
+    std::vector<BitRange> sendable{};  ///< blocks: to_send without what is missing
+    std::vector<BitRange> sent{};      ///< blocks, of sendable
+    /// Blocks of the region, from its first one on, that are not in `data`.
+    Bitmap missing{region_size / block_size};
 };
 
 /// Hands out regions in order, and keeps the first error.
 struct Resync::Pass {
     Mutex mutex;
     std::uint64_t next GUARDED_BY(mutex) = 0;
-    bool took_any GUARDED_BY(mutex) = false;
+    bool got_further GUARDED_BY(mutex) = false;
     std::optional<Error> error GUARDED_BY(mutex);
 
     [[nodiscard]] std::optional<std::uint64_t> take(const Differences& differences) {
@@ -43,9 +56,12 @@ struct Resync::Pass {
         const auto region = differences.next_region(next);
         if (region) {
             next = *region + 1;
-            took_any = true;
         }
         return region;
+    }
+    void note_progress() {
+        MutexLock lock(mutex);
+        got_further = true;
     }
     void fail_with(const Error& first) {
         MutexLock lock(mutex);
@@ -55,17 +71,19 @@ struct Resync::Pass {
     }
     [[nodiscard]] std::pair<bool, std::optional<Error>> outcome() {
         MutexLock lock(mutex);
-        return {took_any, error};
+        return {got_further, error};
     }
 };
 
-Resync::Resync(Store& local, Differences& differences, RangeLock& ranges, const Clock& clock)
+Resync::Resync(Store& local, Differences& differences, RangeLock& ranges, const Clock& clock,
+               Salvage::Report unreadable)
     : local_(local),
       differences_(differences),
       ranges_(ranges),
       clock_(clock),
       started_(clock.steady_now()),
-      total_(differences.behind_bytes()) {}
+      total_(differences.behind_bytes()),
+      salvage_(local, clock, std::move(unreadable)) {}
 
 Result<void> Resync::run(Session& session) {
     while (true) {
@@ -74,14 +92,18 @@ Result<void> Resync::run(Session& session) {
         for (unsigned i = 0; i < worker_count; ++i) {
             threads.emplace_back([&] {
                 Worker worker;
-                while (!stopping_.load()) {
+                while (!stopping_.load() && !salvage_.has_too_many()) {
                     const auto region = pass.take(differences_);
                     if (!region) {
                         return;
                     }
-                    if (auto synced = sync_region(session, worker, *region); !synced) {
+                    const auto synced = sync_region(session, worker, *region);
+                    if (!synced) {
                         pass.fail_with(synced.error());
                         return;
+                    }
+                    if (*synced) {
+                        pass.note_progress();
                     }
                 }
             });
@@ -89,25 +111,27 @@ Result<void> Resync::run(Session& session) {
         for (std::thread& thread : threads) {
             thread.join();
         }
-        const auto [took_any, error] = pass.outcome();
+        const auto [got_further, error] = pass.outcome();
         if (error) {
             return Failure(*error);
         }
         if (stopping_.load()) {
             return fail(ErrorKind::refused, "the resync was stopped");
         }
-        if (!took_any) {
+        if (!got_further || salvage_.has_too_many()) {
             return {};
         }
     }
 }
 
-Result<void> Resync::sync_region(Session& session, Worker& worker, std::uint64_t region) {
+Result<bool> Resync::sync_region(Session& session, Worker& worker, std::uint64_t region) {
     const ByteRange range = bytes_of({region, region + 1}, region_size, local_.size());
     const auto held = ranges_.acquire(range);
     const Differences::Work work = differences_.work_in(region);
-    if (!work.suspect && work.changed.empty()) {
-        return {};
+    const std::vector<BitRange> wanted = salvage_.worth_reading(
+        work.suspect ? std::vector{bits_touched(work.range, block_size)} : work.changed);
+    if (wanted.empty()) {
+        return false;
     }
     // What is sent, or found equal, may sit in the standby's page cache alone: the intent stands
     // for it until both have flushed.
@@ -116,33 +140,65 @@ Result<void> Resync::sync_region(Session& session, Worker& worker, std::uint64_t
         return Failure(entered.error());
     }
     const std::span<std::byte> data(worker.data.data(), work.range.length);
-    if (auto read = local_.read(data, work.range.offset); !read) {
-        return read;
+    if (auto read = salvage_.read(work.range, wanted, data, worker.missing, stopping_); !read) {
+        return Failure(read.error());
     }
     worker.to_send = work.changed;
     if (work.suspect) {
         if (auto found = find_differing(session, worker, work); !found) {
-            return found;
+            return Failure(found.error());
         }
     }
+    const auto all_sent = send_all(session, worker, work);
+    if (!all_sent) {
+        return Failure(all_sent.error());
+    }
+    if (*all_sent) {
+        differences_.clear_covered(work.range, [&] { return session.is_lost(); });
+    } else {
+        leave_rest(session, worker, work);
+    }
+    return true;
+}
+
+/// Whether nothing had to be kept back: what could not be read is not sent.
+bool Resync::choose_sendable(Worker& worker, std::uint64_t base) {
+    if (worker.missing.empty()) {
+        worker.sendable = worker.to_send;
+        return true;
+    }
+    Bitmap blocks(worker.missing.size());
+    for (const BitRange& run : worker.to_send) {
+        blocks.set({run.first - base, run.last - base});
+    }
+    bool all = true;
+    std::uint64_t from = 0;
+    while (const auto run = worker.missing.next_run(from, worker.missing.size())) {
+        all = blocks.clear(*run) == 0 && all;
+        from = run->last;
+    }
+    list_runs(blocks, base, worker.sendable);
+    return all;
+}
+
+Result<bool> Resync::send_all(Session& session, Worker& worker, const Differences::Work& work) {
+    const bool all = choose_sendable(worker, work.range.offset / block_size);
     worker.sent.clear();
     const SteadyTime begun = clock_.steady_now();
-    for (BitRange run : worker.to_send) {
+    for (BitRange run : worker.sendable) {
         while (run.first < run.last) {
             if (!worker.sent.empty() && clock_.steady_now() - begun > longest_hold) {
-                leave_rest(session, worker, work);
-                return {};
+                return false;
             }
             const BitRange piece{run.first, std::min(run.last, run.first + piece_size_.blocks())};
             if (auto sent = send(session, worker, work, piece); !sent) {
-                return sent;
+                return Failure(sent.error());
             }
             worker.sent.push_back(piece);
             run.first = piece.last;
         }
     }
-    differences_.clear_covered(work.range, [&] { return session.is_lost(); });
-    return {};
+    return all;
 }
 
 void Resync::leave_rest(Session& session, const Worker& worker, const Differences::Work& work) {
@@ -168,7 +224,7 @@ Result<void> Resync::find_differing(Session& session, Worker& worker,
     }
     compared_ += work.range.length;
     const std::uint64_t base = work.range.offset / block_size;
-    Bitmap blocks(divide_up(work.range.length, block_size));  // of this region
+    Bitmap blocks(worker.missing.size());  // of this region
     for (const BitRange& run : worker.to_send) {
         blocks.set({run.first - base, run.last - base});
     }
@@ -176,12 +232,9 @@ Result<void> Resync::find_differing(Session& session, Worker& worker,
     for_each_differing(session, ours, worker.theirs, [&](ByteRange differing) {
         blocks.set(bits_touched(differing, block_size));
     });
-    worker.to_send.clear();
-    std::uint64_t from = 0;
-    while (const auto run = blocks.next_run(from, blocks.size())) {
-        worker.to_send.push_back({run->first + base, run->last + base});
-        from = run->last;
-    }
+    // Whatever the buffer holds in their place, it was compared with nothing.
+    blocks.merge(worker.missing);
+    list_runs(blocks, base, worker.to_send);
     return {};
 }
 

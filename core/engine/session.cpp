@@ -172,6 +172,13 @@ Result<void> Session::tell_generation(const Lineage& lineage) {
     return control_->ask(request).map([](const Json&) {});
 }
 
+Result<void> Session::tell_incomplete(std::uint64_t lacking_bytes, const std::string& why) {
+    Json request = message("session-incomplete");
+    request["lacking_bytes"] = lacking_bytes;
+    request["why"] = why;
+    return control_->ask(request).map([](const Json&) {});
+}
+
 Result<void> Session::tell_verify(const Json& record) {
     Json request = message("verify-record");
     request["record"] = record;

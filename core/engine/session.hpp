@@ -78,6 +78,8 @@ class Session {
 
     [[nodiscard]] virtual Result<void> tell_synced(const Lineage& lineage);
     [[nodiscard]] virtual Result<void> tell_generation(const Lineage& lineage);
+    /// The standby lacks so many bytes still; `why` is for people there.
+    [[nodiscard]] Result<void> tell_incomplete(std::uint64_t lacking_bytes, const std::string& why);
     /// How far the comparison is and what it found, for the standby to keep.
     [[nodiscard]] Result<void> tell_verify(const control::Json& record);
     /// `demote` or `disconnect`.

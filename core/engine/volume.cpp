@@ -97,7 +97,10 @@ Volume::Volume(Config config, const std::string& node, const std::string& volume
       membership_({volume, node, settings_.peer_of(node), settings_.on_peer_loss}, *meta_,
                   *differences_, events_, clock),
       peer_({config_, settings_, node, *store_, *meta_, *differences_, ranges_, membership_,
-             events_, clock}),
+             events_, clock,
+             [this](ByteRange range, const Error& cause) {
+                 note_media(MediaOperation::read, range, MediaAction::not_sent, cause);
+             }}),
       verify_({settings_,
                node,
                verify_record_path(config_.nodes.at(node).state_dir, volume),
@@ -240,7 +243,7 @@ Result<void> Volume::apply(const Change& change) {
             return membership_.record_alone();
         }
     }
-    return membership_.wait_for_peer();
+    return membership_.wait_for_peer(change.range);
 }
 
 Result<void> Volume::apply_locally(const Change& change) {
@@ -286,7 +289,7 @@ Result<void> Volume::flush() {
         return {};
     }
     if (membership_.stops_without_peer()) {
-        return membership_.wait_for_peer();
+        return membership_.wait_for_peer({});
     }
     // Nothing has to be recorded when nothing was answered without the peer; writes see to theirs.
     return parties.session ? membership_.record_alone() : Result<void>{};

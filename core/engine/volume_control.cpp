@@ -45,9 +45,27 @@ Json progress_json(const std::optional<Resync::Progress>& progress) {
             {"compared_bytes", progress->compared_bytes}};
 }
 
+Json incomplete_json(const std::optional<Peer::Incomplete>& incomplete) {
+    if (!incomplete) {
+        return nullptr;
+    }
+    Json ranges = Json::array();
+    for (const ByteRange& range : incomplete->lacking.ranges) {
+        ranges.push_back({{"offset_bytes", range.offset}, {"length_bytes", range.length}});
+    }
+    return {{"bytes", incomplete->bytes},
+            {"ranges", ranges},
+            {"unlisted_ranges", incomplete->lacking.unlisted},
+            {"cause", incomplete->cause},
+            {"next_try_at", format_rfc3339(incomplete->next_try)}};
+}
+
 /// What a person can act on comes first.
 std::string reason_of(const Membership::View& members, const Peer::View& peer,
                       const std::string& peer_node) {
+    if (peer.incomplete) {
+        return peer.incomplete->text;
+    }
     if (members.mode != MirrorMode::alone || members.failed) {
         return members.why;
     }
@@ -131,8 +149,9 @@ Json Volume::status() const {
                   differences_->changed_bytes());
     const std::uint64_t behind = differences_->behind_bytes();
     const bool in_sync = members.mode == MirrorMode::in_sync;
-    const bool at_risk = !in_sync && members.wrote_alone;
-    const auto broken_for = clock_.wall_now() - members.break_at;
+    const bool at_risk = !in_sync && (members.wrote_alone || peer.incomplete);
+    const auto broken_for =
+        clock_.wall_now() - (members.break_at == WallTime{} ? members.since : members.break_at);
     return {
         {"summary", control::encode(summary)},
         {"mode", to_string(members.mode)},
@@ -159,6 +178,7 @@ Json Volume::status() const {
           {"break_at", time_or_null(members.break_at)},
           {"resync", progress_json(peer.resync)},
           {"last_resync", progress_json(peer.last_resync)},
+          {"incomplete", incomplete_json(peer.incomplete)},
           {"verify", verify_.view()}}},
     };
 }

@@ -52,9 +52,10 @@ void Volume::note_media(MediaOperation operation, ByteRange range, MediaAction a
     }
     const MediaError error{operation, range, action, cause.kind == ErrorKind::timed_out};
     const auto unreported = media_.note(error);
-    // With the replica left out there is an event of that, and a disk that hangs gets none from an
-    // application's thread.
-    if (!unreported || error.action == MediaAction::replica_left_out || error.timed_out) {
+    // A replica that is left out and a resync that stays incomplete have events of their own, and a
+    // disk that hangs gets none from an application's thread.
+    if (!unreported || action == MediaAction::replica_left_out || action == MediaAction::not_sent ||
+        error.timed_out) {
         return;
     }
     const std::string more = *unreported == 0

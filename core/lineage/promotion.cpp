@@ -42,8 +42,28 @@ PromotionVerdict refuse(std::string reason, std::string remedy) {
     return verdict;
 }
 
+std::string loss_without_peer(const PromotionRequest& request);
+
+/// A resync that could not read everything: what is missing is known, and the rest is whole.
+Obstacle gaps_obstacle(const PromotionRequest& request) {
+    const std::string& node = request.ours.node;
+    const std::string amount = format_size(request.ours.lacking_bytes);
+    const std::string rest =
+        request.peer ? std::string()
+                     : fmt::format("; apart from these, {}", loss_without_peer(request));
+    return {fmt::format("the replica of {} lacks {} that {} could not read for it", node, amount,
+                        request.peer_name),
+            promote_there(request),
+            fmt::format("up to {} are old or missing on {}, in whatever files lie there (the "
+                        "ranges: resync-incomplete in mirrorctl events {}){}",
+                        amount, node, request.volume_name, rest)};
+}
+
 Obstacle inconsistent_obstacle(const PromotionRequest& request) {
     const std::string& node = request.ours.node;
+    if (request.ours.lacking_bytes != 0) {
+        return gaps_obstacle(request);
+    }
     return {
         fmt::format("the replica of {} is half overwritten by a resync that has not ended", node),
         promote_there(request),

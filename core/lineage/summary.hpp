@@ -47,6 +47,9 @@ struct ReplicaSummary {
     /// A person decided a split brain against this replica: a peer that holds this generation may
     /// overwrite it. None: nobody did.
     GenerationId yields_to;
+    /// Of an inconsistent one whose resync went as far as the source could be read: it lacks no
+    /// more than this. 0: unknown.
+    std::uint64_t lacking_bytes = 0;
 };
 
 }  // namespace mirror

@@ -22,7 +22,9 @@
 //      112    64  volume name   names are one byte of length and up to 63 bytes,
 //      176    64  node          the rest zero
 //      240    64  peer
-//      304   208  zero
+//      304    16  the generation that it yields to
+//      320     8  bytes that a resync could not read for it
+//      328   184  zero
 //      512  3584  lineage, newest first, 112 bytes each:
 //                   0 id (16), 16 parent (16), 32 began (8), 40 reason (1), 41 zero (7),
 //                   48 node (64)
@@ -56,6 +58,7 @@ constexpr std::size_t volume_name_at = 112;
 constexpr std::size_t node_at = 176;
 constexpr std::size_t peer_at = 240;
 constexpr std::size_t yields_to_at = 304;
+constexpr std::size_t lacking_bytes_at = 320;
 constexpr std::size_t lineage_at = 512;
 constexpr std::size_t entry_size = 112;
 constexpr std::size_t entry_node_at = 48;
@@ -214,6 +217,7 @@ Result<void> encode(const Superblock& block, Slot slot) {
     put_time(slot, 96, block.synced_at);
     put(slot, 104, block.media_errors);
     put_id(slot, yields_to_at, block.yields_to);
+    put(slot, lacking_bytes_at, block.lacking_bytes);
     const auto put_rest = [&]() -> Result<void> {
         if (auto named = put_name(slot, volume_name_at, block.volume_name); !named) {
             return named;
@@ -251,6 +255,7 @@ Result<Superblock> decode(ConstSlot slot) {
     block.synced_at = get_time(slot, 96);
     block.media_errors = get<std::uint64_t>(slot, 104);
     block.yields_to = get_id<GenerationId>(slot, yields_to_at);
+    block.lacking_bytes = get<std::uint64_t>(slot, lacking_bytes_at);
     if (auto names = get_names(slot, block); !names) {
         return Failure(names.error());
     }
@@ -277,7 +282,8 @@ ReplicaSummary summarize(const Superblock& block, std::uint64_t intent_bytes,
                           .changed_bytes = changed_bytes,
                           .last_update = block.last_update,
                           .break_at = block.break_at,
-                          .yields_to = block.yields_to};
+                          .yields_to = block.yields_to,
+                          .lacking_bytes = block.lacking_bytes};
 }
 
 }  // namespace mirror

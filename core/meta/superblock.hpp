@@ -36,7 +36,8 @@ struct Superblock {
     WallTime break_at{};   ///< epoch: not broken
     WallTime synced_at{};  ///< last time both were known equal; epoch: never
     std::uint64_t media_errors = 0;
-    GenerationId yields_to;  ///< see ReplicaSummary
+    GenerationId yields_to;           ///< see ReplicaSummary
+    std::uint64_t lacking_bytes = 0;  ///< see ReplicaSummary
     Lineage lineage;
 };
 

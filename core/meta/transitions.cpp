@@ -8,6 +8,7 @@ void take_over(Superblock& block, const PromotionVerdict& verdict, GenerationId 
     block.role = Role::active;
     block.last_active = true;
     block.yields_to = {};
+    block.lacking_bytes = 0;
     if (verdict.new_generation) {
         block.lineage.begin(generation, now, node, *verdict.new_generation);
         // Whatever it was: from now on this is what the volume is.

@@ -148,6 +148,7 @@ Result<void> Replica::begin_session(const SessionId& session, const std::string&
         block.session = session;
         block.role = Role::standby;
         block.last_active = false;  // the source of the session has it
+        block.lacking_bytes = 0;
         if (resync) {
             block.state = ReplicaState::inconsistent;
         }
@@ -184,8 +185,30 @@ Result<void> Replica::session_synced(const SessionId& session, const Lineage& li
     changed_bytes_ = 0;
     if (session_) {
         session_->resyncing = false;
+        session_->incomplete.clear();
     }
     return {};
+}
+
+Result<void> Replica::session_incomplete(const SessionId& session, std::uint64_t lacking_bytes,
+                                         const std::string& why) {
+    MutexLock lock(mutex_);
+    if (auto turn = wait_for_turn(lock); !turn) {
+        return turn;
+    }
+    if (auto current = require_session(session); !current) {
+        return current;
+    }
+    const ChangingSession changing(changing_session_, members_changed_);
+    lock.unlock();
+    auto recorded = meta_->update([&](Superblock& block) {
+        block.lacking_bytes = block.state == ReplicaState::inconsistent ? lacking_bytes : 0;
+    });
+    lock.lock();
+    if (recorded && session_) {
+        session_->incomplete = why;
+    }
+    return recorded;
 }
 
 Result<void> Replica::record_synced(const Lineage& lineage) {
@@ -201,6 +224,7 @@ Result<void> Replica::record_synced(const Lineage& lineage) {
         block.unclean = false;
         block.solo = false;
         block.yields_to = {};
+        block.lacking_bytes = 0;
         // A wish of the time when this node was active; who is active now decides who takes part.
         block.paused = false;
         block.break_at = {};

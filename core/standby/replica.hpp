@@ -36,6 +36,8 @@ class Replica {
         SteadyTime last_request{};  ///< of any connection of the session; epoch: none yet
         /// Since when the disk has had a request that it did not answer yet; epoch: it has none.
         SteadyTime disk_busy_since{};
+        /// What the resync could not bring, in the active's words; empty: it has not said so.
+        std::string incomplete{};
     };
 
     /// Opens what was created before; `name` and `node` are checked against the metadata.
@@ -59,6 +61,10 @@ class Replica {
     [[nodiscard]] Result<void> begin_session(const SessionId& session, const std::string& source,
                                              bool resync);
     [[nodiscard]] Result<void> session_synced(const SessionId& session, const Lineage& lineage);
+    /// All was sent but so many bytes, which the active can't read.
+    [[nodiscard]] Result<void> session_incomplete(const SessionId& session,
+                                                  std::uint64_t lacking_bytes,
+                                                  const std::string& why);
     [[nodiscard]] Result<void> end_session(const SessionId& session, bool source_goes_on);
     [[nodiscard]] Result<void> adopt_generation(const SessionId& session, const Lineage& lineage);
 

@@ -45,6 +45,8 @@ std::string_view to_string(MediaAction action) noexcept {
             return "replica-left-out";
         case MediaAction::peer_told:
             return "peer-told";
+        case MediaAction::not_sent:
+            return "not-sent";
         case MediaAction::request_failed:
             return "request-failed";
     }

@@ -29,6 +29,7 @@ enum class MediaAction {
     served_from_peer,  ///< read from the peer, not (or not yet) repaired
     replica_left_out,  ///< the volume goes on from the peer's copy
     peer_told,         ///< on the standby: the active was answered with the error
+    not_sent,          ///< a resync went on without it: the peer lacks it still
     request_failed,    ///< no other replica had it: the application got the error
 };
 [[nodiscard]] std::string_view to_string(MediaAction action) noexcept;

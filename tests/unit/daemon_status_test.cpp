@@ -91,6 +91,10 @@ TEST_CASE("a standby in a session says whether it is in sync") {
     scene.peer(Role::active);
     scene.facts.session = Replica::SessionView{random_id<SessionId>(), "alpha", true, 2};
     CHECK(scene.word() == "resyncing");
+    scene.facts.session->incomplete = "beta lacks 4 KiB";
+    CHECK(scene.word() == "broken");
+    CHECK(scene.json()["why"] == "beta lacks 4 KiB");
+    scene.facts.session->incomplete.clear();
     scene.facts.session->resyncing = false;
     CHECK(scene.word() == "in-sync");
     CHECK(scene.json()["rpo"]["bytes"] == 0);
@@ -155,6 +159,20 @@ TEST_CASE("an active takes mode and reason from its engine, and fails without on
     CHECK(status["state"] == "failed");
     CHECK(status["why"] == "the engine of r0 died");
     CHECK(status["rpo"]["bytes"].is_null());
+}
+
+TEST_CASE("an active whose disk can't read what the standby lacks is broken, in session or not") {
+    Scene scene;
+    scene.facts.place = Place::active;
+    scene.facts.engine = {
+        {"mode", "incomplete"},
+        {"why", "beta lacks 4 KiB."},
+        {"peer",
+         {{"link", "connected"}, {"behind_bytes", 4096}, {"incomplete", {{"bytes", 4096}}}}}};
+    const Json status = scene.json();
+    CHECK(status["state"] == "broken");
+    CHECK(status["why"] == "beta lacks 4 KiB.");
+    CHECK(status["peers"][0]["incomplete"]["bytes"] == 4096);
 }
 
 TEST_CASE("an engine's answer of odd types is survived") {

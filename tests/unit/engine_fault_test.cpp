@@ -216,6 +216,7 @@ TEST_CASE("what cannot be read here is not taken from a standby that lacks it") 
         CHECK_FALSE(pair.volume().read(bytes, 0));
     }
     pair.alpha.disk.fail_reads({});
+    (void)pair.ask({{"request", "resync"}});
     REQUIRE(pair.wait_in_sync());
     CHECK(pair.equal());
 }

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -78,6 +79,23 @@ class MemoryDisk {
         MutexLock lock(mutex_);
         unreadable_ = range;
     }
+    /// Reads that touch these sectors fail until each of them was written, as a whole.
+    void make_bad(ByteRange range) {
+        MutexLock lock(mutex_);
+        for (std::uint64_t at = range.offset; at < range.end(); at += sector_bytes) {
+            bad_sectors_.insert(at / sector_bytes);
+        }
+    }
+    /// The bad sectors can be read again.
+    void heal() {
+        MutexLock lock(mutex_);
+        bad_sectors_.clear();
+    }
+    /// Reads that failed since the start.
+    [[nodiscard]] std::uint64_t failed_reads() {
+        MutexLock lock(mutex_);
+        return failed_reads_;
+    }
     [[nodiscard]] std::uint64_t bytes_read() {
         MutexLock lock(mutex_);
         return bytes_read_;
@@ -106,7 +124,10 @@ class MemoryDisk {
         if (!range.fits_in(size_)) {
             return fail(ErrorKind::invalid, "memory: read beyond the end");
         }
-        if (!unreadable_.empty() && range.overlaps(unreadable_)) {
+        const auto bad = bad_sectors_.lower_bound(offset / sector_bytes);
+        const bool meets_bad = bad != bad_sectors_.end() && *bad * sector_bytes < range.end();
+        if (meets_bad || (!unreadable_.empty() && range.overlaps(unreadable_))) {
+            ++failed_reads_;
             return fail(ErrorKind::io, "memory: unreadable sector");
         }
         bytes_read_ += into.size();
@@ -138,6 +159,9 @@ class MemoryDisk {
             const std::uint64_t at = offset + i;
             const std::size_t within = at % sector_bytes;
             const std::size_t count = std::min(sector_bytes - within, from.size() - i);
+            if (count == sector_bytes) {
+                bad_sectors_.erase(at / sector_bytes);
+            }
             Sector& sector = current_[at / sector_bytes];
             std::memcpy(&sector[within], &from[i], count);
             pending_.emplace_back(at / sector_bytes, sector);
@@ -190,6 +214,8 @@ class MemoryDisk {
     bool writes_fail_ GUARDED_BY(mutex_) = false;
     bool flushes_fail_ GUARDED_BY(mutex_) = false;
     ByteRange unreadable_ GUARDED_BY(mutex_);
+    std::set<std::uint64_t> bad_sectors_ GUARDED_BY(mutex_);
+    std::uint64_t failed_reads_ GUARDED_BY(mutex_) = 0;
     std::uint64_t bytes_read_ GUARDED_BY(mutex_) = 0;
     std::uint64_t writes_ GUARDED_BY(mutex_) = 0;
 };

@@ -79,6 +79,9 @@ TEST_CASE("a message is readable: ids as digits, words, times, null for a time n
 TEST_CASE("to whom a replica yields survives the way there and back") {
     ReplicaSummary sent = some_summary();
     CHECK(decode_summary(encode(sent))->yields_to.is_none());
+    CHECK(decode_summary(encode(sent))->lacking_bytes == 0);
+    sent.lacking_bytes = 4096;
+    CHECK(decode_summary(encode(sent))->lacking_bytes == 4096);
     sent.yields_to = random_id<GenerationId>();
     CHECK(decode_summary(encode(sent))->yields_to == sent.yields_to);
     Json broken = encode(sent);

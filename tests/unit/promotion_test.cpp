@@ -223,6 +223,29 @@ TEST_CASE("a half-overwritten replica") {
                          std::string("forced, although ") + reason, loss);
 }
 
+TEST_CASE("a replica that has all but what its source could not read names that as the loss") {
+    auto request = request_with(alpha(ReplicaState::inconsistent, old_data),
+                                beta(ReplicaState::up_to_date, old_data));
+    request.ours.lacking_bytes = 8 * KiB;
+    const char* reason = "the replica of alpha lacks 8 KiB that beta could not read for it";
+    const std::string loss =
+        "up to 8 KiB are old or missing on alpha, in whatever files lie there (the ranges: "
+        "resync-incomplete in mirrorctl events r0)";
+    CHECK(!judge_promotion(request).allowed);
+    CHECK(judge_promotion(request).reason == reason);
+    CHECK(!judge_fenced(request).allowed);
+    check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
+                         std::string("forced, although ") + reason, loss);
+
+    request.peer.reset();
+    CHECK(!judge_promotion(request).allowed);
+    check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
+                         std::string("forced, although ") + reason,
+                         loss +
+                             "; apart from these, every answered write is on alpha, unless "
+                             "beta went on without it: what beta took alone is not here");
+}
+
 TEST_CASE("a diverged replica") {
     auto request = request_with(alpha(ReplicaState::up_to_date, new_data),
                                 beta(ReplicaState::up_to_date, other_branch));

@@ -182,6 +182,32 @@ TEST_CASE("an unfinished resync stays inconsistent after a disconnect") {
     CHECK(standby.superblock().state == ReplicaState::inconsistent);
 }
 
+TEST_CASE("what a resync could not bring is kept until there is a session or an end of resync") {
+    Standby standby;
+    const SessionId session = standby.begin(true);
+    CHECK_FALSE(standby.replica().session_incomplete(random_id<SessionId>(), 4096, "not ours"));
+    REQUIRE(standby.replica().session_incomplete(session, 4096, "all but 4 KiB"));
+    CHECK(standby.replica().session()->incomplete == "all but 4 KiB");
+    CHECK(standby.superblock().state == ReplicaState::inconsistent);
+    CHECK(standby.superblock().lacking_bytes == 4096);
+    CHECK(standby.replica().summary().lacking_bytes == 4096);
+    SUBCASE("a new session") {
+        (void)standby.begin(true);
+        CHECK(standby.superblock().state == ReplicaState::inconsistent);
+    }
+    SUBCASE("the end of the resync") {
+        REQUIRE(standby.replica().session_synced(session, standby.superblock().lineage));
+        CHECK(standby.superblock().state == ReplicaState::up_to_date);
+    }
+    CHECK(standby.superblock().lacking_bytes == 0);
+    CHECK(standby.replica().session()->incomplete.empty());
+    const SessionId in_sync = standby.replica().session()->id;
+    if (standby.superblock().state == ReplicaState::up_to_date) {
+        REQUIRE(standby.replica().session_incomplete(in_sync, 4096, "of no meaning now"));
+        CHECK(standby.superblock().lacking_bytes == 0);
+    }
+}
+
 TEST_CASE("a generation is adopted only from the session and only if it descends from ours") {
     Standby standby;
     const SessionId session = standby.begin(false);

@@ -200,6 +200,12 @@ Result<void> StandbyServer::carry_out(const std::string& what, const Json& reque
         return reason ? replica_->end_session(*session, *reason == "disconnect")
                       : Failure(reason.error());
     }
+    if (what == "session-incomplete") {
+        const auto lacking = control::uint_field(request, "lacking_bytes");
+        const auto why = control::string_field(request, "why");
+        return lacking && why ? replica_->session_incomplete(*session, *lacking, *why)
+                              : Failure(lacking ? why.error() : lacking.error());
+    }
     if (what == "verify-record") {
         return {};
     }

@@ -32,6 +32,7 @@ namespace mirror::test {
     block.synced_at = WallTime(std::chrono::hours(1000000));
     block.media_errors = ~std::uint64_t{0};
     block.yields_to = random_id<GenerationId>();
+    block.lacking_bytes = ~std::uint64_t{1};
     for (std::size_t i = 0; i < Lineage::capacity; ++i) {
         block.lineage.begin(random_id<GenerationId>(), WallTime(std::chrono::seconds(i)),
                             std::string(i, 'n'), static_cast<GenerationReason>(i % 6));
