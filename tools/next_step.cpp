@@ -2,6 +2,7 @@
 // The advice of status: one sentence a state, with the command to type.
 #include <fmt/format.h>
 
+#include "tools/gaps_view.hpp"
 #include "tools/status_view.hpp"
 
 namespace mirror::tools {
@@ -28,6 +29,13 @@ bool is_any_link_up(const Json& volume) {
 
 std::string step_when_broken(const Json& volume, const std::string& name) {
     const std::string peer = peer_name(volume);
+    if (has_gaps(volume)) {
+        return fmt::format(
+            "write these ranges anew, for example by restoring the files that lie there from a "
+            "backup: the mirror is in sync by itself then. If the disk can read again: mirrorctl "
+            "resync {}",
+            name);
+    }
     if (is_any_link_up(volume)) {
         return fmt::format("{} can be reached; start the resync: mirrorctl connect {}", peer, name);
     }

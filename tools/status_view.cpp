@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/base/units.hpp"
+#include "tools/gaps_view.hpp"
 #include "tools/media_words.hpp"
 #include "tools/progress.hpp"
 #include "tools/split_brain_view.hpp"
@@ -266,6 +267,9 @@ std::string format_volume(const Json& volume, const std::string& node, const Vie
         text += labelled("disk", media, context.terminal);
     }
     text += split_brain_lines(volume, context);
+    for (const std::string& line : gaps_words(volume, context.now)) {
+        text += labelled("unread", line, context.terminal);
+    }
     text += resync_line(volume, context);
     if (const Json& verify = verify_of(volume); verify.is_object()) {
         text += labelled("verify", verify_words(verify, text_field(volume, "name"), context.now),

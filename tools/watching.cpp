@@ -7,6 +7,7 @@
 
 #include "tools/events_file.hpp"
 #include "tools/events_view.hpp"
+#include "tools/gaps_view.hpp"
 #include "tools/progress.hpp"
 #include "tools/status_view.hpp"
 #include "tools/verbs.hpp"
@@ -276,7 +277,10 @@ int wait_for_resync(Session& session) {
         if (state == "in-sync" && (began || looks >= looks_before_it_counts)) {
             return Look::reached;
         }
-        return state == "diverged" || state == "failed" ? Look::hopeless : Look::go_on;
+        // What can't be read is tried once more at the request; the rest is up to people.
+        const bool is_stuck =
+            has_gaps(volume) && !resync_of(volume) && (began || looks >= looks_before_it_counts);
+        return state == "diverged" || state == "failed" || is_stuck ? Look::hopeless : Look::go_on;
     });
 }
 

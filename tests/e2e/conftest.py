@@ -90,10 +90,10 @@ def fuse_backing(make_cluster):  # requested first, so that what hangs is freed 
     del make_cluster
     made = []
 
-    def make(cluster, node, volume="r0"):
+    def make(cluster, node, volume="r0", kind=disks.FuseDisk, **options):
         if reason := disks.why_not():
             pytest.skip(reason)
-        made.append(disks.FuseDisk(cluster.directory, f"{node.name}-{volume}", cluster.marker))
+        made.append(kind(cluster.directory, f"{node.name}-{volume}", cluster.marker, **options))
         cluster.volumes[volume][f"backing.{node.name}"] = str(made[-1].path)
         cluster.write_config()
         return made[-1]

@@ -5,6 +5,7 @@ import nbd
 import pytest
 
 from lib import environment
+from lib.disks import SoreDisk
 
 MIB = 1024 * 1024
 
@@ -152,3 +153,121 @@ def test_replace_stands_alone(cluster, option):
     refused = cluster.beta.ctl("create", "r0", "--replace", option, "--yes", check=False)
     assert refused.code in (1, 2) and "--replace" in refused.err
     assert environment.MIRRORD.exists()
+
+
+GAPS = [(2 * MIB + 8192, 4096), (4 * MIB - 4096, 8192)]
+
+
+def start_with_gaps(make_cluster, fuse_backing):
+    """What alpha wrote while beta was away has sectors by then that alpha can't read any more."""
+    cluster = make_cluster({"r0": {"size": "16MiB"}})
+    disk = fuse_backing(cluster, cluster.alpha, kind=SoreDisk, size=16 * MIB)
+    start(cluster)
+    handle = nbd.NBD()
+    handle.connect_unix(str(cluster.alpha.socket()))
+    for number in range(16):
+        handle.pwrite(bytes([number + 1]) * MIB, number * MIB)
+    handle.flush()
+    cluster.beta.stop()
+    cluster.wait_state(cluster.alpha, "broken")
+    for number in range(1, 6):
+        handle.pwrite(bytes([number + 101]) * MIB, number * MIB)
+    handle.flush()
+    disk.make_bad((GAPS[0][0] + 1024, 512), (4 * MIB - 512, 1024))
+    cluster.beta.start()
+    cluster.wait_event(cluster.alpha, "resync-incomplete")
+    return cluster, disk, handle
+
+
+def differing_ranges(one, other):
+    """By blocks of 4 KiB, neighbours as one."""
+    left, right = one.read_bytes(), other.read_bytes()
+    assert len(left) == len(right)
+    ranges = []
+    for at in range(0, len(left), 4096):
+        if left[at:at + 4096] != right[at:at + 4096]:
+            if ranges and sum(ranges[-1]) == at:
+                ranges[-1] = (ranges[-1][0], ranges[-1][1] + 4096)
+            else:
+                ranges.append((at, 4096))
+    return ranges
+
+
+def test_what_the_active_cannot_read_for_the_standby_is_named_and_a_write_heals_it(
+        make_cluster, fuse_backing):
+    cluster, disk, handle = start_with_gaps(make_cluster, fuse_backing)
+    status = cluster.alpha.status()
+    assert status["state"] == "broken", status["why"]
+    peer = status["peers"][0]
+    assert peer["replica_state"] == "inconsistent" and peer["link"] == "connected"
+    assert peer["behind_bytes"] == peer["incomplete"]["bytes"] == 12288
+    assert [(found["offset_bytes"], found["length_bytes"])
+            for found in peer["incomplete"]["ranges"]] == GAPS
+    assert "Input/output error" in peer["incomplete"]["cause"]
+    assert status["replica"]["media"]["ranges"][0]["action"] == "not-sent"
+    event = cluster.alpha.events("resync-incomplete")[0]
+    for offset, _ in GAPS:
+        assert f"offset {offset}" in event["text"] and f"offset {offset}" in status["why"]
+    text = cluster.alpha.ctl("status", "r0", check=False)
+    assert text.code == 1 and "write these ranges anew" in text.out, str(text)
+
+    # Tried again, in vain: said at once, and nothing is told or sent twice.
+    waited = cluster.alpha.ctl("resync", "r0", "--wait", check=False)
+    assert waited.code == 1, str(waited)
+    assert len(cluster.alpha.events("resync-incomplete")) == 1
+    assert len(cluster.alpha.events("resync-started")) == 2  # the first of all, and this one
+
+    # The standby knows what it lacks, and for what price it would be promoted.
+    cluster.wait_event(cluster.beta, "resync-incomplete")
+    assert cluster.beta.state() == "broken"
+    assert "lacks 12 KiB" in cluster.beta.status()["why"]
+
+    # The application: an error there, and a mirror everywhere else.
+    with pytest.raises(nbd.Error):
+        handle.pread(4096, GAPS[0][0])
+    assert handle.pread(MIB, 5 * MIB) == bytes([106]) * MIB
+    handle.pwrite(b"live" * 1024, 9 * MIB)
+    handle.flush()
+    assert differing_ranges(disk.image, cluster.backing(cluster.beta)) == GAPS
+
+    handle.pwrite(b"anew" * 1024, GAPS[0][0])
+    assert cluster.alpha.status()["peers"][0]["behind_bytes"] == 8192
+    handle.pwrite(b"anew" * 2048, GAPS[1][0])
+    cluster.wait_in_sync(cluster.alpha)
+    assert cluster.beta.status()["replica"]["state"] == "up-to-date"
+    assert cluster.alpha.status()["peers"][0]["incomplete"] is None
+    handle.flush()
+    handle.shutdown()
+    disk.forget_cache()
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+
+
+def test_a_standby_with_gaps_is_promoted_by_force_only_and_the_loss_is_named(
+        make_cluster, fuse_backing):
+    cluster, disk, handle = start_with_gaps(make_cluster, fuse_backing)
+    cluster.wait_event(cluster.beta, "resync-incomplete")
+    handle.pwrite(b"live" * 1024, 9 * MIB)
+    handle.flush()
+    cluster.alpha.kill_everything()
+    refused = cluster.beta.ctl("promote", "r0", check=False)
+    assert refused.code == 1 and "lacks 12 KiB that alpha could not read" in refused.err
+    cluster.beta.ctl("promote", "r0", "--force", "--yes")
+    loss = cluster.beta.events("forced-promotion")[0]["text"]
+    assert "up to 12 KiB are old or missing on beta" in loss, loss
+    standby = nbd.NBD()
+    standby.connect_unix(str(cluster.beta.socket()))
+    assert standby.pread(4096, 9 * MIB) == b"live" * 1024
+    assert standby.pread(MIB, 5 * MIB) == bytes([106]) * MIB
+    standby.shutdown()
+    assert differing_ranges(disk.image, cluster.backing(cluster.beta)) == GAPS
+
+
+def test_a_disk_that_reads_again_is_found_by_resync(make_cluster, fuse_backing):
+    cluster, disk, handle = start_with_gaps(make_cluster, fuse_backing)
+    disk.heal()
+    cluster.alpha.ctl("resync", "r0", "--wait")
+    assert cluster.alpha.state() == "in-sync"
+    handle.shutdown()
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()

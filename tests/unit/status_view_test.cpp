@@ -48,6 +48,20 @@ Json broken_volume() {
     return volume;
 }
 
+Json volume_with_gaps() {
+    Json volume = broken_volume();
+    volume["why"] = "beta lacks 4 KiB that the disk of alpha can't read (4 KiB at offset 8192)";
+    Json& peer = volume["peers"][0];
+    peer["link"] = "connected";
+    peer["replica_state"] = "inconsistent";
+    peer["incomplete"] = {{"bytes", 4096},
+                          {"ranges", {{{"offset_bytes", 8192}, {"length_bytes", 4096}}}},
+                          {"unlisted_ranges", 0},
+                          {"cause", "/srv/r0.img: read of 4096 bytes at 8192: Input/output error"},
+                          {"next_try_at", "2026-03-01T12:33:35Z"}};
+    return volume;
+}
+
 Json resyncing_volume() {
     Json volume = broken_volume();
     volume["state"] = "resyncing";
@@ -225,4 +239,17 @@ TEST_CASE("errors of the disk are told in a line of their own") {
     CHECK(format_volume(volume, "alpha", context)
               .find("3 read errors, 3 repaired; last: read of 4 KiB at 1 MiB, repaired, ") !=
           std::string::npos);
+}
+
+TEST_CASE("what could not be read for the standby is shown with its cause and the next step") {
+    const std::string text =
+        format_volume(volume_with_gaps(), "alpha", context_at("2026-03-01T12:33:05Z"));
+    CHECK(text.find(
+              "  beta lacks 4 KiB that the disk of alpha can't read (4 KiB at offset 8192)\n") !=
+          std::string::npos);
+    CHECK(text.find("  unread  /srv/r0.img: read of 4096 bytes at 8192: Input/output error; read "
+                    "again in 30 s\n") != std::string::npos);
+    CHECK(text.find("write these ranges anew") != std::string::npos);
+    CHECK(text.find("mirrorctl resync r0") != std::string::npos);
+    CHECK(status_exit_code({{"volumes", {volume_with_gaps()}}}) == 1);
 }

@@ -197,6 +197,15 @@ TEST_CASE_FIXTURE(Fixture,
         answer_state("diverged");
         CHECK(run({"resync", "r0", "--wait"}) == 1);
     }
+    SUBCASE("what can't be read is tried again, once") {
+        Json volume{{"name", "r0"}, {"state", "broken"}, {"why", "because"}};
+        volume["peers"] = {{{"incomplete", Json::object()}, {"resync", Json::object()}}};
+        answer(Json{{"node", "alpha"}, {"volumes", {volume}}});
+        volume["peers"][0]["resync"] = nullptr;
+        answer(Json{{"node", "alpha"}, {"volumes", {volume}}});
+        CHECK(run({"resync", "r0", "--wait"}) == 1);
+        CHECK(client.asked.size() == 4);
+    }
     SUBCASE("--dry-run does not wait") {
         CHECK(run({"resync", "r0", "--wait", "--dry-run"}) == 0);
         CHECK(client.asked.size() == 1);

@@ -44,14 +44,16 @@ class FuseDisk:
         self._environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "MIRRORDISK_TEST": marker}
         with open(self.image, "wb") as image:
             image.truncate(size)
-        self.server = self._start(
-            "nbdkit", "-f", "-U", self._socket, "--filter=error", "file", self.image,
-            "error=EIO", *(word for kind in ("pread", "pwrite") for word in
-                           (f"error-{kind}-rate=100%", f"error-{kind}-file={self._trigger(kind)}")))
+        self.server = self._start("nbdkit", "-f", "-U", self._socket, *self._plugin())
         wait_for(lambda: accepts(self._socket), "nbdkit to serve the disk")
         self.fuse = self._start("nbdfuse", "-P", self.directory / "pid", self.path,
                                 f"nbd+unix:///?socket={self._socket}")
         wait_for(lambda: (self.directory / "pid").exists(), "nbdfuse to show the disk")
+
+    def _plugin(self):
+        return ("--filter=error", "file", self.image, "error=EIO",
+                *(word for kind in ("pread", "pwrite") for word in
+                  (f"error-{kind}-rate=100%", f"error-{kind}-file={self._trigger(kind)}")))
 
     def _trigger(self, kind):
         return self.directory / f"fail-{kind}"
@@ -96,3 +98,50 @@ class FuseDisk:
             process.wait(20)
         subprocess.run(["umount", "--lazy", str(self.path.parent)], check=False,
                        capture_output=True)
+
+
+class SoreDisk(FuseDisk):
+    """A disk with bad sectors: make_bad() gives it some. A read that touches one fails; a write
+    that covers one repairs it, as disks do. A process a request: for small volumes only."""
+
+    SCRIPT = """#!/bin/sh
+case "$1" in
+    get_size) stat -c %s "$image" ;;
+    pread)
+        while read -r at length; do
+            if [ "$at" -lt $(($4 + $3)) ] && [ $((at + length)) -gt "$4" ]; then
+                echo "EIO bad sector at $at" >&2
+                exit 1
+            fi
+        done < "$bad"
+        dd if="$image" iflag=skip_bytes,count_bytes bs=1M skip="$4" count="$3" status=none ;;
+    pwrite)
+        dd of="$image" iflag=fullblock oflag=seek_bytes bs=1M seek="$4" conv=notrunc status=none
+        while read -r at length; do
+            if [ "$at" -lt "$4" ] || [ $((at + length)) -gt $(($4 + $3)) ]; then
+                echo "$at $length"
+            fi
+        done < "$bad" > "$bad.new"
+        mv "$bad.new" "$bad" ;;
+    can_write | can_flush | flush) ;;
+    thread_model) echo serialize_all_requests ;;
+    *) exit 2 ;;
+esac
+"""
+
+    def _plugin(self):
+        self.bad = self.directory / "bad"
+        self.heal()
+        script = self.directory / "disk.sh"
+        values = f"image='{self.image}'\nbad='{self.bad}'\n"
+        script.write_text(self.SCRIPT.replace("\n", "\n" + values, 1), encoding="utf-8")
+        script.chmod(0o755)
+        return "sh", script
+
+    def make_bad(self, *ranges):
+        """Offset and length each; sectors, 512 bytes."""
+        self.bad.write_text("".join(f"{at} {length}\n" for at, length in ranges), encoding="utf-8")
+        self.forget_cache()
+
+    def heal(self):
+        self.bad.write_text("", encoding="utf-8")
