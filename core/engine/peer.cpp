@@ -20,7 +20,7 @@ constexpr milliseconds longest_retry{5000};
 constexpr milliseconds retry_after_refusal{5000};
 
 /// A bad sector may take a disk a minute, and seldom gets better by being asked again.
-constexpr milliseconds first_reread{30000};
+constexpr milliseconds first_reread{10000};
 constexpr milliseconds longest_reread{15 * 60000};
 
 PeerAddress address_of(const Config& config, const VolumeConfig& volume, const std::string& node) {

@@ -38,7 +38,7 @@ void leave_behind(MirrorPair& pair, ByteRange range, const std::vector<ByteRange
 
 /// Sooner than the blocks would be read again.
 [[nodiscard]] bool heals(MirrorPair& pair) {
-    return eventually([&] { return pair.mode() == "in-sync"; }, 20s);
+    return eventually([&] { return pair.mode() == "in-sync"; }, 8s);
 }
 
 /// Where the peer lacks something, as status says.
