@@ -2,6 +2,8 @@
 """The torture program's own judgement: it accepts what is legal and finds what is not."""
 
 import pathlib
+import random
+import struct
 import sys
 
 import pytest
@@ -12,6 +14,9 @@ sys.path.append(str(environment.ROOT / "tests" / "torture"))
 
 # pylint: disable=wrong-import-position
 import checker  # noqa: E402
+import excuses  # noqa: E402
+import layout  # noqa: E402
+import metafile  # noqa: E402
 import plan  # noqa: E402
 import registry  # noqa: E402
 import stamps  # noqa: E402
@@ -178,6 +183,99 @@ def test_the_same_seed_gives_the_same_moves():
     assert [str(different.round(number)) for number in range(50)] != rounds
     assert {move.name for move in moves} == {
         planned.move.name for number in range(200) for planned in one.round(number).moves}
+
+
+def test_the_same_seed_gives_the_same_arena_and_all_kinds_come_up():
+    layouts = [layout.draw_layout(seed) for seed in range(100)]
+    assert layouts == [layout.draw_layout(seed) for seed in range(100)]
+    assert {drawn.disk_timeout > 0 for drawn in layouts} == {False, True}
+    assert {drawn.faulty for drawn in layouts} == {("alpha",), ("beta",), ("alpha", "beta")}
+    assert "hang and fail: none" in str(layouts[0].without_faulty_disks())
+
+
+def superblock(sequence, *reasons):
+    """A slot with a generation for each reason; the ids are their numbers in it."""
+    slot = bytearray(metafile.SLOT)
+    slot[:24] = struct.pack("<8sIIQ", b"MIRRDSK1", 1, 0, sequence)
+    slot[51] = len(reasons)
+    for number, reason in enumerate(reasons):
+        at = 512 + 112 * number
+        slot[at:at + 16] = bytes([number]) * 16
+        slot[at + 40] = reason
+    return bytes(slot)
+
+
+@pytest.mark.parametrize("newest", [0, 1])
+def test_only_the_slot_that_an_update_would_have_gone_to_is_torn(tmp_path, newest):
+    slots = [superblock(8 + (number == newest), 0, 4) for number in (0, 1)]
+    path = tmp_path / "meta"
+    for number in range(100):
+        path.write_bytes(b"".join(slots))
+        metafile.MetaFile(path).tear(random.Random(number))
+        data = path.read_bytes()
+        torn = data[:metafile.SLOT], data[metafile.SLOT:]
+        assert torn[newest] == slots[newest]
+        assert torn[1 - newest] != slots[1 - newest]
+        assert struct.unpack_from("<Q", torn[1 - newest], 16)[0] == 10
+
+
+def test_only_the_maps_are_garbled(tmp_path):
+    path = tmp_path / "meta"
+    path.write_bytes(bytes(metafile.MAPS_AT + 64 * metafile.SECTOR))
+    metafile.MetaFile(path).garble_maps(random.Random(1))
+    data = path.read_bytes()
+    assert len(data) == metafile.MAPS_AT + 64 * metafile.SECTOR
+    assert not any(data[:metafile.MAPS_AT]) and any(data[metafile.MAPS_AT:])
+
+
+class FakeNode:
+    def __init__(self, directory):
+        self.name = directory.name
+        self.told = []
+        self._meta = directory / "meta"
+        directory.mkdir()
+        self.replace_meta(0)
+
+    def replace_meta(self, *reasons):
+        self._meta.write_bytes(superblock(1) + superblock(2, *reasons))
+
+    def events(self):
+        return [{"id": name} for name in self.told]
+
+    def meta(self):
+        return self._meta
+
+
+class FakeArena:
+    def __init__(self, directory):
+        self.nodes = [FakeNode(directory / name) for name in ("alpha", "beta")]
+
+
+def test_errors_are_excused_only_when_a_disk_failed_and_the_mirror_was_broken(tmp_path):
+    arena = FakeArena(tmp_path)
+    judge = excuses.Excuses(arena)
+    judge.forget()
+    assert not judge.no_copy_was_left()
+    arena.nodes[0].told.append("mirror-break")
+    assert not judge.no_copy_was_left()
+    arena.nodes[1].told.append("local-disk-failed")
+    assert judge.no_copy_was_left()
+    judge.forget()
+    assert not judge.no_copy_was_left()
+    arena.nodes[0].told.append("media-error")
+    assert not judge.no_copy_was_left()
+
+
+def test_a_standby_has_the_say_only_after_the_active_told_it_of_its_disk(tmp_path):
+    arena = FakeArena(tmp_path)
+    heir = arena.nodes[1]
+    judge = excuses.Excuses(arena)
+    judge.forget()
+    assert not judge.has_the_say(heir)
+    heir.replace_meta(4, 0)
+    assert judge.has_the_say(heir)
+    judge.forget()
+    assert not judge.has_the_say(heir)
 
 
 def test_every_module_of_moves_is_known():

@@ -34,8 +34,8 @@ class Arena:
         self.say = say
         self.began = time.time()
         self.layout = layout
-        self.cluster = Cluster({"r0": {"size": f"{VOLUME_MIB}MiB",
-                                       "disk_timeout": f"{self.disk_timeout():.0f}s"}}, proxied=True)
+        settings = {"size": f"{VOLUME_MIB}MiB", "disk_timeout": f"{self.disk_timeout():.0f}s"}
+        self.cluster = Cluster({"r0": settings}, proxied=True)
         self.disks = {}
         if small_disks:
             self._make_disks()
@@ -158,15 +158,16 @@ class Arena:
     @contextlib.contextmanager
     def bounded(self, seconds, what):
         """What happens in it holds the application's writes for so long at most."""
-        self.load.take_longest_pause()
+        before = self.load.take_longest_pause()
         stood = machine_time.stood_still()
         yield
         pause = self.load.take_longest_pause()
-        # The nodes' own clocks do not stop with the machine.
-        if pause > seconds + MARGIN * environment.slowness() and machine_time.stood_still() == stood:
-            raise Violation(f"writes waited {pause:.1f} s, {seconds:.1f} s were promised: {what}")
+        self.load.longest_pause = max(before, pause)
         self.say(f"   {what}: writes waited {pause:.2f} s")
-        self.load.longest_pause = max(self.load.longest_pause, pause)
+        # The nodes' own clocks do not stop with the machine.
+        ran = machine_time.stood_still() == stood
+        if ran and pause > seconds + MARGIN * environment.slowness():
+            raise Violation(f"writes waited {pause:.1f} s, {seconds:.1f} s were promised: {what}")
 
     def set_clock(self, node, seconds):
         """How far it is off, when the node starts next."""
@@ -259,6 +260,7 @@ class Arena:
         self._wait_in_sync()
         self.assert_alive()
         self.excuses.forget()
+        self.load.errors.clear()
 
     def _have_an_active(self):
         def serves():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Disks that stop to answer, and go on later."""
 
-from moves_disk import give_up, is_left_out
 from lib import processes
+from moves_disk import give_up, is_left_out
 from registry import move
 
 
