@@ -6,7 +6,7 @@ from moves_disk import give_up, is_left_out
 from registry import move
 
 
-@move("hang-standby-disk", weight=2)
+@move("hang-standby-disk", weight=3)
 def hang_standby_disk(arena, draw):
     """The standby's disk does not answer, for less or for more than peer_timeout."""
     arena.heal()
@@ -47,7 +47,7 @@ def _lose_the_daemon(arena, draw, node, disk):
     arena.start(node)
 
 
-@move("hang-active-disk", weight=2)
+@move("hang-active-disk", weight=3)
 def hang_active_disk(arena, draw):
     """The active's disk does not answer, for less or for more than disk_timeout."""
     arena.heal()
