@@ -190,8 +190,8 @@ class Arena:
         node.kill_daemon()
 
     def kill_node(self, node):
+        self._let_go(node)
         for pid in self.strike(node):
-            self._let_go(node)
             processes.wait_gone(pid)
 
     def strike(self, node):

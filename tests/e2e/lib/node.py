@@ -119,17 +119,15 @@ class Node:
 
     def strike(self):
         """The same, without waiting for engines, which a hung disk may keep; their pids."""
-        daemon = {self.daemon.pid} if self.daemon else set()
         engines = self._engine_pids()
-        # Stopped first, so that mirrord cannot start a new engine in between.
-        for pid in daemon | engines:
+        # Stopped first, so that the engine writes nothing without mirrord, which is to end before
+        # it: a signal takes its time, and mirrord must not see the engine die.
+        for pid in engines:
             processes.send(pid, signal.SIGSTOP)
+        self.kill_daemon()
         engines |= self._engine_pids()
-        for pid in daemon | engines:
+        for pid in engines:
             processes.send(pid, signal.SIGKILL)
-        if self.daemon:
-            self.daemon.wait(20)
-            self.daemon = None
         return engines
 
     # -- what it says ----------------------------------------------------------------------------
