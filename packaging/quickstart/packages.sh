@@ -9,7 +9,7 @@ debian_build=(g++ meson ninja-build pkg-config nbdkit nbdkit-plugin-dev libnbd-d
     perl)
 debian_demo=(python3 libnbd-bin e2fsprogs fuse3 util-linux mount kmod)
 debian_test=("${debian_demo[@]}" doctest-dev python3-pytest python3-libnbd fio qemu-utils shellcheck clang
-    clang-tidy clang-format libfaketime)
+    clang-tidy clang-format libfaketime iproute2)
 
 fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-devel libnbd-devel
     fmt-devel tomlplusplus-devel json-devel xxhash-devel expected-devel cli11-devel
@@ -17,7 +17,7 @@ fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-
 fedora_demo=(python3 libnbd nbdfuse e2fsprogs fuse3 util-linux kmod)
 fedora_test=("${fedora_demo[@]}" doctest-devel nbdkit-basic-plugins nbdkit-basic-filters python3-pytest
     python3-libnbd fio qemu-img ShellCheck clang clang-tools-extra libasan libubsan libtsan
-    perl-Pod-Checker libfaketime)
+    perl-Pod-Checker libfaketime iproute)
 
 package_tool() {
     if command -v apt-get >/dev/null; then
