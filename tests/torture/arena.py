@@ -171,6 +171,7 @@ class Arena:
 
     def set_clock(self, node, seconds):
         """How far it is off, when the node starts next."""
+        clocks.sweep(self.began)
         self._clocks[node.name] = seconds
         node.extra_environment = clocks.wrong_by(seconds) if seconds else {}
 
