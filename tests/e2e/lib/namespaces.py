@@ -6,6 +6,15 @@ import pytest
 from lib import tools
 
 
+def _inside(name):
+    # `ip -n` and `ip netns exec` change mounts, too, which fails where / is no mount point.
+    return ["nsenter", f"--net=/run/netns/{name}"]
+
+
+def _ip_in(name, *words):
+    tools.run(*_inside(name), "ip", *words)
+
+
 class Namespaces:
     """alpha and beta on machines of their own, joined by a cable that can lose everything."""
 
@@ -20,25 +29,25 @@ class Namespaces:
             if made.returncode != 0:
                 pytest.skip(f"no network namespaces here: {made.stderr}")
             node.address = f"10.99.0.{number}:10809"
-            node.prefix = ["nsenter", f"--net=/run/netns/{name}"]
+            node.prefix = _inside(name)
         first, second = self.names.values()
         tools.run("ip", "link", "add", "link0", "netns", first, "type", "veth", "peer", "name",
                   "link0", "netns", second)
         for number, name in enumerate((first, second), 1):
-            tools.run("ip", "-n", name, "addr", "add", f"10.99.0.{number}/24", "dev", "link0")
-            tools.run("ip", "-n", name, "link", "set", "lo", "up")
-            tools.run("ip", "-n", name, "link", "set", "link0", "up")
+            _ip_in(name, "addr", "add", f"10.99.0.{number}/24", "dev", "link0")
+            _ip_in(name, "link", "set", "lo", "up")
+            _ip_in(name, "link", "set", "link0", "up")
         cluster.write_config()
 
     def drop_packets(self):
         """Everything is sent to an address that nobody has: no reset, no error, no answer."""
         for number, name in enumerate(self.names.values(), 1):
-            tools.run("ip", "-n", name, "neigh", "replace", f"10.99.0.{3 - number}", "lladdr",
-                      "02:00:00:00:00:99", "dev", "link0", "nud", "permanent")
+            _ip_in(name, "neigh", "replace", f"10.99.0.{3 - number}", "lladdr",
+                   "02:00:00:00:00:99", "dev", "link0", "nud", "permanent")
 
     def heal(self):
         for number, name in enumerate(self.names.values(), 1):
-            tools.run("ip", "-n", name, "neigh", "del", f"10.99.0.{3 - number}", "dev", "link0")
+            _ip_in(name, "neigh", "del", f"10.99.0.{3 - number}", "dev", "link0")
 
     def close(self):
         for name in self.names.values():
