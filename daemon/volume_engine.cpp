@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "core/base/log.hpp"
-#include "core/lineage/promotion.hpp"
 #include "daemon/volume_keeper.hpp"
 
 namespace mirror::daemon {
@@ -178,20 +177,6 @@ void VolumeKeeper::note_engine_death() {
            fmt::format("it is started again in {}", format_duration(backoff_)));
 }
 
-std::optional<std::string> VolumeKeeper::why_not_restart(const ReplicaSummary& ours) {
-    const auto answer = peers_.ask_status(peer());
-    if (!answer) {
-        return std::nullopt;  // nobody took over that we know of; this node was active last
-    }
-    const auto found = answer->volumes.find(name());
-    if (found == answer->volumes.end()) {
-        return std::nullopt;
-    }
-    ReplicaSummary theirs = found->second.summary;
-    theirs.role = found->second.role;
-    return why_not_resume(ours, theirs);
-}
-
 void VolumeKeeper::restart_engine(const Operation& operation) {
     // Another mirrord's start of the engine may have come to its end meanwhile.
     if (auto engine = EngineProcess::adopt(paths_)) {
@@ -209,18 +194,12 @@ void VolumeKeeper::restart_engine(const Operation& operation) {
         if (started) {
             return resume(operation);
         }
+        close_replica(operation);
     } else if (started) {
-        std::optional<std::string> reason;
-        if (const auto lease = replica()) {
-            reason = why_not_restart((*lease)->summary());
-        }
-        if (reason) {
-            auto settled = settle_as_standby(operation);
-            record(
-                "demoted", Severity::warning,
-                fmt::format("{} is standby on {} instead of being started again", name(), node()),
-                settled ? *reason : settled.error().message);
-            return;
+        // Where it can't be asked nobody took over that we know of, and this node was active last.
+        const auto replaced = ask_whether_replaced();
+        if (replaced && *replaced) {
+            return stay_standby(operation, **replaced);
         }
         close_replica(operation);
         started = start_engine(operation);

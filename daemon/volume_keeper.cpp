@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/volume_keeper.hpp"
 
+#include <array>
 #include <cerrno>
 #include <fcntl.h>
-#include <fstream>
-#include <iterator>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -30,11 +29,13 @@ Result<void> make_marker(const std::string& path, std::string_view content) {
 
 /// Nothing when there is none.
 std::optional<std::string> read_marker(const std::string& path) {
-    std::ifstream file(path);
-    if (!file) {
+    const Fd marker(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!marker.is_open()) {
         return std::nullopt;
     }
-    return std::string(std::istreambuf_iterator<char>(file), {});
+    std::array<char, waiting_mark.size() + 1> content{};
+    const ssize_t length = ::read(marker.get(), content.data(), content.size());
+    return std::string(content.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
 }
 
 }  // namespace
@@ -378,6 +379,8 @@ void VolumeKeeper::find_place(const Operation& operation) {
     if (mark && (block.role == Role::active || *mark == waiting_mark)) {
         if (auto waiting = wait_for_peer(operation); !waiting) {
             log(LogLevel::error, "{}: {}", name(), waiting.error().text());
+            close_replica(operation);
+            leave_to_supervisor();
         }
         return;
     }

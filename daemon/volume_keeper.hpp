@@ -158,7 +158,6 @@ class VolumeKeeper {
     void restart_engine(const Operation& operation) EXCLUDES(mutex_);
     void engine_start_failed(const Error& error) EXCLUDES(mutex_);
     [[nodiscard]] bool mirrord_was_away() const EXCLUDES(mutex_);
-    [[nodiscard]] std::optional<std::string> why_not_restart(const ReplicaSummary& ours);
 
     // volume_resume.cpp
     /// How long until the peer is to be asked again; nothing while there is nobody to ask.
@@ -166,6 +165,7 @@ class VolumeKeeper {
     void resume(const Operation& operation) EXCLUDES(mutex_);
     [[nodiscard]] Result<std::optional<std::string>> ask_whether_replaced() EXCLUDES(mutex_);
     [[nodiscard]] Result<void> take_role_again();
+    void stay_standby(const Operation& operation, const std::string& reason) EXCLUDES(mutex_);
     void note_waiting(const std::string& cause) EXCLUDES(mutex_);
 
     const Context& context_;

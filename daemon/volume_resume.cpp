@@ -92,17 +92,20 @@ Result<void> VolumeKeeper::take_role_again() {
     return (*lease)->update(mirror::resume).and_then([&] { return write_marker(); });
 }
 
+void VolumeKeeper::stay_standby(const Operation& operation, const std::string& reason) {
+    auto settled = settle_as_standby(operation);
+    record("demoted", Severity::warning,
+           fmt::format("{} is standby on {} instead of being started again", name(), node()),
+           settled ? reason : settled.error().message);
+}
+
 void VolumeKeeper::resume(const Operation& operation) {
     const auto replaced = ask_whether_replaced();
     if (!replaced) {
         return note_waiting(replaced.error().message);
     }
     if (*replaced) {
-        auto settled = settle_as_standby(operation);
-        record("demoted", Severity::warning,
-               fmt::format("{} is standby on {} instead of being started again", name(), node()),
-               settled ? **replaced : settled.error().message);
-        return;
+        return stay_standby(operation, **replaced);
     }
     if (auto taken = take_role_again(); !taken) {
         return note_waiting(taken.error().message);
