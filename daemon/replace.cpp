@@ -8,6 +8,7 @@
 #include <thread>
 #include <unistd.h>
 
+#include "core/meta/transitions.hpp"
 #include "daemon/replica_files.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/settings_diff.hpp"
@@ -32,17 +33,18 @@ Result<void> require_unusable(VolumeKeeper& keeper) {
         // Never made, or it can't be opened: that is what this is for.
         return lease.error().kind == ErrorKind::busy ? Failure(lease.error()) : Result<void>{};
     }
-    const ReplicaState state = (*lease)->summary().state;
-    if (state == ReplicaState::failed || state == ReplicaState::fresh) {
+    const Superblock block = (*lease)->superblock();
+    if (holds_nothing_of_worth(block)) {
         return {};
     }
-    return refuse(fmt::format("the replica of {} on {} is {}, and its disk works: there is nothing "
-                              "to replace",
-                              keeper.name(), keeper.node(), to_string(state)),
-                  fmt::format("mirrorctl resync {} --full compares all of it with {}; to replace a "
-                              "disk that works, stop mirrord, put the new one in place, and start "
-                              "mirrord",
-                              keeper.name(), keeper.peer()));
+    return refuse(
+        fmt::format("the replica of {} on {} is {}, and its disk has not failed: there is "
+                    "nothing to replace",
+                    keeper.name(), keeper.node(), to_string(block.state)),
+        fmt::format("mirrorctl resync {} --full compares all of it with {}; to replace a "
+                    "disk that works, stop mirrord, put the new one in place, and start "
+                    "mirrord",
+                    keeper.name(), keeper.peer()));
 }
 
 /// The peer's replica, which must be able to fill this one.

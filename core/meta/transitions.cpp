@@ -57,4 +57,9 @@ void become_stale(Superblock& block, const Lineage& known, WallTime break_at) {
     }
 }
 
+bool holds_nothing_of_worth(const Superblock& block) noexcept {
+    return block.state == ReplicaState::fresh || block.state == ReplicaState::failed ||
+           (block.state == ReplicaState::inconsistent && block.media_errors > 0);
+}
+
 }  // namespace mirror

@@ -32,5 +32,8 @@ void go_alone(Superblock& block, GenerationId generation, WallTime now, WallTime
 /// A standby has heard that its active went on without it; `known` is the lineage that this was
 /// judged by, since a session that began meanwhile knows better.
 void become_stale(Superblock& block, const Lineage& known, WallTime break_at);
+/// Whether an empty replica may take its place: it never had content, its disk failed, or a resync
+/// to a disk that has failed before was cut short.
+[[nodiscard]] bool holds_nothing_of_worth(const Superblock& block) noexcept;
 
 }  // namespace mirror

@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/meta/transitions.hpp"
 #include "tests/unit/superblocks.hpp"
 
 using namespace mirror;
@@ -106,4 +107,21 @@ TEST_CASE("what does not fit is refused") {
 
 TEST_CASE("a slot of zeroes says that it was never written") {
     CHECK(decode(Slot{}).error().message == "it was never written");
+}
+
+TEST_CASE("a replica may be replaced when it is new or failed, or half filled on a failing disk") {
+    Superblock block;
+    for (const ReplicaState state : {ReplicaState::up_to_date, ReplicaState::stale}) {
+        block.state = state;
+        block.media_errors = 3;
+        CHECK_FALSE(holds_nothing_of_worth(block));
+    }
+    block.state = ReplicaState::inconsistent;
+    CHECK(holds_nothing_of_worth(block));
+    block.media_errors = 0;  // a resync on its way: it ends well when it is left alone
+    CHECK_FALSE(holds_nothing_of_worth(block));
+    for (const ReplicaState state : {ReplicaState::fresh, ReplicaState::failed}) {
+        block.state = state;
+        CHECK(holds_nothing_of_worth(block));
+    }
 }
