@@ -19,6 +19,7 @@
 
 #include "core/base/gate.hpp"
 #include "core/control/mailbox.hpp"
+#include "core/engine/client_count.hpp"
 #include "core/engine/peer.hpp"
 #include "core/engine/verify.hpp"
 #include "core/store/media_log.hpp"
@@ -71,8 +72,8 @@ class Volume {
     [[nodiscard]] Result<control::Json> handle(const control::Json& request);
 
     /// A client of the volume came or went; counted for status and quiesce.
-    void client_opened() noexcept { ++clients_; }
-    void client_closed() noexcept { --clients_; }
+    void client_opened() noexcept { clients_.opened(); }
+    void client_closed() noexcept { clients_.closed(); }
 
   private:
     /// One piece of a change: at most max_piece bytes, under one range lock.
@@ -119,7 +120,7 @@ class Volume {
     Peer peer_;
     Gate gate_;
     Verify verify_;
-    std::atomic<int> clients_{0};
+    ClientCount clients_;
     MediaLog media_;
     std::uint64_t recorded_errors_;                 ///< the housekeeper's
     const std::shared_ptr<DiskPatience> patience_;  ///< null: the disk is waited for without end

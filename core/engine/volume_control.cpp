@@ -23,6 +23,8 @@ using std::chrono::milliseconds;
 /// How often the housekeeper looks, and how long intents may stand before a checkpoint. The time
 /// alone clears nothing: a checkpoint flushes both replicas first.
 constexpr milliseconds house_period{1000};
+/// For the connections of clients that have just ended, on a busy machine.
+constexpr milliseconds closing_patience{2000};
 constexpr int periods_between_checkpoints = 5;
 /// More regions under intent than this would make the comparison after a crash long.
 constexpr std::uint64_t intents_worth_a_checkpoint = 1 * GiB;
@@ -159,7 +161,7 @@ Json Volume::status() const {
         {"failed", members.failed},
         {"since", format_rfc3339(members.since)},
         {"local_failed", members.local_failed},
-        {"clients", clients_.load()},
+        {"clients", clients_.count()},
         {"media_errors", media_.total()},
         {"media", control::encode(media_.view())},
         {"rpo_seconds",
@@ -184,8 +186,8 @@ Json Volume::status() const {
 }
 
 Result<Json> Volume::quiesce(bool disconnect_clients) {
-    const int clients = clients_.load();
-    if (clients != 0 && !disconnect_clients) {
+    const int clients = disconnect_clients ? 0 : clients_.wait_none(closing_patience);
+    if (clients != 0) {
         return Failure(Error{
             ErrorKind::busy,
             fmt::format("volume {} is in use on {} by {} client connection{}", name(), node_,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The engine and a standby together: what reaches whom, and what is durable when.
 #include <atomic>
+#include <future>
 #include <random>
 #include <thread>
 #include <vector>
@@ -358,6 +359,20 @@ TEST_CASE("quiesce refuses while a client is connected") {
     CHECK(pair.volume().write(pattern(512, 26), 0, Durability::cached));
     (void)pair.ask({{"request", "quiesce"}, {"disconnect_clients", true}});
     pair.volume().client_closed();
+}
+
+TEST_CASE("quiesce waits for a client that is just leaving") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    pair.volume().client_opened();
+    std::promise<void> begun;
+    std::thread leaving([&] {
+        begun.get_future().wait();
+        pair.volume().client_closed();
+    });
+    begun.set_value();
+    CHECK(pair.volume().handle({{"request", "quiesce"}}));
+    leaving.join();
 }
 
 TEST_CASE("a resync of a standby under load ends equal") {
