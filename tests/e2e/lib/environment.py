@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Which build is under test, how slow it is, and what its processes need in their environment."""
 
+import collections
+import fcntl
 import functools
 import os
 import pathlib
@@ -66,17 +68,47 @@ def process_environment(marker, report_prefix):
     return environment
 
 
+class PortReservations:
+    """A node that is down for a while must find its port free when it comes back, whatever other
+    test runs there are on this machine: a byte of a common file is locked for each port of the
+    clusters that this process may still have."""
+
+    MOST = 200
+
+    def __init__(self):
+        self._file = open(f"/tmp/mirrordisk-test-ports-{os.getuid()}", "a+b")
+        self._taken = collections.deque()
+
+    def take(self, port):
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+        self._taken.append(port)
+        if len(self._taken) > self.MOST:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self._taken.popleft())
+        return True
+
+
+@functools.cache
+def reservations():
+    return PortReservations()
+
+
+def is_unused(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def free_ports(count):
-    """Ports on 127.0.0.1 that nobody listens on now."""
+    """Ports on 127.0.0.1 that nobody listens on, and that no other test run is given."""
     chosen = []
     while len(chosen) < count:
         port = random.SystemRandom().choice(PORTS)
-        if port in chosen:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        chosen.append(port)
+        if port not in chosen and reservations().take(port) and is_unused(port):
+            chosen.append(port)
     return chosen
