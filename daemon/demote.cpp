@@ -29,8 +29,33 @@ Json already_standby(const VolumeKeeper& keeper, bool dry_run) {
     return dry_run ? plan(text) : Json{{"text", text}, {"seconds", 0}};
 }
 
+Result<void> detach_device(VolumeKeeper& keeper) {
+    const std::string& device = keeper.config().device;
+    return device.empty() ? Result<void>{} : keeper.devices().detach(device);
+}
+
+/// Without an engine. Nothing that waits on the device is ever answered, so that it can't be
+/// unmounted either; who cuts off the clients ends that.
+Result<void> free_device(VolumeKeeper& keeper, const DemoteOptions& options) {
+    const std::string& device = keeper.config().device;
+    if (device.empty()) {
+        return {};
+    }
+    if (options.disconnect_clients) {
+        return keeper.devices().drop(device).map([](bool) {});
+    }
+    return keeper.devices().detach(device).map_error([](Error error) {
+        error.remedy += "; or add --disconnect-clients: what uses the device gets I/O errors";
+        return error;
+    });
+}
+
 /// It was active when mirrord ended, and was to go on when the peer answers.
-Result<Json> stop_waiting(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation) {
+Result<Json> stop_waiting(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+                          const DemoteOptions& options) {
+    if (auto freed = free_device(keeper, options); !freed) {
+        return Failure(freed.error());
+    }
     if (auto settled = keeper.settle_as_standby(operation); !settled) {
         return Failure(settled.error());
     }
@@ -38,11 +63,6 @@ Result<Json> stop_waiting(VolumeKeeper& keeper, const VolumeKeeper::Operation& o
                                          keeper.name(), keeper.node());
     keeper.record("demoted", Severity::info, text, "demote was asked for");
     return Json{{"text", text}, {"seconds", 0}};
-}
-
-Result<void> detach_device(VolumeKeeper& keeper) {
-    const std::string& device = keeper.config().device;
-    return device.empty() ? Result<void>{} : keeper.devices().detach(device);
 }
 
 void attach_again(VolumeKeeper& keeper) {
@@ -108,6 +128,8 @@ Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operat
             }
             return Failure(quiet.error());
         }
+    } else if (auto freed = free_device(keeper, options); !freed) {
+        return Failure(freed.error());
     }
     if (was_left_out) {
         // Should its disk hang, killing it would leave its clients waiting.
@@ -174,7 +196,7 @@ Result<Json> demote(VolumeKeeper& keeper, const DemoteOptions& options) {
     }
     if (keeper.place() != Place::active) {
         if (keeper.waits_for_peer() && !options.dry_run) {
-            return stop_waiting(keeper, *operation);
+            return stop_waiting(keeper, *operation, options);
         }
         return already_standby(keeper, options.dry_run);
     }

@@ -14,6 +14,7 @@
 
 #include "core/base/log.hpp"
 #include "core/nbd/server.hpp"
+#include "daemon/device/netlink.hpp"
 #include "daemon/endpoint.hpp"
 #include "daemon/exports.hpp"
 #include "daemon/service.hpp"
@@ -89,9 +90,11 @@ Result<void> listen(nbd::Server& server, const Context& context, const Options& 
 }
 
 Result<void> serve(const Context& context, const Options& options, const sigset_t& ending) {
-    const auto devices = make_nbd_client_attacher();
+    NetlinkDriver driver;
+    NbdDialler dialler;
+    NbdAttacher devices(context, driver, dialler);
     PeerWatch peers(context);
-    Keepers keepers = make_keepers(context, peers, *devices);
+    Keepers keepers = make_keepers(context, peers, devices);
     Requests requests(context, keepers, peers);
     Exports exports(requests, keepers);
     nbd::ServerLimits limits;
@@ -107,6 +110,13 @@ Result<void> serve(const Context& context, const Options& options, const sigset_
         for (const auto& [name, keeper] : keepers) {
             if (keeper->peer() == node) {
                 keeper->on_peer(view, change);
+            }
+        }
+    });
+    const LinkDeadListener link_dead([&](DeviceIndex index) {
+        for (const auto& [name, keeper] : keepers) {
+            if (keeper->config().device == device_of_index(index)) {
+                keeper->on_link_dead();
             }
         }
     });

@@ -286,6 +286,7 @@ Json volume_status(const VolumeFacts& facts, const StateWord& state, WallTime si
             {"size_bytes", size},
             {"generation", generation},
             {"device", config.device.empty() ? Json() : Json(config.device)},
+            {"device_state", facts.device_state.empty() ? Json() : Json(facts.device_state)},
             {"replica", own_replica(facts)},
             {"peers", Json::array({std::move(peer)})},
             {"rpo", data_at_risk(facts, state)},

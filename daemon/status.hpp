@@ -28,6 +28,7 @@ struct VolumeFacts {
     std::string node;
     Place place = Place::absent;
     std::string failure;          ///< why the replica or the engine does not work
+    std::string device_state{};   ///< "attached"; empty: the volume has no device
     std::string operation;        ///< in progress: "promote"; empty: none
     bool waits_for_peer = false;  ///< standby, and goes on as active when the peer agrees
     std::optional<Superblock> block;

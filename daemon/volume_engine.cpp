@@ -139,13 +139,16 @@ milliseconds VolumeKeeper::tick() {
         }
         return milliseconds(0);
     }
+    if (is_served()) {
+        return look_after_device().value_or(until_woken);
+    }
     {
         MutexLock lock(mutex_);
         if (place_ != Place::active || stopping_ || !operation_.empty()) {
             return until_woken;  // the operation's end wakes us
         }
         if (engine_ && engine_->is_running()) {
-            return until_woken;
+            return milliseconds(0);
         }
         if (!death_noted_) {
             note_engine_death();
@@ -162,6 +165,13 @@ milliseconds VolumeKeeper::tick() {
     return milliseconds(0);
 }
 
+/// An engine runs, and nobody is changing that.
+bool VolumeKeeper::is_served() const {
+    MutexLock lock(mutex_);
+    return place_ == Place::active && !stopping_ && operation_.empty() && engine_ &&
+           engine_->is_running();
+}
+
 void VolumeKeeper::note_engine_death() {
     const SteadyTime now = context_.clock.steady_now();
     if (now - engine_started_ >= settled_life) {
@@ -170,6 +180,7 @@ void VolumeKeeper::note_engine_death() {
     backoff_ = std::clamp(backoff_ * 2, first_backoff, longest_backoff);
     restart_due_ = now + backoff_;
     death_noted_ = true;
+    note_device_without_engine();
     const std::string end = engine_ ? engine_->end_reason() : "unknown";
     failure_ = fmt::format("the engine of {} died ({}) and is started again", name(), end);
     record("engine-died", Severity::error,

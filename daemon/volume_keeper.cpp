@@ -57,6 +57,7 @@ VolumeKeeper::~VolumeKeeper() {
 void VolumeKeeper::start() {
     if (const auto operation = begin("start")) {
         find_place(*operation);
+        find_device();
     }
     supervisor_ = std::thread([this] { supervise(); });
 }

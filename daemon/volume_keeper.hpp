@@ -19,7 +19,7 @@
 #include "core/base/sync.hpp"
 #include "core/standby/replica.hpp"
 #include "daemon/context.hpp"
-#include "daemon/device.hpp"
+#include "daemon/device/attacher.hpp"
 #include "daemon/engine_client.hpp"
 #include "daemon/engine_process.hpp"
 #include "daemon/patient_open.hpp"
@@ -135,6 +135,8 @@ class VolumeKeeper {
     [[nodiscard]] Json peer_status() EXCLUDES(mutex_);
     /// From the peer watch's thread, every second or so.
     void on_peer(const PeerView& view, PeerWatch::Change change) EXCLUDES(mutex_);
+    /// The kernel gave up a connection of the volume's device. Does not block.
+    void on_link_dead();
 
   private:
     void end_operation() noexcept EXCLUDES(mutex_);
@@ -154,10 +156,19 @@ class VolumeKeeper {
     void wake() noexcept;
     /// How long the supervisor may sleep when nothing wakes it; it acts on a dead engine.
     [[nodiscard]] std::chrono::milliseconds tick() EXCLUDES(mutex_);
+    [[nodiscard]] bool is_served() const EXCLUDES(mutex_);
     void note_engine_death() REQUIRES(mutex_);
     void restart_engine(const Operation& operation) EXCLUDES(mutex_);
     void engine_start_failed(const Error& error) EXCLUDES(mutex_);
     [[nodiscard]] bool mirrord_was_away() const EXCLUDES(mutex_);
+
+    // volume_device.cpp
+    void find_device() EXCLUDES(mutex_);
+    void note_device_without_engine();
+    /// When the device needs something next; does what is due.
+    [[nodiscard]] std::optional<std::chrono::milliseconds> look_after_device();
+    /// This node is no longer the active one: what uses the device gets errors instead of waiting.
+    void drop_device(const std::string& why);
 
     // volume_resume.cpp
     /// How long until the peer is to be asked again; nothing while there is nobody to ask.

@@ -93,6 +93,7 @@ Result<void> VolumeKeeper::take_role_again() {
 }
 
 void VolumeKeeper::stay_standby(const Operation& operation, const std::string& reason) {
+    drop_device(reason);
     auto settled = settle_as_standby(operation);
     record("demoted", Severity::warning,
            fmt::format("{} is standby on {} instead of being started again", name(), node()),

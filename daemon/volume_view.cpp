@@ -40,6 +40,9 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
     facts.peer = std::move(peer_view);
     facts.now = context_.clock.wall_now();
     facts.rto = read_rto(context_.node, name());
+    if (!config_.device.empty()) {
+        facts.device_state = devices_.state(config_.device);
+    }
     facts.last_write = last_write_of(backing_path());
     bool ask_engine = false;
     {

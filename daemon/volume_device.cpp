@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// VolumeKeeper: the kernel device, which stays while engines come and go.
+#include "core/base/log.hpp"
+#include "daemon/volume_keeper.hpp"
+
+namespace mirror::daemon {
+
+/// A device that an earlier mirrord attached.
+void VolumeKeeper::find_device() {
+    if (config_.device.empty()) {
+        return;
+    }
+    const Place here = place();
+    if ((here == Place::standby || here == Place::absent) && !waits_for_peer()) {
+        return drop_device("this node is standby since mirrord started");
+    }
+    devices_.adopt(config_.device);
+    if (!engine_is_running()) {
+        note_device_without_engine();
+    }
+}
+
+void VolumeKeeper::note_device_without_engine() {
+    if (!config_.device.empty()) {
+        devices_.engine_gone(config_.device);
+    }
+}
+
+std::optional<std::chrono::milliseconds> VolumeKeeper::look_after_device() {
+    return config_.device.empty() ? std::nullopt : devices_.look_after(config_.device);
+}
+
+void VolumeKeeper::drop_device(const std::string& why) {
+    if (config_.device.empty()) {
+        return;
+    }
+    const auto dropped = devices_.drop(config_.device);
+    if (!dropped) {
+        log(LogLevel::warning, "{}: {}", name(), dropped.error().text());
+    } else if (*dropped) {
+        record("device-dropped", Severity::error,
+               fmt::format("{} was taken from {}: what used it gets I/O errors", config_.device,
+                           name()),
+               why,
+               fmt::format("umount {}, and mount it where {} is active", config_.device, name()));
+    }
+}
+
+void VolumeKeeper::on_link_dead() {
+    devices_.note_link_dead(config_.device);
+    // Its connections end a moment before an engine's death is seen.
+    wake();
+}
+
+}  // namespace mirror::daemon
