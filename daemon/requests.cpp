@@ -16,6 +16,7 @@
 #include "daemon/replace.hpp"
 #include "daemon/replica_comparison.hpp"
 #include "daemon/resolve.hpp"
+#include "daemon/restart_engine.hpp"
 #include "daemon/sessions.hpp"
 #include "daemon/switch.hpp"
 #include "daemon/undo_keeping.hpp"
@@ -119,6 +120,15 @@ Result<Json> handle_detach(VolumeKeeper& keeper, const Json& request, bool) {
     });
 }
 
+Result<Json> handle_restart_engine(VolumeKeeper& keeper, const Json& request, bool) {
+    const auto disconnect = control::bool_field_or(request, "disconnect_clients", false);
+    const auto dry_run = control::bool_field_or(request, "dry_run", false);
+    if (!disconnect || !dry_run) {
+        return Failure(disconnect ? dry_run.error() : disconnect.error());
+    }
+    return restart_engine(keeper, {*disconnect, *dry_run});
+}
+
 Result<Json> handle_agree(VolumeKeeper& keeper, const Json& request, bool) {
     const auto node = control::string_field(request, "node");
     const auto object = control::object_field(request, "summary");
@@ -164,6 +174,7 @@ constexpr std::array entries = {
     Entry{"verify", Audience::peer_or_local, handle_active},
     Entry{"attach", Audience::local, handle_attach},
     Entry{"detach", Audience::local, handle_detach},
+    Entry{"restart-engine", Audience::local, handle_restart_engine},
     Entry{"handshake", Audience::peer_or_local, pass<handshake>},
     Entry{"session-begin", Audience::peer_or_local, pass<session_begin>},
     Entry{"session-synced", Audience::peer_or_local, pass<session_synced>},

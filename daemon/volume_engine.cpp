@@ -17,7 +17,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds first_backoff{200};
 constexpr milliseconds longest_backoff{10000};
 /// An engine that lived this long starts again with the shortest back-off.
-constexpr milliseconds settled_life{60000};
+constexpr milliseconds settled_life{5000};
 /// Reading the maps of a large volume and locking its files come before readiness.
 constexpr milliseconds start_deadline{30000};
 
@@ -221,6 +221,10 @@ void VolumeKeeper::restart_engine(const Operation& operation) {
         return;
     }
     engine_start_failed(started.error());
+}
+
+void VolumeKeeper::leave_start_to_supervisor(const Operation&, const Error& error) {
+    engine_start_failed(error);
 }
 
 void VolumeKeeper::engine_start_failed(const Error& error) {

@@ -113,6 +113,8 @@ class VolumeKeeper {
     [[nodiscard]] Result<void> end_engine(const Operation& operation,
                                           std::chrono::seconds patience = std::chrono::seconds(20))
         EXCLUDES(mutex_);
+    /// A start that failed: the supervisor goes on trying.
+    void leave_start_to_supervisor(const Operation& operation, const Error& error) EXCLUDES(mutex_);
     /// The engine was killed and does not end, since a disk holds it: changing.
     void abandon_engine(const Operation& operation, const std::string& why) EXCLUDES(mutex_);
     [[nodiscard]] bool engine_is_running() const EXCLUDES(mutex_);

@@ -185,4 +185,10 @@ int detach(Session& session) {
     return run_change(session, request_of(session));
 }
 
+int restart_engine(Session& session) {
+    Json request = request_of(session);
+    request["disconnect_clients"] = session.options.disconnect_clients;
+    return run_change(session, request);
+}
+
 }  // namespace mirror::tools

@@ -124,6 +124,11 @@ void add_mirror_verbs(Verbs& verbs, Options& options) {
 
     verbs.add_change("attach", "attach the volume to its device (/dev/nbdX)");
     verbs.add_change("detach", "detach the volume from its device");
+
+    CLI::App& restart = verbs.add_change(
+        "restart-engine", "replace the process that serves the volume, while it is in use");
+    restart.add_flag("--disconnect-clients", options.disconnect_clients,
+                     "also while clients other than the device are connected; they are cut off");
 }
 
 void add_watching_verbs(Verbs& verbs, Options& options) {

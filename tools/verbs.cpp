@@ -12,7 +12,7 @@ namespace {
 
 using Verb = int (*)(Session&);
 
-constexpr std::array<std::pair<std::string_view, Verb>, 17> verbs{{
+constexpr std::array<std::pair<std::string_view, Verb>, 18> verbs{{
     {"create", create},
     {"status", status},
     {"promote", promote},
@@ -26,6 +26,7 @@ constexpr std::array<std::pair<std::string_view, Verb>, 17> verbs{{
     {"undo", undo},
     {"attach", attach},
     {"detach", detach},
+    {"restart-engine", restart_engine},
     {"wait", wait},
     {"events", events},
     {"check", check},

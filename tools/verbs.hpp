@@ -19,6 +19,7 @@ namespace mirror::tools {
 [[nodiscard]] int resync(Session& session);
 [[nodiscard]] int attach(Session& session);
 [[nodiscard]] int detach(Session& session);
+[[nodiscard]] int restart_engine(Session& session);
 
 // verify.cpp
 [[nodiscard]] int verify(Session& session);

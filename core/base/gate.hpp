@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Lets work in until it is closed, then waits for what is inside: for the end of a role. Many
-// threads enter; one closes.
+// Lets work in until it is closed, then waits for what is inside: for the end of a role. It can be
+// held too: who comes then waits until the gate is let go or closed. Many threads enter; one
+// closes.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <utility>
 
@@ -32,6 +34,9 @@ class Gate {
 
     [[nodiscard]] Pass enter() {
         MutexLock lock(mutex_);
+        while (held_ && !closed_) {
+            let_go_.wait(lock);
+        }
         if (closed_) {
             return Pass();
         }
@@ -42,6 +47,23 @@ class Gate {
     void close() {
         MutexLock lock(mutex_);
         closed_ = true;
+        let_go_.notify_all();
+    }
+    /// Who enters from now on waits. False when what is inside did not leave in time.
+    [[nodiscard]] bool hold(std::chrono::steady_clock::time_point until) {
+        MutexLock lock(mutex_);
+        held_ = true;
+        while (inside_ != 0) {
+            if (empty_.wait_until(lock, until) == std::cv_status::timeout) {
+                return inside_ == 0;
+            }
+        }
+        return true;
+    }
+    void let_go() {
+        MutexLock lock(mutex_);
+        held_ = false;
+        let_go_.notify_all();
     }
     void wait_until_empty() {
         MutexLock lock(mutex_);
@@ -53,7 +75,7 @@ class Gate {
   private:
     void leave() {
         MutexLock lock(mutex_);
-        if (--inside_ == 0 && closed_) {
+        if (--inside_ == 0 && (closed_ || held_)) {
             empty_.notify_all();
         }
     }
@@ -61,7 +83,9 @@ class Gate {
     Mutex mutex_;
     bool closed_ GUARDED_BY(mutex_) = false;
     std::uint64_t inside_ GUARDED_BY(mutex_) = 0;
+    bool held_ GUARDED_BY(mutex_) = false;
     CondVar empty_;
+    CondVar let_go_;
 };
 
 }  // namespace mirror

@@ -86,7 +86,7 @@ void Peer::run() {
             if (stop_) {
                 return;
             }
-            if (paused_) {
+            if (is_resting()) {
                 continue;
             }
             idle_ = false;
@@ -135,12 +135,12 @@ Result<void> Peer::attempt() {
     }
     note_last_answer(**session);
     if (end_wanted() && !(*session)->is_lost()) {
-        bool stopping = false;
+        bool by_hand = false;
         {
             MutexLock lock(mutex_);
-            stopping = stop_;
+            by_hand = !stop_ && !suspended_;
         }
-        end_session(*session, stopping ? "demote" : "disconnect");
+        end_session(*session, by_hand ? "disconnect" : "demote");
         return {};
     }
     (*session)->lose("the session is over");
@@ -247,7 +247,7 @@ Result<void> Peer::bring_up_to_date(const std::shared_ptr<Session>& session) {
         {
             MutexLock lock(mutex_);
             resync_ = resync;
-            if (stop_ || paused_) {
+            if (stop_ || is_resting()) {
                 resync->stop();
             }
         }
@@ -308,10 +308,10 @@ void Peer::hold(const std::shared_ptr<Session>& session) {
     while (true) {
         {
             MutexLock lock(mutex_);
-            while (!stop_ && !paused_ && !full_wanted_ && !session->is_lost()) {
+            while (!stop_ && !is_resting() && !full_wanted_ && !session->is_lost()) {
                 wake_.wait(lock);
             }
-            if (!full_wanted_ || stop_ || paused_ || session->is_lost()) {
+            if (!full_wanted_ || stop_ || is_resting() || session->is_lost()) {
                 return;
             }
             full_wanted_ = false;
@@ -336,7 +336,7 @@ void Peer::end_session(const std::shared_ptr<Session>& session, const std::strin
         // Before the standby is told: it shuts the links, which is not to count as a loss.
         parts_.membership.retire(
             session, by_hand ? fmt::format("{} was disconnected by mirrorctl", peer_node_)
-                             : "the volume is being demoted");
+                             : "the session was ended in good order");
     }
     if (told) {
         told = session->tell_end(reason);
@@ -385,7 +385,7 @@ Result<void> Peer::flush_everybody() {
 
 bool Peer::end_wanted() const {
     MutexLock lock(mutex_);
-    return stop_ || paused_;
+    return stop_ || is_resting();
 }
 
 void Peer::wait_before_retry(milliseconds delay) {
@@ -393,14 +393,14 @@ void Peer::wait_before_retry(milliseconds delay) {
     const auto part = std::uniform_int_distribution<milliseconds::rep>(75, 125)(jitter_);
     const auto until = std::chrono::steady_clock::now() + delay * part / 100;
     MutexLock lock(mutex_);
-    while (!stop_ && !paused_ && !hinted_ &&
+    while (!stop_ && !is_resting() && !hinted_ &&
            wake_.wait_until(lock, until) != std::cv_status::timeout) {
     }
 }
 
 void Peer::wait_while_paused() {
     MutexLock lock(mutex_);
-    while (paused_ && !stop_) {
+    while (is_resting() && !stop_) {
         wake_.wait(lock);
     }
 }

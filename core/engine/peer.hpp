@@ -49,6 +49,11 @@ class Peer {
     /// Go on without the peer until connect(). Returns when the standby was told, or could not be.
     [[nodiscard]] Result<std::string> disconnect();
     [[nodiscard]] Result<std::string> connect();
+    /// Ends the session in good order and begins none until go_on(): the engine is to be replaced.
+    /// An error when that takes longer than `until`.
+    [[nodiscard]] Result<void> suspend(SteadyTime until);
+    /// Writes wait for the first attempt again.
+    void go_on();
     /// Tries now; `full` compares everything.
     [[nodiscard]] Result<std::string> resync(bool full);
 
@@ -99,6 +104,7 @@ class Peer {
     void hold(const std::shared_ptr<Session>& session);
     void end_session(const std::shared_ptr<Session>& session, const std::string& reason);
     [[nodiscard]] bool end_wanted() const;
+    [[nodiscard]] bool is_resting() const REQUIRES(mutex_) { return paused_ || suspended_; }
     /// Until the time is over, the peer is seen, or there is something else to do.
     void wait_before_retry(std::chrono::milliseconds delay);
     void wait_while_paused();
@@ -122,6 +128,7 @@ class Peer {
     bool stop_ GUARDED_BY(mutex_) = false;
     bool hinted_ GUARDED_BY(mutex_) = false;
     bool paused_ GUARDED_BY(mutex_) = false;
+    bool suspended_ GUARDED_BY(mutex_) = false;  ///< as paused, until the engine is killed
     bool full_wanted_ GUARDED_BY(mutex_) = false;
     bool again_wanted_ GUARDED_BY(mutex_) = false;  ///< try what could not be read
     bool idle_ GUARDED_BY(mutex_) = true;           ///< no attempt or session under way

@@ -86,7 +86,7 @@ Result<void> Peer::leave_incomplete(const std::shared_ptr<Session>& session, con
 bool Peer::await_another_try(const Session& session, milliseconds delay) {
     const auto until = std::chrono::steady_clock::now() + delay;
     MutexLock lock(mutex_);
-    while (!stop_ && !paused_ && !full_wanted_ && !session.is_lost()) {
+    while (!stop_ && !is_resting() && !full_wanted_ && !session.is_lost()) {
         const auto now = std::chrono::steady_clock::now();
         if (again_wanted_ || parts_.differences.empty() || now >= until) {
             again_wanted_ = false;

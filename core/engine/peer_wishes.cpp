@@ -53,6 +53,32 @@ Result<std::string> Peer::connect() {
                : fmt::format("{} was not disconnected; trying it now", peer_node_);
 }
 
+Result<void> Peer::suspend(SteadyTime until) {
+    MutexLock lock(mutex_);
+    suspended_ = true;
+    if (resync_) {
+        resync_->stop();
+    }
+    wake_.notify_all();
+    // An attempt to reach the peer may take long, and has nothing to end in good order.
+    while (!idle_ && !stop_ && parts_.membership.parties().session) {
+        if (wake_.wait_until(lock, until) == std::cv_status::timeout) {
+            return fail(ErrorKind::timed_out, "the session with {} could not be ended in time",
+                        peer_node_);
+        }
+    }
+    return {};
+}
+
+void Peer::go_on() {
+    if (MutexLock lock(mutex_); !std::exchange(suspended_, false) || paused_) {
+        return;
+    }
+    parts_.membership.await_first_attempt(std::chrono::steady_clock::now() +
+                                          parts_.volume.peer_timeout);
+    hint();
+}
+
 Result<std::string> Peer::resync(bool full) {
     {
         MutexLock lock(mutex_);

@@ -101,15 +101,17 @@ Volume::Volume(Config config, const std::string& node, const std::string& volume
              [this](ByteRange range, const Error& cause) {
                  note_media(MediaOperation::read, range, MediaAction::not_sent, cause);
              }}),
-      verify_({settings_,
-               node,
-               verify_record_path(config_.nodes.at(node).state_dir, volume),
-               {*store_, *differences_, ranges_, membership_,
-                [this](std::span<std::byte> into, std::uint64_t at) { return read(into, at); },
-                settings_.peer_timeout},
-               *meta_,
-               events_,
-               clock}),
+      verify_(
+          {settings_,
+           node,
+           verify_record_path(config_.nodes.at(node).state_dir, volume),
+           {*store_, *differences_, ranges_, membership_,
+            // Not through the gate: it holds a range, for which a held engine waits.
+            [this](std::span<std::byte> into, std::uint64_t at) { return read_inside(into, at); },
+            settings_.peer_timeout},
+           *meta_,
+           events_,
+           clock}),
       media_(clock, meta_->superblock().media_errors),
       recorded_errors_(media_.total()),
       patience_(std::move(patience)) {}
@@ -154,6 +156,10 @@ Result<void> Volume::read(std::span<std::byte> into, std::uint64_t offset) {
     if (!pass) {
         return fail(ErrorKind::refused, "volume {} is no longer active here", name());
     }
+    return read_inside(into, offset);
+}
+
+Result<void> Volume::read_inside(std::span<std::byte> into, std::uint64_t offset) {
     if (!membership_.uses_local()) {
         return read_from_peer(into, offset,
                               Error{ErrorKind::io, fmt::format("the disk of {} failed", node_)});

@@ -84,6 +84,7 @@ class Volume {
         Durability durability = Durability::cached;
     };
 
+    [[nodiscard]] Result<void> read_inside(std::span<std::byte> into, std::uint64_t offset);
     [[nodiscard]] Result<void> apply(const Change& change);
     [[nodiscard]] Result<void> apply_locally(const Change& change);
     /// The intent of a write, or nothing once the local replica is left out. Metadata that can't be
@@ -104,6 +105,14 @@ class Volume {
 
     [[nodiscard]] control::Json status() const;
     [[nodiscard]] Result<control::Json> quiesce(bool disconnect_clients);
+
+    // volume_hold.cpp
+    [[nodiscard]] Result<control::Json> hold(const control::Json& request);
+    [[nodiscard]] Result<void> settle_for_replacement(SteadyTime until);
+    void let_go() EXCLUDES(house_mutex_);
+    /// A hold that nobody came back for. From the housekeeper.
+    void end_old_hold() EXCLUDES(house_mutex_);
+
     void keep_house();
     void keep_records();
 
@@ -128,6 +137,8 @@ class Volume {
     Mutex house_mutex_;
     CondVar house_wake_;
     bool house_closed_ GUARDED_BY(house_mutex_) = false;
+    /// When requests that are held back go on by themselves.
+    std::optional<SteadyTime> held_until_ GUARDED_BY(house_mutex_);
     std::thread housekeeper_;
 };
 

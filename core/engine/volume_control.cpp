@@ -113,6 +113,13 @@ Result<Json> Volume::handle(const Json& request) {
     if (*what == "quiesce") {
         return quiesce(request.value("disconnect_clients", false));
     }
+    if (*what == "hold") {
+        return hold(request);
+    }
+    if (*what == "let-go") {
+        let_go();
+        return Json::object();
+    }
     if (*what == "differing-regions") {
         return control::answer_differing_regions(request, differences_->regions());
     }
@@ -232,6 +239,7 @@ void Volume::keep_house() {
         ++periods;
         lock.unlock();
         keep_records();
+        end_old_hold();
         lock.lock();
         const bool due = periods >= periods_between_checkpoints ||
                          differences_->intent_bytes() >= intents_worth_a_checkpoint;

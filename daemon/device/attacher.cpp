@@ -234,6 +234,11 @@ bool NbdAttacher::is_attached(const std::string& device) const {
     return found && found->is_ours;
 }
 
+unsigned NbdAttacher::connections(const std::string& device) const {
+    const auto found = find(device);
+    return found && found->is_ours ? found->attachment->connections : 0;
+}
+
 Result<void> NbdAttacher::require_unused(const std::string& device) const {
     const auto found = find(device);
     if (!found || !found->is_ours) {

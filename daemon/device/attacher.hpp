@@ -35,6 +35,8 @@ class DeviceAttacher {
     [[nodiscard]] virtual Result<bool> drop(const std::string& device) = 0;
     /// To the volume that has it in the configuration.
     [[nodiscard]] virtual bool is_attached(const std::string& device) const = 0;
+    /// How many of the engine's clients are the kernel's connections for it.
+    [[nodiscard]] virtual unsigned connections(const std::string& device) const = 0;
     /// Why the device can't be detached now: `busy`; success when nobody uses it.
     [[nodiscard]] virtual Result<void> require_unused(const std::string& device) const = 0;
 
@@ -69,6 +71,7 @@ class NbdAttacher final : public DeviceAttacher {
     Result<void> detach(const std::string& device) override;
     Result<bool> drop(const std::string& device) override;
     bool is_attached(const std::string& device) const override;
+    unsigned connections(const std::string& device) const override;
     Result<void> require_unused(const std::string& device) const override;
     void adopt(const std::string& device) override;
     void engine_gone(const std::string& device) override;

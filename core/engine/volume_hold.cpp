@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The engine gets ready to be replaced while it is in use: what is in flight is answered, what
+// comes after that waits. It is not refused, since an answer would be an error to the application;
+// a client that connects to the next engine sends again whatever it got no answer to. Whoever asked
+// for this kills the process next; a hold that is forgotten ends by itself.
+#include <chrono>
+#include <utility>
+
+#include "core/base/log.hpp"
+#include "core/control/messages.hpp"
+#include "core/engine/volume.hpp"
+
+namespace mirror {
+namespace {
+
+using control::Json;
+using std::chrono::milliseconds;
+
+/// To kill a process takes no longer, and clients wait meanwhile.
+constexpr milliseconds usual_limit{15000};
+/// Beyond the longest stall of a write.
+constexpr milliseconds settle_margin{5000};
+
+}  // namespace
+
+Result<Json> Volume::hold(const Json& request) {
+    const auto limit = control::optional_uint_field(request, "limit_ms");
+    if (!limit) {
+        return Failure(limit.error());
+    }
+    const milliseconds patience = *limit ? milliseconds(**limit) : usual_limit;
+    const SteadyTime until =
+        std::chrono::steady_clock::now() + settings_.peer_timeout + settle_margin;
+    {
+        MutexLock lock(house_mutex_);
+        held_until_ = until + patience;
+    }
+    if (auto settled = settle_for_replacement(until); !settled) {
+        let_go();
+        return Failure(settled.error());
+    }
+    MutexLock lock(house_mutex_);
+    held_until_ = std::chrono::steady_clock::now() + patience;
+    return Json{{"intent_bytes", differences_->intent_bytes()}};
+}
+
+Result<void> Volume::settle_for_replacement(SteadyTime until) {
+    if (!gate_.hold(until)) {
+        return Failure(
+            Error{ErrorKind::busy,
+                  fmt::format("requests on {} wait, and can't be answered now ({})", name(), why()),
+                  fmt::format("mirrorctl status {}", name())});
+    }
+    if (auto suspended = peer_.suspend(until); !suspended) {
+        return suspended;
+    }
+    auto settled = peer_.checkpoint();
+    return membership_.uses_local() ? settled
+                                    : Result<void>{};  // a failed disk has nothing to settle
+}
+
+void Volume::let_go() {
+    {
+        MutexLock lock(house_mutex_);
+        held_until_.reset();
+    }
+    peer_.go_on();
+    gate_.let_go();
+}
+
+void Volume::end_old_hold() {
+    {
+        MutexLock lock(house_mutex_);
+        if (!held_until_ || std::chrono::steady_clock::now() < *held_until_) {
+            return;
+        }
+    }
+    log(LogLevel::warning, "volume {}: held requests go on, since nobody replaced the engine",
+        name());
+    let_go();
+}
+
+}  // namespace mirror
