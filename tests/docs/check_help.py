@@ -21,7 +21,7 @@ def options_of_help(program, *verb):
     text = done.stdout
     listed = [line for line in text.splitlines() if re.match(r"\s+(-\w,)?--", line)]
     options = {OPTION.search(line).group() for line in listed}
-    verbs = re.findall(r"^  ([a-z]+)  ", text.partition("\nVerbs:")[2], re.MULTILINE)
+    verbs = re.findall(r"^  ([a-z-]+)  ", text.partition("\nVerbs:")[2], re.MULTILINE)
     return options, verbs
 
 
