@@ -145,6 +145,7 @@ Result<void> require_swap(VolumeKeeper& keeper, const SwapOptions& options) {
                                          keeper.name(), keeper.node()),
                              fmt::format("mirrorctl promote {}", keeper.name())});
     }
+    keeper.engine().forget_status();  // who is connected now counts
     const auto status = keeper.engine().status();
     if (!status) {
         return Failure(Error{ErrorKind::busy,

@@ -89,6 +89,14 @@ Result<void> listen(nbd::Server& server, const Context& context, const Options& 
     return {};
 }
 
+void tell_keeper_of(const std::string& device, const Keepers& keepers) {
+    for (const auto& [name, keeper] : keepers) {
+        if (keeper->config().device == device) {
+            keeper->on_link_dead();
+        }
+    }
+}
+
 Result<void> serve(const Context& context, const Options& options, const sigset_t& ending) {
     NetlinkDriver driver;
     NbdDialler dialler;
@@ -100,6 +108,9 @@ Result<void> serve(const Context& context, const Options& options, const sigset_
     nbd::ServerLimits limits;
     limits.stall_timeout = std::max(limits.stall_timeout, silence_of(context.config));
     nbd::Server server(exports, limits);
+    // First, so that no connection dies unheard after a keeper has looked at its device.
+    const LinkDeadListener link_dead(
+        [&](DeviceIndex index) { tell_keeper_of(device_of_index(index), keepers); });
     for (const auto& [name, keeper] : keepers) {
         keeper->start();
     }
@@ -110,13 +121,6 @@ Result<void> serve(const Context& context, const Options& options, const sigset_
         for (const auto& [name, keeper] : keepers) {
             if (keeper->peer() == node) {
                 keeper->on_peer(view, change);
-            }
-        }
-    });
-    const LinkDeadListener link_dead([&](DeviceIndex index) {
-        for (const auto& [name, keeper] : keepers) {
-            if (keeper->config().device == device_of_index(index)) {
-                keeper->on_link_dead();
             }
         }
     });

@@ -100,6 +100,10 @@ std::string volume_words(const Json& volume) {
                                    or_unknown(text_field(volume, "mode")));
     const std::string device = text_field(volume, "device");
     text += device.empty() ? ", no device" : ", " + device;
+    const std::string state = text_field(volume, "device_state");
+    if (text_field(volume, "role") == "active" && !state.empty() && state != "attached") {
+        text += fmt::format(" ({})", state);
+    }
     const std::string generation = text_field(volume, "generation");
     if (!generation.empty()) {
         text += ", generation " + generation.substr(0, 8);

@@ -71,8 +71,12 @@ Result<NbdAttacher::Found> NbdAttacher::find(const std::string& device) const {
     }
     Found found{*index, driver_.attachment(*index)};
     const VolumeConfig* volume = volume_of(device);
-    found.is_ours =
-        found.attachment && volume != nullptr && found.attachment->backend == volume->name;
+    Device& here = entry(device);
+    MutexLock lock(here.mutex);
+    here.is_dropped = here.is_dropped && found.attachment;
+    found.is_dropped = here.is_dropped;
+    found.is_ours = found.attachment && !found.is_dropped && volume != nullptr &&
+                    found.attachment->backend == volume->name;
     return found;
 }
 
@@ -153,6 +157,11 @@ Result<void> NbdAttacher::attach(const std::string& device, const std::string& s
                                          "{}",
                                          device, volume)});
     }
+    if (found->is_dropped) {
+        auto unused = driver_.claim(found->index);
+        return unused ? fail(ErrorKind::busy, "{} is just being freed", device)
+                      : Failure(unused.error());
+    }
     Need need = Need::some;
     {
         MutexLock lock(here.mutex);
@@ -226,6 +235,8 @@ Result<bool> NbdAttacher::drop(const std::string& device) {
     if (auto done = driver_.disconnect(found->index); !done) {
         return Failure(done.error());
     }
+    MutexLock lock(here.mutex);
+    here.is_dropped = true;
     return true;
 }
 
@@ -299,7 +310,7 @@ std::string NbdAttacher::state(const std::string& device) const {
         return "detached";
     }
     if (!found->is_ours) {
-        return "foreign";
+        return found->is_dropped ? "dropped" : "foreign";
     }
     Device& here = entry(device);
     MutexLock lock(here.mutex);

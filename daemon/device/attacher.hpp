@@ -57,7 +57,8 @@ class DeviceAttacher {
     /// The kernel gave up a connection of this device. Does not block.
     virtual void note_link_dead(const std::string& device) = 0;
 
-    /// "attached", "reconnecting", "detached", "foreign" (somebody else's).
+    /// "attached", "reconnecting", "detached", "dropped" (and still in use), "foreign" (somebody
+    /// else's).
     [[nodiscard]] virtual std::string state(const std::string& device) const = 0;
 };
 
@@ -93,7 +94,8 @@ class NbdAttacher final : public DeviceAttacher {
         std::string volume GUARDED_BY(mutex);  ///< empty: not ours to look after
         std::string socket GUARDED_BY(mutex);
         Need need GUARDED_BY(mutex) = Need::none;
-        bool link_died GUARDED_BY(mutex) = false;  ///< the kernel said so, with a living engine
+        bool is_dropped GUARDED_BY(mutex) = false;  ///< and there as long as somebody uses it
+        bool link_died GUARDED_BY(mutex) = false;   ///< the kernel said so, with a living engine
         std::chrono::seconds timeout GUARDED_BY(mutex){0};
         SteadyTime calm_due GUARDED_BY(mutex){};  ///< when the usual timeout is tried again
         SteadyTime retry_due GUARDED_BY(mutex){};
@@ -104,6 +106,7 @@ class NbdAttacher final : public DeviceAttacher {
         DeviceIndex index = 0;
         std::optional<NbdDriver::Attachment> attachment{};
         bool is_ours = false;
+        bool is_dropped = false;
     };
 
     [[nodiscard]] Device& entry(const std::string& device) const EXCLUDES(mutex_);

@@ -32,7 +32,7 @@ struct FakeDriver final : NbdDriver {
     int connects = 0;
     int disconnects = 0;
     int blind = 0;  ///< so many calls pass before the kernel notices that connections are dead
-    bool in_use = false;
+    bool in_use = false;  ///< stays there after disconnect()
 
     std::optional<Attachment> attachment(DeviceIndex) const override { return attached; }
     Result<void> require_present(DeviceIndex) const override { return {}; }
@@ -65,7 +65,9 @@ struct FakeDriver final : NbdDriver {
     }
     Result<void> disconnect(DeviceIndex) override {
         ++disconnects;
-        attached.reset();
+        if (!in_use) {
+            attached.reset();
+        }
         return {};
     }
 };
@@ -241,6 +243,14 @@ TEST_CASE("a device in use stays; dropping it asks nobody") {
     CHECK(scene.driver.disconnects == 1);
     scene.devices.engine_gone("/dev/nbd0");
     CHECK_FALSE(scene.look_after());
+    CHECK(scene.devices.state("/dev/nbd0") == "dropped");
+    CHECK_FALSE(scene.devices.is_attached("/dev/nbd0"));
+    // Who used it is told by its errors, and must let it go before the volume comes back.
+    CHECK(scene.attach().error().message == "/dev/nbd0 is mounted on /srv");
+    scene.driver.in_use = false;
+    scene.driver.attached.reset();
+    CHECK(scene.attach());
+    CHECK(scene.devices.state("/dev/nbd0") == "attached");
 }
 
 TEST_CASE("a restarted mirrord looks after what is attached, and after nothing else") {
