@@ -4,10 +4,12 @@
 #include <cmath>
 #include <cstdlib>
 #include <sstream>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/store/file_store.hpp"
 #include "daemon/engine_process.hpp"
+#include "daemon/hooks.hpp"
 #include "daemon/settings_diff.hpp"
 
 namespace mirror::daemon {
@@ -58,6 +60,44 @@ void check_backings(const Context& context, Json& problems) {
             problems.push_back(fmt::format("volume {}: {} has {} bytes, the config says {}", name,
                                            backing->second, info->size, *volume.size));
         }
+    }
+}
+
+/// A service with a mount namespace of its own mounts where nobody else sees it.
+bool sees_the_machines_mounts() {
+    struct stat ours {};
+    struct stat first {};
+    return ::stat("/proc/self/ns/mnt", &ours) != 0 || ::stat("/proc/1/ns/mnt", &first) != 0 ||
+           ours.st_ino == first.st_ino;
+}
+
+/// What hooks and mounts will need at the next change of a role.
+void check_steps(const Context& context, Json& problems) {
+    const HookFolder hooks = list_hooks(hook_folder(context.config.path));
+    for (const std::string& problem : hooks.problems) {
+        problems.push_back(problem);
+    }
+    bool mounts = false;
+    for (const auto& [name, volume] : context.config.volumes) {
+        if (volume.mount.empty() || !volume.backing.contains(context.node.name)) {
+            continue;
+        }
+        mounts = true;
+        struct stat found {};
+        if (::stat(volume.mount.c_str(), &found) == 0 && !S_ISDIR(found.st_mode)) {
+            problems.push_back(
+                fmt::format("volume {}: mount {} is not a directory", name, volume.mount));
+        }
+    }
+    for (const char* program : {"mount", "umount"}) {
+        if (mounts && !is_on_path(program)) {
+            problems.push_back(fmt::format("{} is not installed: nothing can be mounted", program));
+        }
+    }
+    if ((mounts || !hooks.hooks.empty()) && !sees_the_machines_mounts()) {
+        problems.push_back(
+            "mirrord runs in a mount namespace of its own: what it or a hook mounts is not seen by "
+            "others; remove PrivateTmp=, ProtectSystem= and the like from its service");
     }
 }
 
@@ -127,6 +167,7 @@ Json check(const Context& context, const PeerWatch& peers) {
     Json nodes = Json::array();
     check_programs(problems);
     check_backings(context, problems);
+    check_steps(context, problems);
     for (const auto& [name, node] : context.config.nodes) {
         nodes.push_back(name == context.node.name ? own_entry(context)
                                                   : peer_entry(context, peers, node, problems));

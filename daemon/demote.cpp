@@ -6,7 +6,9 @@
 
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
+#include "daemon/boot.hpp"
 #include "daemon/rto.hpp"
+#include "daemon/volume_steps.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -174,6 +176,43 @@ Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operat
                 {"seconds", watch.seconds()}};
 }
 
+/// With what stands around it: hooks and the mount.
+Result<Json> leave(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+                   const DemoteOptions& options) {
+    RoleSteps steps = steps_of(keeper, options.cause);
+    if (auto ready = steps.before_demote(); !ready) {
+        return Failure(ready.error());
+    }
+    auto done = give_up(keeper, operation, options);
+    if (keeper.place() == Place::active) {
+        steps.demote_cancelled();
+    } else {
+        steps.after_demote();
+    }
+    return done;
+}
+
+Result<Json> plan_to_leave(VolumeKeeper& keeper, const DemoteOptions& options) {
+    RoleSteps steps = steps_of(keeper, options.cause);
+    if (auto leavable = steps.require_leavable(); !leavable) {
+        return Failure(leavable.error());
+    }
+    const VolumeConfig& config = keeper.config();
+    const bool is_mounted_by_us = !config.mount.empty() && !steps.lacks_mount();
+    if (!config.device.empty() && !is_mounted_by_us) {
+        if (auto unused = keeper.devices().require_unused(config.device); !unused) {
+            return Failure(unused.error());
+        }
+    }
+    Json would = Json::array();
+    for (std::string& step : steps.demotion_plan()) {
+        would.push_back(std::move(step));
+    }
+    would.push_back(fmt::format("make both replicas of {} durable, then stop serving it on {}",
+                                keeper.name(), keeper.node()));
+    return Json{{"would", would}, {"bytes", nullptr}, {"seconds", nullptr}};
+}
+
 Result<void> require_device(const VolumeKeeper& keeper) {
     if (keeper.config().device.empty()) {
         return Failure(Error{ErrorKind::refused,
@@ -209,22 +248,16 @@ Result<Json> demote(VolumeKeeper& keeper, const DemoteOptions& options) {
     if (!operation) {
         return Failure(operation.error());
     }
+    if (!options.dry_run) {
+        note_boot_decided(keeper.context().node, keeper.name());
+    }
     if (keeper.place() != Place::active) {
         if (keeper.waits_for_peer() && !options.dry_run) {
             return stop_waiting(keeper, *operation, options);
         }
         return already_standby(keeper, options.dry_run);
     }
-    if (!options.dry_run) {
-        return give_up(keeper, *operation, options);
-    }
-    if (const std::string& device = keeper.config().device; !device.empty()) {
-        if (auto unused = keeper.devices().require_unused(device); !unused) {
-            return Failure(unused.error());
-        }
-    }
-    return plan(fmt::format("make both replicas of {} durable, then stop serving it on {}",
-                            keeper.name(), keeper.node()));
+    return options.dry_run ? plan_to_leave(keeper, options) : leave(keeper, *operation, options);
 }
 
 Result<Json> attach(VolumeKeeper& keeper, bool dry_run) {

@@ -10,6 +10,7 @@ namespace mirror::daemon {
 struct DemoteOptions {
     bool disconnect_clients = false;
     bool dry_run = false;
+    std::string cause = "demote";  ///< what the hooks are told
 };
 
 /// Answers `text` and `seconds`.

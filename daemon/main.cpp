@@ -14,6 +14,7 @@
 
 #include "core/base/log.hpp"
 #include "core/nbd/server.hpp"
+#include "daemon/boot.hpp"
 #include "daemon/device/netlink.hpp"
 #include "daemon/endpoint.hpp"
 #include "daemon/exports.hpp"
@@ -124,9 +125,12 @@ Result<void> serve(const Context& context, const Options& options, const sigset_
             }
         }
     });
+    BootPromotions boot(context, keepers);
+    boot.start();
     notify_service_manager("READY=1");
     wait_for_end(ending);
     notify_service_manager("STOPPING=1");
+    boot.stop();
     peers.stop();
     server.stop();
     for (const auto& [name, keeper] : keepers) {

@@ -7,7 +7,9 @@
 #include "core/control/messages.hpp"
 #include "core/meta/transitions.hpp"
 #include "core/store/file_store.hpp"
+#include "daemon/boot.hpp"
 #include "daemon/rto.hpp"
+#include "daemon/volume_steps.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -138,7 +140,7 @@ void roll_back(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
     }
 }
 
-Json dry_run_answer(const VolumeKeeper& keeper, const PromotionVerdict& verdict) {
+Json dry_run_answer(VolumeKeeper& keeper, const PromotionVerdict& verdict) {
     Json would = Json::array();
     would.push_back(
         fmt::format("promote {} on {}: {}", keeper.name(), keeper.node(), verdict.reason));
@@ -154,6 +156,9 @@ Json dry_run_answer(const VolumeKeeper& keeper, const PromotionVerdict& verdict)
     }
     if (!keeper.config().device.empty()) {
         would.push_back("attach it as " + keeper.config().device);
+    }
+    for (std::string& step : steps_of(keeper, "promote").promotion_plan()) {
+        would.push_back(std::move(step));
     }
     return {{"would", would}, {"bytes", nullptr}, {"seconds", nullptr}, {"loss", verdict.loss}};
 }
@@ -175,13 +180,19 @@ std::string attach_device(VolumeKeeper& keeper) {
     return fmt::format("; {} was not attached: {}", device, attached.error().text());
 }
 
-void record_promotion(VolumeKeeper& keeper, const PromotionVerdict& verdict) {
+bool is_attached(VolumeKeeper& keeper) {
+    const std::string& device = keeper.config().device;
+    return !device.empty() && keeper.devices().is_attached(device);
+}
+
+void record_promotion(VolumeKeeper& keeper, const PromotionVerdict& verdict,
+                      const std::string& cause) {
     const bool forced = verdict.new_generation == GenerationReason::forced_promotion;
     keeper.record(forced ? "forced-promotion" : "promoted",
                   forced ? Severity::warning : Severity::info,
                   fmt::format("{} is active on {}{}{}", keeper.name(), keeper.node(),
                               verdict.loss.empty() ? "" : "; accepted loss: ", verdict.loss),
-                  verdict.reason);
+                  cause == "boot" ? "active_at_boot; " + verdict.reason : verdict.reason);
 }
 
 /// A session that is being used is an active that lives, whatever its mirrord says. An active that
@@ -215,7 +226,8 @@ Result<void> require_silence(VolumeKeeper& keeper) {
 }
 
 Result<Json> take_over(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
-                       const PromotionVerdict& verdict, Stopwatch& watch) {
+                       const PromotionVerdict& verdict, RoleSteps& steps, const std::string& cause,
+                       Stopwatch& watch) {
     if (verdict.needs_agreement) {
         if (auto agreed = ask_agreement(keeper); !agreed) {
             return Failure(agreed.error());
@@ -233,15 +245,80 @@ Result<Json> take_over(VolumeKeeper& keeper, const VolumeKeeper::Operation& oper
         roll_back(keeper, operation, before);
         return Failure(started.error().within(fmt::format("{} stays standby", keeper.node())));
     }
-    const std::string warning = attach_device(keeper);
+    note_boot_decided(keeper.context().node, keeper.name());
+    std::string warning = attach_device(keeper);
     watch.end_phase("attach");
-    record_promotion(keeper, verdict);
+    record_promotion(keeper, verdict, cause);
+    warning += steps.after_promote(is_attached(keeper));
+    if (steps.has_run_hooks() || !keeper.config().mount.empty()) {
+        watch.end_phase("hooks");
+    }
     write_rto(keeper.context().node, keeper.name(), watch);
     return Json{{"text", fmt::format("{} is active on {}: {}{}", keeper.name(), keeper.node(),
                                      verdict.reason, warning)},
                 {"loss", verdict.loss},
                 {"phases", watch.phases()},
                 {"seconds", watch.seconds()}};
+}
+
+/// Active already: what is missing of device and mount is made good, mostly after a mkfs.
+Result<Json> stay_active(VolumeKeeper& keeper, const PromoteOptions& options) {
+    const std::string text =
+        fmt::format("{} is active on {} already", keeper.name(), keeper.node());
+    Json answer{{"loss", ""}, {"phases", Json::object()}, {"bytes", nullptr}, {"seconds", 0}};
+    if (options.dry_run) {
+        answer["would"] = Json::array({"nothing: " + text});
+        return answer;
+    }
+    std::string rest;
+    if (RoleSteps steps = steps_of(keeper, options.cause);
+        keeper.engine_is_running() && steps.lacks_mount()) {
+        const Stopwatch watch(keeper.context().clock);
+        if (!is_attached(keeper)) {
+            rest = attach_device(keeper);
+        }
+        rest += steps.after_promote(is_attached(keeper));
+        if (!steps.lacks_mount()) {
+            rest = fmt::format("; it is mounted on {} now{}", keeper.config().mount, rest);
+        }
+        answer["seconds"] = watch.seconds();
+    }
+    answer["text"] = text + rest;
+    return answer;
+}
+
+/// The verdict, when it allows the promotion; otherwise why not, also as an event.
+Result<PromotionVerdict> admit(VolumeKeeper& keeper, const PromoteOptions& options) {
+    auto verdict = judge(keeper, options);
+    if (!verdict || verdict->allowed) {
+        return verdict;
+    }
+    const Error error = refusal(keeper, *verdict);
+    if (!options.dry_run) {
+        keeper.record("promotion-refused", Severity::warning, error.message, verdict->reason,
+                      error.remedy);
+    }
+    return Failure(error);
+}
+
+/// From the last of the hooks that may refuse to the first that can't.
+Result<Json> carry_out(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+                       const PromoteOptions& options, PromotionVerdict verdict, RoleSteps& steps,
+                       Stopwatch& watch) {
+    if (steps.has_run_hooks()) {
+        auto now = admit(keeper, options);  // they took their time
+        if (!now) {
+            return Failure(now.error());
+        }
+        verdict = std::move(*now);
+        watch.end_phase("before-hooks");
+    }
+    if (auto silence = require_silence(keeper); !silence) {
+        keeper.record("promotion-refused", Severity::warning, silence.error().message, {},
+                      silence.error().remedy);
+        return Failure(silence.error());
+    }
+    return take_over(keeper, operation, verdict, steps, options.cause, watch);
 }
 
 }  // namespace
@@ -252,43 +329,29 @@ Result<Json> promote(VolumeKeeper& keeper, const PromoteOptions& options) {
         return Failure(operation.error());
     }
     if (keeper.place() == Place::active) {
-        return Json{
-            {options.dry_run ? "would" : "text",
-             options.dry_run
-                 ? Json::array({fmt::format("nothing: {} is active on {} already", keeper.name(),
-                                            keeper.node())})
-                 : Json(fmt::format("{} is active on {} already", keeper.name(), keeper.node()))},
-            {"loss", ""},
-            {"phases", Json::object()},
-            {"bytes", nullptr},
-            {"seconds", 0}};
+        return stay_active(keeper, options);
     }
     Stopwatch watch(keeper.context().clock);
     if (auto opened = keeper.reopen(*operation); !opened) {
         return Failure(opened.error());
     }
-    const auto verdict = judge(keeper, options);
+    const auto verdict = admit(keeper, options);
     if (!verdict) {
         return Failure(verdict.error());
     }
     watch.end_phase("check");
-    if (!verdict->allowed) {
-        const Error error = refusal(keeper, *verdict);
-        if (!options.dry_run) {
-            keeper.record("promotion-refused", Severity::warning, error.message, verdict->reason,
-                          error.remedy);
-        }
-        return Failure(error);
-    }
     if (options.dry_run) {
         return dry_run_answer(keeper, *verdict);
     }
-    if (auto silence = require_silence(keeper); !silence) {
-        keeper.record("promotion-refused", Severity::warning, silence.error().message, {},
-                      silence.error().remedy);
-        return Failure(silence.error());
+    RoleSteps steps = steps_of(keeper, options.cause);
+    if (auto ready = steps.before_promote(keeper.waits_for_peer()); !ready) {
+        return Failure(ready.error());
     }
-    return take_over(keeper, *operation, *verdict, watch);
+    auto done = carry_out(keeper, *operation, options, *verdict, steps, watch);
+    if (!done && steps.has_run_hooks()) {
+        steps.promote_cancelled();
+    }
+    return done;
 }
 
 Result<Json> agree(VolumeKeeper& keeper, const std::string& node, const ReplicaSummary& theirs) {
@@ -312,6 +375,7 @@ Result<Json> agree(VolumeKeeper& keeper, const std::string& node, const ReplicaS
     if (!given_up) {
         return Failure(given_up.error());
     }
+    note_boot_decided(keeper.context().node, keeper.name());
     return Json{{"summary", control::encode((*lease)->summary())}};
 }
 

@@ -14,6 +14,7 @@ struct PromoteOptions {
     bool dry_run = false;
     /// Judge as if the active peer had been demoted: the check before a switch. With dry_run only.
     bool after_demote = false;
+    std::string cause = "promote";  ///< what the hooks are told
 };
 
 /// Answers `text`, `loss`, `phases`, `seconds`.

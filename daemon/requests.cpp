@@ -12,6 +12,7 @@
 #include "daemon/check.hpp"
 #include "daemon/create.hpp"
 #include "daemon/demote.hpp"
+#include "daemon/demote_all.hpp"
 #include "daemon/promote.hpp"
 #include "daemon/replace.hpp"
 #include "daemon/replica_comparison.hpp"
@@ -54,6 +55,12 @@ Result<Json> handle_create(VolumeKeeper& keeper, const Json& request, bool) {
     return create(keeper, {*overwrite, *local_only, *dry_run});
 }
 
+/// Why the role changes, in a word for the hooks: the verb, unless the request says "switch".
+std::string cause_of(const Json& request, const char* verb) {
+    const auto cause = control::optional_string_field(request, "cause");
+    return cause && cause->value_or("") == "switch" ? "switch" : verb;
+}
+
 Result<Json> handle_promote(VolumeKeeper& keeper, const Json& request, bool is_local) {
     const auto force = control::bool_field_or(request, "force", false);
     const auto fenced = control::bool_field_or(request, "fenced", false);
@@ -68,7 +75,8 @@ Result<Json> handle_promote(VolumeKeeper& keeper, const Json& request, bool is_l
         return fail(ErrorKind::refused, "a peer may not ask for a forced promotion");
     }
     // Without dry_run it would promote next to an active peer.
-    return promote(keeper, {*force, *fenced, *dry_run, *after_demote && *dry_run});
+    return promote(keeper, {*force, *fenced, *dry_run, *after_demote && *dry_run,
+                            cause_of(request, "promote")});
 }
 
 Result<Json> handle_demote(VolumeKeeper& keeper, const Json& request, bool) {
@@ -77,7 +85,17 @@ Result<Json> handle_demote(VolumeKeeper& keeper, const Json& request, bool) {
     if (!disconnect || !dry_run) {
         return Failure(disconnect ? dry_run.error() : disconnect.error());
     }
-    return demote(keeper, {*disconnect, *dry_run});
+    return demote(keeper, {*disconnect, *dry_run, cause_of(request, "demote")});
+}
+
+Result<Json> handle_demote_all(const Keepers& keepers, const Context& context,
+                               const Json& request) {
+    const auto disconnect = control::bool_field_or(request, "disconnect_clients", false);
+    const auto dry_run = control::bool_field_or(request, "dry_run", false);
+    if (!disconnect || !dry_run) {
+        return Failure(disconnect ? dry_run.error() : disconnect.error());
+    }
+    return demote_all(keepers, context, {*disconnect, *dry_run, "shutdown"});
 }
 
 Result<Json> handle_switch(VolumeKeeper& keeper, const Json& request, bool) {
@@ -220,13 +238,14 @@ Result<Json> Requests::dispatch(const std::string& name, const Json& request, bo
     if (name == "peer-status") {
         return require_protocol(request).map([&] { return peer_status(); });
     }
-    if (name == "version" || name == "status" || name == "check") {
+    if (name == "version" || name == "status" || name == "check" || name == "demote-all") {
         if (!is_local) {
             return only_local(name);
         }
-        return name == "version" ? Result<Json>(version())
-               : name == "check" ? Result<Json>(check(context_, peers_))
-                                 : status(request);
+        return name == "version"      ? Result<Json>(version())
+               : name == "check"      ? Result<Json>(check(context_, peers_))
+               : name == "demote-all" ? handle_demote_all(keepers_, context_, request)
+                                      : status(request);
     }
     const auto* entry = std::find_if(entries.begin(), entries.end(),
                                      [&](const Entry& each) { return each.name == name; });

@@ -228,7 +228,8 @@ Result<Json> lose_as_active(VolumeKeeper& keeper, const Sides& sides, const Reso
     if (const auto plan = plan_and_check(keeper, sides, options); !plan) {
         return Failure(plan.error());
     }
-    const auto demoted = demote(keeper, {.disconnect_clients = options.disconnect_clients});
+    const auto demoted =
+        demote(keeper, {.disconnect_clients = options.disconnect_clients, .cause = "resolve"});
     if (!demoted) {
         return Failure(demoted.error());
     }

@@ -8,16 +8,19 @@
 namespace mirror::daemon {
 namespace {
 
-/// Demote and promote have deadlines of their own inside; this one is for a peer that falls silent.
-constexpr std::chrono::seconds step_deadline{120};
+/// Demote and promote have deadlines of their own inside, hooks too; a peer that falls silent is
+/// found out earlier.
+constexpr std::chrono::minutes step_deadline{30};
 
 Result<Json> promote_on(VolumeKeeper& keeper, const std::string& node, bool only_check) {
     if (node == keeper.node()) {
-        return promote(keeper, {.dry_run = only_check, .after_demote = only_check});
+        return promote(keeper,
+                       {.dry_run = only_check, .after_demote = only_check, .cause = "switch"});
     }
     return keeper.peers().ask(node,
                               {{"request", "promote"},
                                {"volume", keeper.name()},
+                               {"cause", "switch"},
                                {"dry_run", only_check},
                                {"after_demote", only_check}},
                               step_deadline);
@@ -26,11 +29,12 @@ Result<Json> promote_on(VolumeKeeper& keeper, const std::string& node, bool only
 Result<Json> demote_on(VolumeKeeper& keeper, const std::string& node,
                        const SwitchOptions& options) {
     if (node == keeper.node()) {
-        return demote(keeper, {options.disconnect_clients, options.dry_run});
+        return demote(keeper, {options.disconnect_clients, options.dry_run, "switch"});
     }
     return keeper.peers().ask(node,
                               {{"request", "demote"},
                                {"volume", keeper.name()},
+                               {"cause", "switch"},
                                {"disconnect_clients", options.disconnect_clients},
                                {"dry_run", options.dry_run}},
                               step_deadline);

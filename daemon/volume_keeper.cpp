@@ -389,7 +389,9 @@ void VolumeKeeper::find_place(const Operation& operation) {
         record("not-resumed", Severity::warning,
                fmt::format("{} was active on {} before the machine started; it is standby now",
                            name(), node()),
-               "a node never becomes active by itself after a reboot",
+               config_.active_at_boot == node()
+                   ? "active_at_boot: it is promoted as soon as a plain promotion is allowed"
+                   : "a node never becomes active by itself after a reboot",
                fmt::format("mirrorctl promote {}", name()));
     }
     if (auto settled = settle_as_standby(operation); !settled) {

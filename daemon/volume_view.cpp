@@ -8,6 +8,7 @@
 #include "daemon/evidence.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/volume_keeper.hpp"
+#include "daemon/volume_steps.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -125,6 +126,7 @@ Json VolumeKeeper::status() {
     const VolumeFacts seen = facts(peers_.view_now(peer()));
     const auto [word, since] = state(seen);
     Json status = volume_status(seen, word, since);
+    status["mounted_on"] = mounted_on(config_);
     status["undo"] = undo_entries(context_.node.state_dir, name());
     return status;
 }

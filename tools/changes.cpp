@@ -147,7 +147,17 @@ int promote(Session& session) {
 }
 
 int demote(Session& session) {
+    const Options& options = session.options;
+    if (options.all == !options.volume.empty()) {
+        session.world.err << fmt::format(
+            "mirrorctl: {}\n",
+            options.all ? "name a volume or take --all, not both" : "name a volume, or take --all");
+        return exit_usage;
+    }
     Json request = request_of(session);
+    if (options.all) {
+        request = {{"request", "demote-all"}, {"dry_run", options.dry_run}};
+    }
     request["disconnect_clients"] = session.options.disconnect_clients;
     return run_change(session, request);
 }

@@ -70,7 +70,9 @@ void add_role_verbs(Verbs& verbs, Options& options) {
                      "the peer is known to be down (for cluster managers)");
     promote.add_flag("--yes", options.yes, "do not ask before --force loses data");
 
-    CLI::App& demote = verbs.add_change("demote", "make this node standby");
+    CLI::App& demote = verbs.add("demote", "make this node standby", Volume::optional);
+    demote.add_flag("--dry-run", options.dry_run, "say what would happen; change nothing");
+    demote.add_flag("--all", options.all, "every volume that is active here, as at shutdown");
     demote.add_flag("--disconnect-clients", options.disconnect_clients,
                     "also while clients are connected; they are cut off");
 

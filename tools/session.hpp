@@ -35,8 +35,8 @@ struct Session {
 };
 
 inline constexpr std::chrono::seconds query_deadline{15};
-/// Changes wait for application I/O, other nodes and devices.
-inline constexpr std::chrono::minutes change_deadline{5};
+/// Changes wait for application I/O, other nodes, devices, and hooks on both nodes.
+inline constexpr std::chrono::minutes change_deadline{60};
 
 /// The exit code for an error, after it was printed: text on stderr, with --json also as an
 /// object on stdout.

@@ -100,6 +100,9 @@ std::string volume_words(const Json& volume) {
                                    or_unknown(text_field(volume, "mode")));
     const std::string device = text_field(volume, "device");
     text += device.empty() ? ", no device" : ", " + device;
+    if (const std::string mounted = text_field(volume, "mounted_on"); !mounted.empty()) {
+        text += " on " + mounted;
+    }
     const std::string state = text_field(volume, "device_state");
     if (text_field(volume, "role") == "active" && !state.empty() && state != "attached") {
         text += fmt::format(" ({})", state);

@@ -45,7 +45,11 @@ struct VolumeConfig {
     std::string name;
     std::optional<std::uint64_t> size;  ///< bytes; needed where the backing file must be made
     Mode mode = Mode::sync;
-    std::string device;  ///< empty: none
+    std::string device;          ///< empty: none
+    std::string mount;           ///< where the device is mounted while active; empty: not by us
+    std::string mount_options;   ///< as for mount(8); empty: none
+    std::string active_at_boot;  ///< the node that promotes it after a boot; empty: none
+    std::chrono::milliseconds hook_timeout{60000};
     std::chrono::milliseconds peer_timeout{5000};
     OnPeerLoss on_peer_loss = OnPeerLoss::continue_alone;
     /// Bytes a second that a comparison may read of each replica; 0: no limit.

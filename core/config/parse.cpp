@@ -211,6 +211,22 @@ Result<std::chrono::milliseconds> disk_timeout_of(const Item& item) {
     return timeout_of(item);
 }
 
+Result<std::string> mount_of(const Item& item) {
+    Result<std::string> path = path_of(item, "/srv/data");
+    if (path && *path == "/") {
+        return item.wrong("a volume can't be mounted on /", "such as \"/srv/data\"");
+    }
+    return path;
+}
+
+Result<std::string> mount_options_of(const Item& item) {
+    Result<std::string> options = string_of(item, "noatime");
+    if (options && (options->empty() || options->find('\0') != std::string::npos)) {
+        return item.wrong("these are no options of mount(8)", "such as \"noatime\"");
+    }
+    return options;
+}
+
 template <typename Choice>
 Result<Choice> choice_of(const Item& item, const ChoiceWords<Choice>& words) {
     const Result<std::string> text = string_of(item, words[0].first);
@@ -308,6 +324,18 @@ Result<void> read_volume_key(const Config& config, VolumeConfig& volume, const I
     if (key == "device") {
         return store(path_of(item, "/dev/nbd0"), volume.device);
     }
+    if (key == "mount") {
+        return store(mount_of(item), volume.mount);
+    }
+    if (key == "mount_options") {
+        return store(mount_options_of(item), volume.mount_options);
+    }
+    if (key == "active_at_boot") {
+        return store(string_of(item, "alpha"), volume.active_at_boot);
+    }
+    if (key == "hook_timeout") {
+        return store(timeout_of(item), volume.hook_timeout);
+    }
     if (key == "peer_timeout") {
         return store(timeout_of(item), volume.peer_timeout);
     }
@@ -323,8 +351,31 @@ Result<void> read_volume_key(const Config& config, VolumeConfig& volume, const I
     if (key == "backing") {
         return read_backing(config, volume, item);
     }
-    return unknown_key(item, {"size", "mode", "device", "peer_timeout", "disk_timeout",
-                              "on_peer_loss", "verify_rate", "backing.NODE"});
+    return unknown_key(
+        item, {"size", "mode", "device", "mount", "mount_options", "peer_timeout", "disk_timeout",
+               "hook_timeout", "on_peer_loss", "verify_rate", "active_at_boot", "backing.NODE"});
+}
+
+/// The keys that need each other, when all are read.
+Result<void> check_companions(const VolumeConfig& volume, const Item& item) {
+    const auto wrong = [&](const char* key, std::string_view reason, std::string remedy) {
+        const auto entry = item.value.as_table()->find(key);
+        return item.child(entry->first, entry->second).wrong(reason, std::move(remedy));
+    };
+    if (!volume.mount.empty() && volume.device.empty()) {
+        return wrong("mount", "the volume has no device that could be mounted",
+                     "add device = \"/dev/nbd0\"");
+    }
+    if (!volume.mount_options.empty() && volume.mount.empty()) {
+        return wrong("mount_options", "the volume has no mount", "add mount = \"/srv/data\"");
+    }
+    if (!volume.active_at_boot.empty() && !volume.backing.contains(volume.active_at_boot)) {
+        return wrong("active_at_boot",
+                     fmt::format("'{}' is no node of this volume", volume.active_at_boot),
+                     fmt::format("take \"{}\" or \"{}\"", volume.backing.begin()->first,
+                                 volume.backing.rbegin()->first));
+    }
+    return {};
 }
 
 Result<void> read_volume(Config& config, const Item& item, const std::string& name) {
@@ -344,6 +395,9 @@ Result<void> read_volume(Config& config, const Item& item, const std::string& na
     if (volume.backing.size() != 2) {
         return item.wrong(fmt::format("has backing for {} nodes", volume.backing.size()),
                           "write backing.NODE = \"/PATH\" for exactly two nodes");
+    }
+    if (auto fitting = check_companions(volume, item); !fitting) {
+        return fitting;
     }
     for (const auto& [node, path] : volume.backing) {
         const std::string socket = config.nodes.at(node).volume_socket(name);
@@ -369,7 +423,7 @@ Result<void> check_paths(const Config& config, const Item& volumes) {
             const auto entry = volumes.value.as_table()->find(volume.name);
             return volumes.child(entry->first, entry->second)
                 .wrong(fmt::format("{} {} is also {} on node {}", key, path, user->second, node),
-                       "give each volume a backing and a device of its own");
+                       "give each volume a backing, a device and a mount of its own");
         }
         return {};
     };
@@ -382,6 +436,12 @@ Result<void> check_paths(const Config& config, const Item& volumes) {
                 continue;
             }
             if (auto claimed = claim(node, volume.device, volume, "device"); !claimed) {
+                return claimed;
+            }
+            if (volume.mount.empty()) {
+                continue;
+            }
+            if (auto claimed = claim(node, volume.mount, volume, "mount"); !claimed) {
                 return claimed;
             }
         }

@@ -225,7 +225,7 @@ TEST_CASE("no path serves twice on a node") {
     const std::string r1 = "[volume.r1]\nbacking.alpha = '/srv/./a.img'\nbacking.beta = '/y'\n";
     CHECK(refusal(nodes + r0 + r1) ==
           "m.toml:8: volume.r1: backing.alpha /srv/a.img is also volume.r0.backing.alpha on node "
-          "alpha; give each volume a backing and a device of its own");
+          "alpha; give each volume a backing, a device and a mount of its own");
     const std::string other =
         "device = '/dev/nbd0'\n[volume.r1]\nbacking.alpha = '/x'\n"
         "backing.beta = '/y'\ndevice = '/dev/nbd0'\n";
@@ -285,4 +285,51 @@ TEST_CASE("the file and the node come from the option, the environment, the defa
     CHECK(config_path("") == "/etc/mirrordisk/mirrordisk.toml");
     CHECK(node_name("").find('.') == std::string::npos);
     CHECK_FALSE(node_name("").empty());
+}
+
+TEST_CASE("what is mounted, hooked and active at boot is read") {
+    const Result<Config> config = parse_config(
+        nodes + r0 + "device = \"/dev/nbd0\"\nmount = \"/srv//data/\"\n" +
+            "mount_options = \"noatime\"\nactive_at_boot = \"beta\"\n" + "hook_timeout = \"90s\"\n",
+        "m.toml");
+    REQUIRE(config.has_value());
+    const VolumeConfig& volume = config->volumes.at("r0");
+    CHECK(volume.mount == "/srv/data");
+    CHECK(volume.mount_options == "noatime");
+    CHECK(volume.active_at_boot == "beta");
+    CHECK(volume.hook_timeout == 90s);
+    // A node on which they differ replicates all the same.
+    const auto plain = parse_config(nodes + r0 + "device = \"/dev/nbd0\"\n", "m.toml");
+    REQUIRE(plain.has_value());
+    CHECK(plain->volumes.at("r0").hook_timeout == 60s);
+    CHECK(plain->volumes.at("r0").active_at_boot.empty());
+    CHECK(plain->volumes.at("r0").shared_settings() == volume.shared_settings());
+}
+
+TEST_CASE("keys that need another one say so, with file and line") {
+    CHECK(refusal_of_line("mount = \"/srv/data\"") ==
+          "m.toml:8: volume.r0.mount: the volume has no device that could be mounted; add device = "
+          "\"/dev/nbd0\"");
+    CHECK(refusal_of_line("mount_options = \"noatime\"") ==
+          "m.toml:8: volume.r0.mount_options: the volume has no mount; add mount = \"/srv/data\"");
+    CHECK(
+        refusal_of_line("active_at_boot = \"gamma\"") ==
+        "m.toml:8: volume.r0.active_at_boot: 'gamma' is no node of this volume; take \"alpha\" or "
+        "\"beta\"");
+    CHECK(refusal_of_line("mount = \"data\"").find("'data' is not an absolute path") !=
+          std::string::npos);
+    CHECK(refusal_of_line("mount = \"//\"").find("can't be mounted on /") != std::string::npos);
+    CHECK(refusal_of_line("hook_timeout = \"1h\"").find("out of range") != std::string::npos);
+}
+
+TEST_CASE("two volumes are not mounted on one place") {
+    const std::string first = "device = \"/dev/nbd0\"\nmount = \"/srv/data\"\n";
+    const std::string second = R"([volume.r1]
+device = "/dev/nbd1"
+mount = "/srv/data/"
+backing.alpha = "/srv/c.img"
+backing.beta = "/srv/d.img"
+)";
+    CHECK(refusal(nodes + r0 + first + second).find("mount /srv/data is also volume.r0.mount") !=
+          std::string::npos);
 }

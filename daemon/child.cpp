@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/child.hpp"
+
+#include <array>
+#include <cerrno>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string_view>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/base/fd.hpp"
+#include "core/base/units.hpp"
+#include "daemon/spawn.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+using std::chrono::milliseconds;
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+constexpr std::size_t kept_output = 4096;
+constexpr std::size_t last_lines = 5;
+/// A killed process ends at once, unless a disk holds it.
+constexpr milliseconds patience_after_kill{5000};
+
+/// What is in the pipe now; false at its end.
+bool read_some(int fd, std::string& into) {
+    for (;;) {
+        std::array<char, 4096> piece{};
+        const ssize_t got = ::read(fd, piece.data(), piece.size());
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return got < 0 && errno == EAGAIN;
+        }
+        into.append(piece.data(), static_cast<std::size_t>(got));
+        if (into.size() > 2 * kept_output) {
+            into.erase(0, into.size() - kept_output);
+        }
+    }
+}
+
+int milliseconds_until(SteadyTime deadline) {
+    const auto left =
+        std::chrono::ceil<milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+    return static_cast<int>(std::max(left, decltype(left){0}));
+}
+
+/// True when the process has ended, false when the deadline came first.
+bool watch(int process, int pipe, SteadyTime deadline, std::string& output) {
+    bool pipe_is_open = true;
+    for (;;) {
+        std::array<pollfd, 2> watched{pollfd{process, POLLIN, 0},
+                                      pollfd{pipe_is_open ? pipe : -1, POLLIN, 0}};
+        const int left = milliseconds_until(deadline);
+        const int ready = ::poll(watched.data(), watched.size(), left);
+        if (ready == 0 && left == 0) {
+            return false;
+        }
+        if (ready > 0 && watched[1].revents != 0) {
+            pipe_is_open = read_some(pipe, output);
+        }
+        if (ready > 0 && watched[0].revents != 0) {
+            (void)read_some(pipe, output);  // the rest
+            return true;
+        }
+    }
+}
+
+/// Bytes that are no text would spoil the event log and the terminal.
+std::string printable(std::string text) {
+    if (text.size() > kept_output) {
+        text.erase(0, text.size() - kept_output);
+    }
+    for (char& letter : text) {
+        const auto code = static_cast<unsigned char>(letter);
+        if ((code < ' ' && letter != '\n') || code >= 0x7f) {
+            letter = letter == '\t' ? ' ' : '?';
+        }
+    }
+    while (!text.empty() && text.back() == '\n') {
+        text.pop_back();
+    }
+    return text;
+}
+
+void reap(pid_t pid, ChildEnd& end) {
+    int status = 0;
+    if (::waitpid(pid, &status, WNOHANG) == pid) {
+        end.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        end.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    } else {
+        end.exit_code = -1;
+    }
+}
+
+}  // namespace
+
+std::string ChildEnd::words(milliseconds limit) const {
+    if (!in_time) {
+        return fmt::format("killed after {}, with all that it had started", format_duration(limit));
+    }
+    return exit_code >= 0 ? fmt::format("exit status {}", exit_code)
+                          : fmt::format("ended by signal {}", signal);
+}
+
+std::string ChildEnd::last_words() const {
+    std::size_t begin = output.size();
+    for (std::size_t lines = 0; lines < last_lines && begin != 0; ++lines) {
+        const std::size_t newline = output.rfind('\n', begin - 1);
+        begin = newline == std::string::npos ? 0 : newline;
+    }
+    std::string words;
+    for (const char letter : std::string_view(output).substr(begin)) {
+        if (letter != '\n') {
+            words += letter;
+        } else if (!words.empty()) {
+            words += "; ";
+        }
+    }
+    return words;
+}
+
+Result<ChildEnd> run_child(const std::vector<std::string>& arguments,
+                           const std::vector<std::string>& environment, milliseconds limit) {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+        return fail_errno(errno, "making a pipe");
+    }
+    const Fd reading(ends[0]);
+    Fd writing(ends[1]);
+    if (::fcntl(reading.get(), F_SETFL, O_NONBLOCK) != 0) {
+        return fail_errno(errno, "making a pipe");
+    }
+    const SteadyTime deadline = std::chrono::steady_clock::now() + limit;
+    const auto pid = spawn({arguments, environment, writing.get()});
+    if (!pid) {
+        return Failure(pid.error());
+    }
+    writing.reset();
+    const Fd process(static_cast<int>(::syscall(SYS_pidfd_open, *pid, 0)));
+    if (!process.is_open()) {
+        const int os_error = errno;
+        ::kill(-*pid, SIGKILL);
+        ::waitpid(*pid, nullptr, 0);
+        return fail_errno(os_error, fmt::format("watching {}", arguments.front()));
+    }
+    ChildEnd end;
+    end.in_time = watch(process.get(), reading.get(), deadline, end.output);
+    if (!end.in_time) {
+        ::kill(-*pid, SIGKILL);  // it leads the group: spawn() gave it a session
+        (void)watch(process.get(), reading.get(),
+                    std::chrono::steady_clock::now() + patience_after_kill, end.output);
+    }
+    reap(*pid, end);
+    end.output = printable(std::move(end.output));
+    return end;
+}
+
+std::vector<std::string> clean_environment() {
+    return {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/",
+            "LC_ALL=C.UTF-8"};
+}
+
+}  // namespace mirror::daemon
