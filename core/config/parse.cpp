@@ -213,7 +213,7 @@ Result<std::chrono::milliseconds> disk_timeout_of(const Item& item) {
 
 Result<std::string> mount_of(const Item& item) {
     Result<std::string> path = path_of(item, "/srv/data");
-    if (path && *path == "/") {
+    if (path && path->find_first_not_of('/') == std::string::npos) {
         return item.wrong("a volume can't be mounted on /", "such as \"/srv/data\"");
     }
     return path;

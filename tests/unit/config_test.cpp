@@ -111,8 +111,9 @@ TEST_CASE("an unknown key is refused on every level, with the known ones") {
     CHECK(refusal("[node.a]\naddress = 'x:1'\nadress = 'x:1'\n") ==
           "m.toml:3: node.a.adress: unknown key; known keys are address, run_dir, state_dir");
     CHECK(refusal_of_line("sise = 512") ==
-          "m.toml:8: volume.r0.sise: unknown key; known keys are size, mode, device, "
-          "peer_timeout, disk_timeout, on_peer_loss, verify_rate, backing.NODE");
+          "m.toml:8: volume.r0.sise: unknown key; known keys are size, mode, device, mount, "
+          "mount_options, peer_timeout, disk_timeout, hook_timeout, on_peer_loss, verify_rate, "
+          "active_at_boot, backing.NODE");
 }
 
 TEST_CASE("values of the wrong type are refused") {

@@ -143,7 +143,7 @@ TEST_CASE_FIXTURE(Scene, "at the time limit a hook is killed with all that it st
     add("10-hangs", "sleep 1000 & echo $! >" + dir.path() + "/written; echo started; sleep 1000");
     const auto done = run(Occasion::before_demote, 300ms);
     REQUIRE(!done.has_value());
-    CHECK(done.error().message.find("killed after 300ms") != std::string::npos);
+    CHECK(done.error().message.find("killed after 300 ms") != std::string::npos);
     CHECK(outcomes.at(0).output == "started");
     std::istringstream words(written());
     int child = 0;
