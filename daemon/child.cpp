@@ -88,6 +88,14 @@ std::string printable(std::string text) {
     return text;
 }
 
+/// mirrord is spared when memory runs out, and its children inherit that; these shall not.
+void give_usual_priority(pid_t pid) {
+    const Fd file(::open(fmt::format("/proc/{}/oom_score_adj", pid).c_str(), O_WRONLY | O_CLOEXEC));
+    if (file.is_open()) {
+        (void)!::write(file.get(), "0", 1);
+    }
+}
+
 void reap(pid_t pid, ChildEnd& end) {
     int status = 0;
     if (::waitpid(pid, &status, WNOHANG) == pid) {
@@ -142,6 +150,7 @@ Result<ChildEnd> run_child(const std::vector<std::string>& arguments,
         return Failure(pid.error());
     }
     writing.reset();
+    give_usual_priority(*pid);
     const Fd process(static_cast<int>(::syscall(SYS_pidfd_open, *pid, 0)));
     if (!process.is_open()) {
         const int os_error = errno;

@@ -180,7 +180,10 @@ Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operat
 Result<Json> leave(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                    const DemoteOptions& options) {
     RoleSteps steps = steps_of(keeper, options.cause);
-    if (auto ready = steps.before_demote(); !ready) {
+    const auto service = keeper.engine_is_running()   ? RoleSteps::Service::running
+                         : options.disconnect_clients ? RoleSteps::Service::cut_off
+                                                      : RoleSteps::Service::dead;
+    if (auto ready = steps.before_demote(service); !ready) {
         return Failure(ready.error());
     }
     auto done = give_up(keeper, operation, options);
@@ -253,7 +256,11 @@ Result<Json> demote(VolumeKeeper& keeper, const DemoteOptions& options) {
     }
     if (keeper.place() != Place::active) {
         if (keeper.waits_for_peer() && !options.dry_run) {
-            return stop_waiting(keeper, *operation, options);
+            auto done = stop_waiting(keeper, *operation, options);
+            if (done) {
+                steps_of(keeper, options.cause).after_demote();
+            }
+            return done;
         }
         return already_standby(keeper, options.dry_run);
     }

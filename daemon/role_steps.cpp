@@ -57,9 +57,19 @@ Result<void> RoleSteps::require_leavable() {
     return {};
 }
 
-Result<void> RoleSteps::unmount() {
-    if (auto leavable = require_leavable(); !leavable || config_.mount.empty()) {
+Result<void> RoleSteps::unmount(Service service) {
+    if (config_.mount.empty() || service == Service::cut_off) {
+        return {};
+    }
+    if (auto leavable = require_leavable(); !leavable) {
         return leavable;
+    }
+    if (service == Service::dead && is_mounted()) {
+        return Failure(Error{
+            ErrorKind::busy,
+            fmt::format("{} can't be unmounted while the engine does not run", config_.mount),
+            "wait until it runs again; or add --disconnect-clients: what uses the mount gets I/O "
+            "errors"});
     }
     for (int layer = 0; layer < most_layers && is_mounted(); ++layer) {
         if (auto done = mounter_.unmount(config_.mount); !done) {
@@ -87,8 +97,8 @@ Failure RoleSteps::refuse_demotion(Error error) {
     return Failure(std::move(error));
 }
 
-Result<void> RoleSteps::before_demote() {
-    auto ready = hooks_.run(Occasion::before_demote).and_then([&] { return unmount(); });
+Result<void> RoleSteps::before_demote(Service service) {
+    auto ready = hooks_.run(Occasion::before_demote).and_then([&] { return unmount(service); });
     if (ready) {
         return {};
     }
@@ -106,6 +116,14 @@ void RoleSteps::demote_cancelled() {
 }
 
 void RoleSteps::after_demote() {
+    if (!config_.mount.empty() && is_mounted()) {
+        if (auto done = unmount(Service::running); !done) {
+            record_("mount-failed", Severity::warning,
+                    fmt::format("{} is still mounted on {}, without its data", config_.device,
+                                config_.mount),
+                    done.error().message, fmt::format("umount {}", config_.mount));
+        }
+    }
     tell(Occasion::after_demote);
 }
 

@@ -29,10 +29,15 @@ class RoleSteps {
           hooks_(std::move(hooks)),
           record_(std::move(record)) {}
 
+    /// Whether the device answers. Without an engine a filesystem on it can't be unmounted, only
+    /// cut off; that is what a user of `--disconnect-clients` wants.
+    enum class Service { running, dead, cut_off };
+
     /// Hooks, then the unmounting. Refused: all is as it was, hooks were told `demote-cancelled`.
-    [[nodiscard]] Result<void> before_demote();
+    [[nodiscard]] Result<void> before_demote(Service service = Service::running);
     /// The demotion failed later on, the volume is active still: mounts again, tells the hooks.
     void demote_cancelled();
+    /// What could not be unmounted before is now, since its device is gone.
     void after_demote();
 
     /// `may_be_mounted`: the volume goes on where it was, under its mounts. Otherwise a mount is a
@@ -54,7 +59,7 @@ class RoleSteps {
 
   private:
     [[nodiscard]] Result<void> mount();
-    [[nodiscard]] Result<void> unmount();
+    [[nodiscard]] Result<void> unmount(Service service);
     [[nodiscard]] std::vector<std::string> mounts_elsewhere();
     [[nodiscard]] bool is_mounted();
     void tell(Occasion occasion);

@@ -175,6 +175,37 @@ TEST_CASE_FIXTURE(Scene, "a demotion that fails later on mounts again and tells 
     CHECK(mounter.points == Steps{"/srv/data"});
 }
 
+TEST_CASE_FIXTURE(Scene,
+                  "a mount whose engine is dead is not touched, unless it is to be cut off") {
+    using Service = RoleSteps::Service;
+    mounter.points = {"/srv/data"};
+    SUBCASE("refused") {
+        const auto ready = steps().before_demote(Service::dead);
+        REQUIRE(!ready.has_value());
+        CHECK(ready.error().remedy.find("--disconnect-clients") != std::string::npos);
+        CHECK(done.empty());
+    }
+    SUBCASE("unmounted when its device is gone") {
+        RoleSteps steps = this->steps();
+        REQUIRE(steps.before_demote(Service::cut_off).has_value());
+        CHECK(done.empty());
+        steps.after_demote();
+        CHECK(done == Steps{"umount /srv/data"});
+    }
+    SUBCASE("or told about") {
+        mounter.unmount_error = "target is busy";
+        mounter.in_use_by = "bash (pid 1, working directory)";
+        RoleSteps steps = this->steps();
+        REQUIRE(steps.before_demote(Service::cut_off).has_value());
+        steps.after_demote();
+        CHECK(events == Steps{"mount-failed"});
+    }
+    SUBCASE("what is not mounted does not matter") {
+        mounter.points.clear();
+        CHECK(steps().before_demote(Service::dead).has_value());
+    }
+}
+
 TEST_CASE_FIXTURE(Scene, "a demotion of what was not mounted mounts nothing when it fails") {
     RoleSteps steps = this->steps();
     REQUIRE(steps.before_demote().has_value());

@@ -76,6 +76,20 @@ TEST_CASE_FIXTURE(Fixture, "who cannot be asked is exit 3 for every verb") {
     }
 }
 
+TEST_CASE_FIXTURE(Fixture, "demote takes a volume or --all") {
+    answer(R"({"text": "nothing is active on alpha", "volumes": [], "seconds": 0})");
+    SUBCASE("all") {
+        CHECK(run({"demote", "--all", "--disconnect-clients"}) == 0);
+        CHECK(client.asked.at(0) == Json::parse(R"({"request": "demote-all", "dry_run": false,
+                                                    "disconnect_clients": true})"));
+    }
+    SUBCASE("neither or both is a wrong command line") {
+        CHECK(run({"demote"}) == 2);
+        CHECK(run({"demote", "r0", "--all"}) == 2);
+        CHECK(client.asked.empty());
+    }
+}
+
 TEST_CASE_FIXTURE(Fixture, "a dry run prints the plan and says that nothing changed") {
     answer(R"({"would": ["stop the engine", "start it on beta"], "bytes": 2097152, "seconds": 3})");
     CHECK(run({"switch", "r0", "--to", "beta", "--dry-run"}) == 0);
