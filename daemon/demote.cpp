@@ -200,6 +200,9 @@ Result<Json> plan_to_leave(VolumeKeeper& keeper, const DemoteOptions& options) {
     if (auto leavable = steps.require_leavable(); !leavable) {
         return Failure(leavable.error());
     }
+    if (auto unused = steps.require_no_users(); !unused && !steps.has_hooks()) {
+        return Failure(unused.error());
+    }
     const VolumeConfig& config = keeper.config();
     const bool is_mounted_by_us = !config.mount.empty() && !steps.lacks_mount();
     if (!config.device.empty() && !is_mounted_by_us) {

@@ -2,13 +2,17 @@
 #include "daemon/mounter.hpp"
 
 #include <charconv>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <linux/fs.h>
 #include <sstream>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "core/base/fd.hpp"
 #include "daemon/child.hpp"
 #include "daemon/mount_users.hpp"
 
@@ -52,6 +56,13 @@ bool is_of_device(const MountEntry& entry, const std::string& device, const stru
            entry.source == device || entry.source.starts_with(device + "p");
 }
 
+/// 0 where it can't be told.
+std::uint64_t size_of(const std::string& device) {
+    const Fd file(::open(device.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    std::uint64_t size = 0;
+    return file.is_open() && ::ioctl(file.get(), BLKGETSIZE64, &size) == 0 ? size : 0;
+}
+
 class SystemMounter final : public Mounter {
   public:
     std::vector<std::string> mount_points(const std::string& device) override {
@@ -86,6 +97,9 @@ class SystemMounter final : public Mounter {
     }
 
     Content content(const std::string& device) override {
+        if (size_of(device) == 0) {
+            return Content::unknown;  // it is not attached: not what an empty disk looks like
+        }
         const auto probed = run_child({"blkid", "-p", "-o", "value", "-s", "TYPE", device},
                                       clean_environment(), probe_limit);
         constexpr int nothing_found = 2;

@@ -57,6 +57,11 @@ Result<void> RoleSteps::require_leavable() {
     return {};
 }
 
+Failure RoleSteps::in_use(const std::string& users) const {
+    return Failure(Error{ErrorKind::busy, fmt::format("{} is in use by {}", config_.mount, users),
+                         "stop them, by hand or in a hook (mirrord(8), HOOKS), then try again"});
+}
+
 Result<void> RoleSteps::unmount(Service service) {
     if (config_.mount.empty() || service == Service::cut_off) {
         return {};
@@ -78,9 +83,7 @@ Result<void> RoleSteps::unmount(Service service) {
                 return Failure(
                     done.error().within(fmt::format("{} can't be unmounted", config_.mount)));
             }
-            return Failure(
-                Error{ErrorKind::busy, fmt::format("{} is in use by {}", config_.mount, users),
-                      "stop them, by hand or in a hook (mirrord(8), HOOKS), then try again"});
+            return in_use(users);
         }
         was_unmounted_ = true;
     }
@@ -173,7 +176,7 @@ Result<void> RoleSteps::mount() {
                        fmt::format("umount {}, then {}", within, again)});
     }
     if (auto done = mounter_.mount(config_.device, config_.mount, config_.mount_options); !done) {
-        if (mounter_.content(config_.device) == Content::empty) {
+        if (!was_unmounted_ && mounter_.content(config_.device) == Content::empty) {
             return failed({ErrorKind::refused,
                            fmt::format("{} has no filesystem yet", config_.device),
                            fmt::format("mkfs.ext4 {}, then {}", config_.device, again)});
@@ -200,6 +203,12 @@ std::string RoleSteps::after_promote(bool is_attached) {
     }
     const auto ran = hooks_.run(Occasion::after_promote);
     return ran ? std::string() : "; " + ran.error().text();
+}
+
+Result<void> RoleSteps::require_no_users() {
+    const std::string users =
+        config_.mount.empty() || !is_mounted() ? "" : mounter_.users(config_.mount);
+    return users.empty() ? Result<void>{} : in_use(users);
 }
 
 std::vector<std::string> RoleSteps::demotion_plan() {

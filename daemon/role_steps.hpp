@@ -50,9 +50,12 @@ class RoleSteps {
 
     /// Whether the device is not mounted, and should be.
     [[nodiscard]] bool lacks_mount();
+    [[nodiscard]] bool has_hooks() const { return hooks_.has_any(); }
     [[nodiscard]] bool has_run_hooks() const noexcept { return hooks_.has_run_any(); }
     /// Why unmounting would be refused, as far as that can be seen; for a dry run.
     [[nodiscard]] Result<void> require_leavable();
+    /// The same about who uses the mount; hooks may stop them.
+    [[nodiscard]] Result<void> require_no_users();
     /// "unmount /srv/data", "run the hooks in …".
     [[nodiscard]] std::vector<std::string> demotion_plan();
     [[nodiscard]] std::vector<std::string> promotion_plan();
@@ -63,6 +66,7 @@ class RoleSteps {
     [[nodiscard]] std::vector<std::string> mounts_elsewhere();
     [[nodiscard]] bool is_mounted();
     void tell(Occasion occasion);
+    [[nodiscard]] Failure in_use(const std::string& users) const;
     Failure refuse_demotion(Error error);
 
     const VolumeConfig& config_;

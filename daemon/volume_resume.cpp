@@ -7,6 +7,7 @@
 #include "core/lineage/promotion.hpp"
 #include "core/meta/transitions.hpp"
 #include "daemon/volume_keeper.hpp"
+#include "daemon/volume_steps.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -98,6 +99,7 @@ void VolumeKeeper::stay_standby(const Operation& operation, const std::string& r
     record("demoted", Severity::warning,
            fmt::format("{} is standby on {} instead of being started again", name(), node()),
            settled ? reason : settled.error().message);
+    steps_of(*this, "replaced").after_demote();
 }
 
 void VolumeKeeper::resume(const Operation& operation) {

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Hooks around a change of role: who runs, what they are told, and what their refusal means."""
 
+import os
 import pathlib
+import signal
 import textwrap
 import time
 
 import pytest
 
 from lib import environment
-
-NAMES = ("before-demote", "demote-cancelled", "after-demote",
-         "before-promote", "promote-cancelled", "after-promote")
 
 
 class Hooks:
@@ -199,7 +198,7 @@ def test_a_hook_that_leaves_something_running_is_not_waited_for(cluster, hooks):
     cluster.alpha.ctl("demote", "r0", timeout=30)
     pid = int(pid_file.read_text(encoding="utf-8"))
     assert not is_gone(pid)
-    pathlib.Path(f"/proc/{pid}").exists() and __import__("os").kill(pid, 9)
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_file_that_others_may_write_is_not_run(cluster, hooks):

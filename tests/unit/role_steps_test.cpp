@@ -57,6 +57,7 @@ struct Scene {
     FakeMounter mounter;
     std::vector<std::string> done;    ///< hooks and mounts, in their order
     std::vector<std::string> events;  ///< ids
+    std::vector<std::string> errors;  ///< causes of `mount-failed`
     std::string folder = dir.path() + "/hooks.d";
 
     Scene() {
@@ -82,8 +83,13 @@ struct Scene {
             },
             [](const std::string&) {});
         return {config, "alpha", mounter, std::move(hooks),
-                [this](const std::string& id, Severity, const std::string&, const std::string&,
-                       const std::string&) { events.push_back(id); }};
+                [this](const std::string& id, Severity, const std::string&,
+                       const std::string& cause, const std::string&) {
+                    events.push_back(id);
+                    if (id == "mount-failed") {
+                        errors.push_back(cause);
+                    }
+                }};
     }
 };
 
@@ -204,6 +210,24 @@ TEST_CASE_FIXTURE(Scene,
         mounter.points.clear();
         CHECK(steps().before_demote(Service::dead).has_value());
     }
+}
+
+TEST_CASE_FIXTURE(Scene, "nobody is told to make a filesystem where one was mounted a moment ago") {
+    mounter.points = {"/srv/data"};
+    RoleSteps steps = this->steps();
+    REQUIRE(steps.before_demote().has_value());
+    mounter.mount_error = "can't read superblock";
+    mounter.found = Content::empty;  // as a device looks that is not attached
+    steps.demote_cancelled();
+    REQUIRE(errors.size() == 1);
+    CHECK(errors[0] == "can't read superblock");
+}
+
+TEST_CASE_FIXTURE(Scene, "a dry run sees who uses the mount") {
+    mounter.in_use_by = "bash (pid 1, working directory)";
+    CHECK(steps().require_no_users().has_value());
+    mounter.points = {"/srv/data"};
+    CHECK(!steps().require_no_users().has_value());
 }
 
 TEST_CASE_FIXTURE(Scene, "a demotion of what was not mounted mounts nothing when it fails") {
