@@ -6,7 +6,7 @@
 # The first run alone; then the compiling and the waiting ones at the same time, which share the
 # machine well. The long ones take more time than all others together: only on request.
 first_stages=(static build)
-compiling_stages=(clang)
+compiling_stages=(clang package)
 waiting_stages=(unit e2e torture)
 long_compiling_stages=(asan tsan tidy)
 long_waiting_stages=(e2e-asan e2e-tsan)
@@ -22,6 +22,7 @@ describe_stage() {
         static) echo "formatting, shell scripts, man pages, licence lines" ;;
         build) echo "gcc, warnings are errors" ;;
         clang) echo "clang with thread-safety analysis, warnings are errors" ;;
+        package) echo "deb and rpm: built, checked, installed, upgraded and removed on a throw-away layer" ;;
         tidy) echo "clang-tidy on every source file" ;;
         unit) echo "unit tests" ;;
         e2e) echo "end-to-end tests: two nodes, real processes" ;;
@@ -60,7 +61,7 @@ run_tests() {
             *) die_usage "test has no option '$1'" ;;
         esac
     done
-    install_packages build test
+    install_packages build test package
     results=$(mktemp)
     # shellcheck disable=SC2064
     trap "rm -f '$results' '$results'.*" EXIT
@@ -155,10 +156,10 @@ check_build_locked() { # STAGE BUILD-FUNCTION
 }
 
 tracked() { # PATTERN…
-    if [ -d .git ] || [ -f .git ]; then
+    if [ -e .git ] && command -v git >/dev/null; then
         git -c safe.directory='*' ls-files --cached --others --exclude-standard -- "$@"
     else
-        find . -path './build*' -prune -o -type f -print | sed 's|^\./||' | grep -E "$(globs_to_regex "$@")"
+        find . \( -path './build*' -o -path ./.git \) -prune -o -type f -print | sed 's|^\./||' | grep -E "$(globs_to_regex "$@")"
     fi
 }
 
@@ -170,7 +171,8 @@ globs_to_regex() {
 
 check_format() { tracked '*.cpp' '*.hpp' | xargs -r clang-format --dry-run --Werror; }
 check_shell() {
-    { tracked '*.sh' && printf '%s\n' quickstart .ci/run; } | xargs -r shellcheck -x
+    { tracked '*.sh' && printf '%s\n' quickstart .ci/run packaging/package-steps \
+        packaging/completion/mirrorctl; } | xargs -r shellcheck -x
 }
 check_pod() {
     local page good=0
