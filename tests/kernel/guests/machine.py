@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A guest: a QEMU process with two disks, a network to the other guest, and the agent.
+
+A power cut is a SIGKILL of QEMU: what the guest's caches held is gone, what its disks were given
+is there.
+"""
+
+import ctypes
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+
+from guests import qmp
+from guests.channel import Channel
+from lib import processes
+from lib.waiting import accepts, wait_for
+
+BOOT_SECONDS = 300
+EXCHANGE_SIZE = 64 << 20
+# What a kernel says when a disk was lost to those who use it.
+TROUBLE = re.compile(
+    r"I/O error|EXT4-fs error|EXT4-fs \(.*\): (Remounting|shut down)|XFS .*(Corruption|Shutdown|"
+    r"shutting down)|Kernel panic|BUG:|Oops|hung_task|blocked for more than|"
+    r"Aborting journal|lost async page write|lost sync page write", re.IGNORECASE)
+
+
+class Guest:
+    """Files in `directory`: the disks stay, so that start() goes on where it was."""
+
+    def __init__(self, name, directory, image, address, ports, memory=768, disk="1G",
+                 outlive=False):
+        self.name = name
+        self.directory = pathlib.Path(directory)
+        self.memory = memory
+        self._image = image
+        self._address = address
+        self._ports = ports
+        self._disk = disk
+        self._outlive = outlive
+        self._process = None
+        self._channel = None
+        self._checked = 0
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def exchange(self):
+        """A disk that the guest reads past its cache, so that the host can write to it anytime."""
+        return self.directory / "exchange.img"
+
+    @property
+    def console(self):
+        return self.directory / "console.log"
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def launch(self):
+        """Starts QEMU without waiting for the guest."""
+        self._make_disks()
+        for name in ("qmp", "agent"):
+            (self.directory / name).unlink(missing_ok=True)
+        with open(self.directory / "qemu.log", "ab") as log:
+            self._process = subprocess.Popen(
+                self._command_line(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, preexec_fn=None if self._outlive else _die_with_parent)
+        (self.directory / "pid").write_text(str(self._process.pid), encoding="ascii")
+        wait_for(lambda: accepts(self.directory / "agent"), f"QEMU of {self.name}",
+                 report=self.report)
+        self._channel = Channel(self.name, self.directory / "agent")
+
+    def start(self):
+        self.launch()
+        return self.wait_up()
+
+    def attach(self):
+        """Joins a guest that another process has started."""
+        self._channel = Channel(self.name, self.directory / "agent")
+        self._channel.ping()
+        self._channel.wait_for_boot(BOOT_SECONDS)
+        return self
+
+    def wait_up(self, other_than=""):
+        self._channel.wait_for_boot(BOOT_SECONDS, other_than, self._assert_alive)
+        self.run("systemctl is-system-running --wait", timeout=BOOT_SECONDS, check=False)
+        return self
+
+    def power_cut(self):
+        """As when the plug is pulled."""
+        processes.send(self.pid(), signal.SIGKILL)
+        if self._process:
+            self._process.wait()
+        else:
+            processes.wait_gone(self.pid())
+        if self._channel:
+            self._channel.close()
+
+    def reboot(self):
+        """As an operator does; back when the guest is up again."""
+        before = self._channel.boot_id
+        self.run("systemctl --no-block reboot")
+        return self.wait_up(other_than=before)
+
+    def is_running(self):
+        try:
+            return processes.is_alive(self.pid())
+        except OSError:
+            return False
+
+    def pid(self):
+        return int((self.directory / "pid").read_text(encoding="ascii"))
+
+    # -- commands --------------------------------------------------------------------------------
+
+    def begin(self, command):
+        """A command that runs on; see channel.Command."""
+        return self._channel.start(command)
+
+    def run(self, command, timeout=60, check=True, data=None):
+        """A command's Outcome; with `check` it must succeed. `data` is its standard input."""
+        running = self.begin(command)
+        if data is not None:
+            running.send(data)
+        running.end_input()
+        outcome = running.wait(timeout)
+        if check and outcome.code != 0:
+            raise AssertionError(str(outcome))
+        return outcome
+
+    def out(self, command, **options):
+        return self.run(command, **options).out.strip()
+
+    def json(self, command, **options):
+        return json.loads(self.run(command, **options).out)
+
+    def write(self, path, text):
+        self.run(f"mkdir -p $(dirname {path}) && cat > {path}", data=text.encode())
+
+    def unpack(self, archive, where="/"):
+        """A tar archive; much faster than write(), which goes through the agent."""
+        with open(self.exchange, "r+b") as exchange:
+            exchange.write(archive)
+        self.run(f"mkdir -p {where} && dd if=/dev/vdc iflag=direct bs=64K status=none "
+                 f"count={len(archive) // 65536 + 1} | tar x --keep-directory-symlink -C {where}",
+                 timeout=180)
+
+    # -- network ---------------------------------------------------------------------------------
+
+    def link(self, up):
+        """Pulls the network cable, or puts it back."""
+        qmp.command(self.directory / "qmp", "set_link", name="nic", up=up)
+
+    # -- what went wrong -------------------------------------------------------------------------
+
+    def complaints(self):
+        """Lines of the console, since the last call, that a disk in order never causes."""
+        text = self.console.read_text(encoding="utf-8", errors="replace")
+        fresh, self._checked = text[self._checked:], len(text)
+        return [line for line in fresh.splitlines() if TROUBLE.search(line)]
+
+    def report(self):
+        """For a failed test."""
+        parts = [f"--- {self.name}: end of the console\n{_tail(self.console)}",
+                 f"--- {self.name}: QEMU\n{_tail(self.directory / 'qemu.log')}"]
+        if self._channel and self.is_running():
+            try:
+                journal = self.out("journalctl -b --no-pager -n 150 -o short-monotonic; "
+                                   "mirrorctl status; tail -n 30 /var/lib/mirrordisk/events.jsonl",
+                                   check=False, timeout=30)
+                parts.append(f"--- {self.name}: journal\n{journal}")
+            except Exception as error:  # pylint: disable=broad-except
+                parts.append(f"--- {self.name}: no journal: {error}")
+        return "\n".join(parts)
+
+    # -- QEMU ------------------------------------------------------------------------------------
+
+    def _assert_alive(self):
+        if not self.is_running():
+            raise AssertionError(f"QEMU of {self.name} ended\n{self.report()}")
+        if "Kernel panic" in _tail(self.console):
+            raise AssertionError(f"{self.name} cannot boot\n{self.report()}")
+
+    def _make_disks(self):
+        root, data = self.directory / "root.qcow2", self.directory / "data.img"
+        if not root.exists():
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b",
+                            self._image.root, root], check=True)
+        with open(self.exchange, "ab") as exchange:
+            exchange.truncate(EXCHANGE_SIZE)
+        if not data.exists():
+            subprocess.run(["mkfs.ext4", "-q", "-F", data, self._disk], check=True,
+                           stderr=subprocess.DEVNULL)
+
+    def _command_line(self):
+        here, (own, other) = self.directory, self._ports
+        return [
+            "nice", "-n", "5", "qemu-system-x86_64", "-nodefaults", "-display", "none",
+            "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "Nehalem", "-smp", "2",
+            "-m", str(self.memory), "-kernel", self._image.kernel, "-initrd", self._image.ramdisk,
+            "-append", " ".join([
+                "console=ttyS0 rw loglevel=6 panic=1 mitigations=off random.trust_cpu=on",
+                "net.ifnames=0 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1",
+                "systemd.show_status=no",
+                "module_blacklist=sr_mod,cdrom,serio_raw,evdev,pcspkr", f"systemd.hostname={self.name}",
+                f"test.address={self._address}/24"]),
+            "-drive", f"file={here}/root.qcow2,if=virtio,format=qcow2,cache=writeback",
+            "-drive", f"file={here}/data.img,if=virtio,format=raw,cache=writeback",
+            "-drive", f"file={here}/exchange.img,if=virtio,format=raw,cache=writeback",
+            "-netdev", f"dgram,id=net,local.type=inet,local.host=127.0.0.1,local.port={own},"
+                       f"remote.type=inet,remote.host=127.0.0.1,remote.port={other}",
+            "-device", f"virtio-net-pci,id=nic,netdev=net,mac=52:54:00:77:00:{_last(self._address)}",
+            "-device", "virtio-serial-pci",
+            "-chardev", f"socket,id=agent,path={here}/agent,server=on,wait=off",
+            "-device", "virtserialport,chardev=agent,name=mirrordisk-tests",
+            "-chardev", f"file,id=console,path={here}/console.log,append=on",
+            "-serial", "chardev:console",
+            "-qmp", f"unix:{here}/qmp,server=on,wait=off",
+            "-device", "virtio-rng-pci",
+        ]
+
+
+def _last(address):
+    return f"{int(address.rsplit('.', 1)[1]):02x}"
+
+
+def _die_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _tail(path, size=6000):
+    try:
+        return path.read_bytes()[-size:].decode(errors="replace")
+    except OSError as error:
+        return str(error)

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One command to a QEMU that runs."""
+
+import json
+import socket
+
+
+def command(path, name, **arguments):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(str(path))
+        with connection.makefile("rw", encoding="utf-8") as lines:
+            json.loads(lines.readline())
+            _ask(lines, "qmp_capabilities", {})
+            return _ask(lines, name, arguments)
+
+
+def _ask(lines, name, arguments):
+    lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+    lines.flush()
+    while True:
+        answer = json.loads(lines.readline())
+        if "error" in answer:
+            raise RuntimeError(f"QEMU refuses {name}: {answer['error']['desc']}")
+        if "return" in answer:
+            return answer["return"]
