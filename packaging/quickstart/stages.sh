@@ -6,7 +6,7 @@
 # The first run alone; then the compiling and the waiting ones at the same time, which share the
 # machine well. The long ones take more time than all others together: only on request.
 first_stages=(static build)
-compiling_stages=(clang package)
+compiling_stages=(clang package kernel)
 waiting_stages=(unit e2e torture)
 long_compiling_stages=(asan tsan tidy)
 long_waiting_stages=(e2e-asan e2e-tsan)
@@ -27,6 +27,7 @@ describe_stage() {
         unit) echo "unit tests" ;;
         e2e) echo "end-to-end tests: two nodes, real processes" ;;
         torture) echo "one minute of faults drawn from a seed, on two nodes under load" ;;
+        kernel) echo "virtual machines with systemd, the packages and the kernel's nbd" ;;
         asan) echo "unit tests under AddressSanitizer and UBSan" ;;
         tsan) echo "unit tests under ThreadSanitizer" ;;
         e2e-asan) echo "end-to-end tests under AddressSanitizer and UBSan (those marked sanitizers)" ;;
@@ -61,7 +62,7 @@ run_tests() {
             *) die_usage "test has no option '$1'" ;;
         esac
     done
-    install_packages build test package
+    install_packages build test package kernel
     results=$(mktemp)
     # shellcheck disable=SC2064
     trap "rm -f '$results' '$results'.*" EXIT

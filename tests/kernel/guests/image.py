@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 PACKAGES = """
@@ -24,6 +25,8 @@ PACKAGES = """
 KERNEL = "linux-image-cloud-amd64"
 MODULES = "virtio_pci virtio_blk virtio_console virtio_net".split()
 ROOT_SIZE = "3G"
+LAYOUT = 1  # another number when _make() makes something else of the same parts
+KEPT_DAYS = 14
 
 INIT = """#!/bin/sh
 # The disk with the root filesystem, and nothing else: the rest is systemd's.
@@ -124,15 +127,23 @@ def get():
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not image.directory.exists():
             _make(cache, image)
+        image.directory.touch()
+        _sweep(cache)
     return image
 
 
+def _sweep(cache):
+    """Images that nobody has used for long: those of other versions of this file."""
+    for old in cache.iterdir():
+        if old.is_dir() and time.time() - old.stat().st_mtime > KEPT_DAYS * 86400:
+            shutil.rmtree(old)
+
+
 def _key():
-    # Whatever these two files say goes into the image.
-    summed = hashlib.sha256(_suite().encode())
-    for name in ("image.py", "agent.py"):
-        summed.update((HERE / name).read_bytes())
-    return summed.hexdigest()[:16]
+    """Of all that goes into the image."""
+    parts = [LAYOUT, _suite(), PACKAGES, KERNEL, MODULES, ROOT_SIZE, INIT, FILES, MASKED,
+             (HERE / "agent.py").read_text(encoding="utf-8")]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _os_release():
@@ -160,9 +171,6 @@ def _sources():
 
 def _make(cache, image):
     print("making the guests' root filesystem; it is kept in", cache, flush=True)
-    for old in cache.iterdir():
-        if old.is_dir():
-            shutil.rmtree(old)
     with tempfile.TemporaryDirectory(dir=cache, prefix="new-") as made:
         made = pathlib.Path(made)
         made.chmod(0o755)
@@ -172,9 +180,9 @@ def _make(cache, image):
         version = _take_kernel(root, made)
         _make_ramdisk(root, made, version)
         subprocess.run(["mkfs.ext4", "-q", "-F", "-d", root, made / "root.img", ROOT_SIZE],
-                       check=True)
+                       check=True, stdout=subprocess.DEVNULL)
         shutil.rmtree(root)
-        result = cache / "result"
+        result = made / "result"
         result.mkdir()
         for name in ("root.img", "vmlinuz", "initrd"):
             (made / name).rename(result / name)
@@ -193,7 +201,7 @@ def _install(root, made):
     log = made / "log"
     with open(log, "wb") as output:
         done = subprocess.run(
-            ["mmdebstrap", "--variant=essential", "--include=" + ",".join(PACKAGES), *options,
+            ["mmdebstrap", "--variant=apt", "--include=" + ",".join(PACKAGES), *options,
              f"--customize-hook=cd {made} && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -q download "
              f'"$(APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-cache depends {KERNEL}'
              " | sed -n 's/.*Depends: //p')\"",

@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 
-from guests import qmp
+from guests import image, qmp
 from guests.channel import Channel
 from lib import processes
 from lib.waiting import accepts, wait_for
@@ -30,12 +30,12 @@ TROUBLE = re.compile(
 class Guest:
     """Files in `directory`: the disks stay, so that start() goes on where it was."""
 
-    def __init__(self, name, directory, image, address, ports, memory=768, disk="1G",
+    def __init__(self, name, directory, address, ports, memory=384, disk="1G",
                  outlive=False):
         self.name = name
         self.directory = pathlib.Path(directory)
         self.memory = memory
-        self._image = image
+        self._image = None
         self._address = address
         self._ports = ports
         self._disk = disk
@@ -58,6 +58,7 @@ class Guest:
 
     def launch(self):
         """Starts QEMU without waiting for the guest."""
+        self._image = image.get()
         self._make_disks()
         for name in ("qmp", "agent"):
             (self.directory / name).unlink(missing_ok=True)
@@ -190,7 +191,7 @@ class Guest:
             exchange.truncate(EXCHANGE_SIZE)
         if not data.exists():
             subprocess.run(["mkfs.ext4", "-q", "-F", data, self._disk], check=True,
-                           stderr=subprocess.DEVNULL)
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _command_line(self):
         here, (own, other) = self.directory, self._ports

@@ -7,9 +7,7 @@ import socket
 import subprocess
 import tempfile
 
-from guests import image
 from guests.machine import Guest
-from lib import environment
 
 ADDRESSES = {"alpha": "10.77.0.1", "beta": "10.77.0.2"}
 
@@ -21,10 +19,9 @@ class Pair:
         self.directory = pathlib.Path(directory or tempfile.mkdtemp(prefix="mirrordisk-kernel-"))
         self.directory.mkdir(parents=True, exist_ok=True)
         self.keep = False
-        made = image.get()
         ports = self._ports()
         self.alpha, self.beta = self.nodes = tuple(
-            Guest(name, self.directory / name, made, ADDRESSES[name], chosen, outlive=outlive,
+            Guest(name, self.directory / name, ADDRESSES[name], chosen, outlive=outlive,
                   **options)
             for name, chosen in (("alpha", ports), ("beta", ports[::-1])))
 
@@ -51,24 +48,6 @@ class Pair:
 
     def report(self):
         return "\n".join(node.report() for node in self.nodes)
-
-
-def built_files(build=None):
-    """What `meson install` of a build directory puts where, as a tar archive."""
-    build = pathlib.Path(build or environment.BUILD)
-    with tempfile.TemporaryDirectory(prefix="mirrordisk-files-") as files:
-        done = subprocess.run(
-            ["/usr/bin/meson", "install", "-C", build, "--destdir", files, "--no-rebuild",
-             "--strip", "--quiet"], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"meson install of {build} failed:\n{done.stdout}{done.stderr}")
-        return subprocess.run(["tar", "c", "--owner=0", "--group=0", "-C", files, "."],
-                              capture_output=True, check=True).stdout
-
-
-def install_build(guest, files):
-    guest.unpack(files)
-    guest.run("systemctl daemon-reload")
 
 
 def _free_udp_ports(count):

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures: two guests for all tests, a volume for each, a deadline, and what failed guests say.
+
+Booting takes most of a minute without KVM, so guests are shared; after a failure they are new.
+"""
+
+import pathlib
+import signal
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
+
+# pylint: disable=wrong-import-position
+from guests import image, products  # noqa: E402
+from guests.mirror import Mirror  # noqa: E402
+from guests.pair import Pair  # noqa: E402
+from lib import environment  # noqa: E402
+
+TEST_SECONDS = 600
+FAILED = pytest.StashKey()
+
+
+def pytest_collection_modifyitems(items):
+    reason = image.why_not()
+    if not reason and not products.packages() and not environment.MIRRORD.exists():
+        reason = f"{environment.MIRRORD} is not built"
+    for item in items if reason else ():
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        item.stash[FAILED] = True
+
+
+@pytest.fixture(autouse=True)
+def deadline(request):
+    """A test that hangs fails where it hangs."""
+    marker = request.node.get_closest_marker("seconds")
+    seconds = int((marker.args[0] if marker else TEST_SECONDS) * environment.slowness())
+
+    def expire(_signal, _frame):
+        raise TimeoutError(f"the test is not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def shared_guests():
+    made = Guests()
+    yield made
+    made.close()
+
+
+class Guests:
+    """The pair in use; another one after it was spoilt."""
+
+    def __init__(self):
+        self._pair = None
+
+    def get(self):
+        if self._pair is None:
+            self._pair = Pair().start()
+            for node in self._pair.nodes:
+                products.install(node)
+        return self._pair
+
+    def close(self):
+        if self._pair:
+            self._pair.close()
+        self._pair = None
+
+
+@pytest.fixture
+def mirror(request, shared_guests):
+    """Both guests with mirrordisk installed, and no volume; see Mirror.set_up()."""
+    made = Mirror(shared_guests.get())
+    yield made
+    if request.node.stash.get(FAILED, False):
+        print("\n".join(node.report() for node in made.nodes))
+        shared_guests.close()
+        return
+    complaints = {node.name: node.complaints() for node in made.nodes}
+    running = all(node.is_running() for node in made.nodes)
+    if not running or not made.clean():
+        shared_guests.close()
+    assert not any(complaints.values()), f"kernels complain: {complaints}"
