@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 
 #include "core/base/log.hpp"
+#include "core/base/memory_lock.hpp"
 #include "core/nbd/server.hpp"
 #include "daemon/boot.hpp"
 #include "daemon/device/netlink.hpp"
@@ -99,6 +100,7 @@ void tell_keeper_of(const std::string& device, const Keepers& keepers) {
 }
 
 Result<void> serve(const Context& context, const Options& options, const sigset_t& ending) {
+    stand_memory_pressure(fmt::format("mirrord of {}", context.node.name));
     NetlinkDriver driver;
     NbdDialler dialler;
     NbdAttacher devices(context, driver, dialler);

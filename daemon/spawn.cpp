@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/base/fd.hpp"
+#include "core/base/memory_lock.hpp"
 #include "core/base/units.hpp"
 
 namespace mirror::daemon {
@@ -103,6 +104,7 @@ Result<pid_t> spawn(const Program& program) {
     std::vector<std::string> arguments = program.arguments;
     std::vector<std::string> environment = program.environment;
     const Settings settings(program.output);
+    const CommonThread inherits_nothing;
     pid_t pid = 0;
     const int failed =
         ::posix_spawnp(&pid, arguments.front().c_str(), settings.actions(), settings.attributes(),

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/base/memory_lock.hpp"
+
+#include <cerrno>
+#include <cstdint>
+#include <linux/capability.h>
+#include <linux/prctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <system_error>
+#include <unistd.h>
+
+#include "core/base/log.hpp"
+
+namespace mirror {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool sanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+constexpr bool sanitized = true;
+#else
+constexpr bool sanitized = false;
+#endif
+#else
+constexpr bool sanitized = false;
+#endif
+
+bool has_capability(unsigned number) noexcept {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3]{};
+    return ::syscall(SYS_capget, &header, sets) == 0 &&
+           (sets[number / 32].effective >> (number % 32) & 1U) != 0;
+}
+
+/// With a limit, locking all that is to come would make later allocations fail.
+bool may_lock_without_limit() noexcept {
+    rlimit limit{};
+    return has_capability(CAP_IPC_LOCK) ||
+           (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY);
+}
+
+int lock_memory() noexcept {
+    if (sanitized) {
+        return 0;  // their shadow memory is larger than any machine
+    }
+    if (!may_lock_without_limit()) {
+        return EPERM;
+    }
+    // What is there, programs and libraries, is brought in; the second call is for what comes.
+    const bool locked = ::mlockall(MCL_CURRENT) == 0 && ::mlockall(MCL_FUTURE | MCL_ONFAULT) == 0;
+    return locked ? 0 : errno;
+}
+
+int set_flusher(bool on) noexcept {
+    return ::prctl(PR_SET_IO_FLUSHER, on ? 1UL : 0UL, 0UL, 0UL, 0UL) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+void stand_memory_pressure(const std::string& who) {
+    const int lock_error = lock_memory();
+    const int flusher_error = set_flusher(true);
+    if (lock_error == 0 && flusher_error == 0) {
+        return;
+    }
+    const auto outcome = [](int error) {
+        return error == 0 ? std::string("done") : std::generic_category().message(error);
+    };
+    log(LogLevel::info,
+        "{}: not protected against memory that runs short (locking memory: {}; "
+        "PR_SET_IO_FLUSHER: {}): a filesystem on a volume of this machine may hang then",
+        who, outcome(lock_error), outcome(flusher_error));
+}
+
+CommonThread::CommonThread() noexcept
+    : was_flusher_(::prctl(PR_GET_IO_FLUSHER, 0UL, 0UL, 0UL, 0UL) == 1) {
+    if (was_flusher_) {
+        (void)set_flusher(false);
+    }
+}
+
+CommonThread::~CommonThread() {
+    if (was_flusher_) {
+        (void)set_flusher(true);
+    }
+}
+
+}  // namespace mirror
