@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/meta/meta_file.hpp"
 #include "core/store/file_store.hpp"
 #include "daemon/engine_process.hpp"
 #include "daemon/hooks.hpp"
@@ -44,6 +45,14 @@ void check_programs(Json& problems) {
     }
 }
 
+/// Once a volume is made its metadata have its size, and a backing may be longer; a config that
+/// wants more than there is was written by somebody who waits for it.
+bool may_have(const Context& context, const std::string& volume, const BackingInfo& backing,
+              std::uint64_t wanted) {
+    const bool is_made = ::access(meta_path(context.node.state_dir, volume).c_str(), F_OK) == 0;
+    return is_made ? backing.size >= wanted : backing.size == wanted;
+}
+
 void check_backings(const Context& context, Json& problems) {
     for (const auto& [name, volume] : context.config.volumes) {
         const auto backing = volume.backing.find(context.node.name);
@@ -56,7 +65,7 @@ void check_backings(const Context& context, Json& problems) {
         } else if (!info->exists && !volume.size) {
             problems.push_back(fmt::format("volume {}: {} does not exist and no size is configured",
                                            name, backing->second));
-        } else if (info->exists && volume.size && info->size != *volume.size) {
+        } else if (info->exists && volume.size && !may_have(context, name, *info, *volume.size)) {
             problems.push_back(fmt::format("volume {}: {} has {} bytes, the config says {}", name,
                                            backing->second, info->size, *volume.size));
         }

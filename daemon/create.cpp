@@ -50,13 +50,15 @@ Result<std::optional<ReplicaSummary>> look_at_peer(VolumeKeeper& keeper) {
                   fmt::format("the config of {} has no volume {}", keeper.peer(), keeper.name()),
                   "install the same config on both nodes and restart mirrord"});
     }
+    const auto volume = answer->volumes.find(keeper.name());
+    const bool made = volume != answer->volumes.end();
+    const Settings ours = keeper.config().shared_settings();
     auto same =
-        require_same_settings(keeper.name(), keeper.node(), keeper.config().shared_settings(),
-                              keeper.peer(), theirs->second);
+        require_same_settings(keeper.name(), keeper.node(), made ? once_made(ours) : ours,
+                              keeper.peer(), made ? once_made(theirs->second) : theirs->second);
     if (!same) {
         return Failure(same.error());
     }
-    const auto volume = answer->volumes.find(keeper.name());
     return volume == answer->volumes.end() ? std::optional<ReplicaSummary>()
                                            : std::optional(volume->second.summary);
 }
@@ -112,9 +114,8 @@ Result<Json> finish(VolumeKeeper& keeper, const VolumeKeeper::Operation& operati
 Result<Json> join_peer(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                        ReplicaFiles& files, const ReplicaSummary& theirs,
                        const CreateOptions& options, const Stopwatch& watch) {
-    if (theirs.size != files.size()) {
-        return fail(ErrorKind::refused, "{} has {} bytes on {}, and {} on {} has {}", keeper.name(),
-                    theirs.size, keeper.peer(), keeper.backing_path(), keeper.node(), files.size());
+    if (auto fits = files.fit(theirs.size, ReplicaFiles::Longer::allowed); !fits) {
+        return Failure(fits.error());
     }
     const bool is_source = theirs.state == ReplicaState::fresh && !theirs.last_active;
     if (!is_source && !files.is_empty()) {
@@ -144,6 +145,9 @@ Result<Json> join_peer(VolumeKeeper& keeper, const VolumeKeeper::Operation& oper
 Result<Json> create_first(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                           ReplicaFiles& files, const CreateOptions& options,
                           const Stopwatch& watch) {
+    if (auto fits = files.fit_config(keeper); !fits) {
+        return Failure(fits.error());
+    }
     const Superblock block = source_superblock(keeper, files.size());
     if (!options.local_only) {
         const auto possible = ask_peer_to_create(keeper, block, files.is_empty(), options, true);
@@ -258,10 +262,8 @@ Result<Json> create_replica(VolumeKeeper& keeper, const Json& request) {
     if (!files) {
         return Failure(files.error());
     }
-    if (files->size() != wanted->block.size) {
-        return fail(ErrorKind::refused, "{} on {} has {} bytes, and the volume on {} has {}",
-                    keeper.backing_path(), keeper.node(), files->size(), keeper.peer(),
-                    wanted->block.size);
+    if (auto fits = files->fit(wanted->block.size, ReplicaFiles::Longer::refused); !fits) {
+        return Failure(fits.error());
     }
     if (!files->is_empty() && !wanted->overwrite) {
         return Failure(

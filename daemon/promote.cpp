@@ -38,13 +38,14 @@ std::optional<ReplicaSummary> ask_peer_summary(VolumeKeeper& keeper) {
     return summary;
 }
 
-/// A file that was cut since it was opened would be found out by the engine only.
+/// A file that was cut since it was opened would be found out by the engine only. One that is
+/// longer grew before the volume did.
 Result<void> require_backing(const VolumeKeeper& keeper, const ReplicaSummary& ours) {
     const auto info = inspect_backing(keeper.backing_path());
     if (!info) {
         return Failure(info.error());
     }
-    if (!info->exists || info->size != ours.size) {
+    if (!info->exists || info->size < ours.size) {
         return fail(ErrorKind::refused, "{} has {} bytes, but volume {} has {}",
                     keeper.backing_path(), info->size, keeper.name(), ours.size);
     }

@@ -65,9 +65,9 @@ Result<ReplicaSummary> require_source(VolumeKeeper& keeper) {
                                   keeper.peer(), keeper.name()),
                       fmt::format("on {}: mirrorctl status {}", keeper.peer(), keeper.name()));
     }
-    auto same =
-        require_same_settings(keeper.name(), keeper.node(), keeper.config().shared_settings(),
-                              keeper.peer(), settings->second);
+    auto same = require_same_settings(keeper.name(), keeper.node(),
+                                      once_made(keeper.config().shared_settings()), keeper.peer(),
+                                      once_made(settings->second));
     if (!same) {
         return Failure(same.error());
     }
@@ -185,12 +185,8 @@ Result<Json> replace_replica(VolumeKeeper& keeper, bool dry_run) {
     if (!files) {
         return go_back(files.error());
     }
-    if (files->size() != theirs->size) {
-        return go_back(Error{
-            ErrorKind::refused,
-            fmt::format("{} on {} has {} bytes, and {} has {} on {}", keeper.backing_path(),
-                        keeper.node(), files->size(), keeper.name(), theirs->size, keeper.peer()),
-            "put a file or device of the same size in its place"});
+    if (auto fits = files->fit(theirs->size, ReplicaFiles::Longer::allowed); !fits) {
+        return go_back(fits.error());
     }
     if (dry_run) {
         Json answer = plan(keeper, *files);

@@ -57,6 +57,21 @@ Result<Bitmap> regions_to_compare(VolumeKeeper& keeper, std::uint64_t volume_siz
     return regions;
 }
 
+/// What only one side has can't be compared: ours differs where the maps name it.
+void take_regions_of_one_side(const ComparedSizes& sizes, Bitmap& regions, Bitmap& blocks) {
+    if (sizes.ours == sizes.theirs) {
+        return;
+    }
+    constexpr std::uint64_t blocks_per_region = region_size / block_size;
+    const std::uint64_t first = std::min(sizes.ours, sizes.theirs) / region_size;
+    std::uint64_t from = first;
+    while (const auto run = regions.next_run(from, regions.size())) {
+        blocks.set({run->first * blocks_per_region, run->last * blocks_per_region});
+        from = run->last;
+    }
+    regions.clear({first, regions.size()});
+}
+
 std::vector<std::uint64_t> next_regions(const Bitmap& regions, std::uint64_t& from) {
     std::vector<std::uint64_t> found;
     while (found.size() < control::regions_per_request && from < regions.size()) {
@@ -90,14 +105,15 @@ Result<Json> answer_comparison(VolumeKeeper& keeper, const Json& request) {
     return control::answer_differing_regions(request, *regions);
 }
 
-Result<Bitmap> find_differing_blocks(VolumeKeeper& keeper, std::uint64_t volume_size,
+Result<Bitmap> find_differing_blocks(VolumeKeeper& keeper, const ComparedSizes& sizes,
                                      bool everything) {
-    const auto regions = regions_to_compare(keeper, volume_size, everything);
+    auto regions = regions_to_compare(keeper, std::max(sizes.ours, sizes.theirs), everything);
     if (!regions) {
         return Failure(regions.error());
     }
     const SessionId key = random_id<SessionId>();
-    Bitmap blocks(divide_up(volume_size, block_size));
+    Bitmap blocks(divide_up(sizes.ours, block_size));
+    take_regions_of_one_side(sizes, *regions, blocks);
     std::uint64_t from = 0;
     while (true) {
         const std::vector<std::uint64_t> wanted = next_regions(*regions, from);

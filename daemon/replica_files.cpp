@@ -23,26 +23,9 @@ Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper, Existing met
     if (!info) {
         return Failure(info.error().within(keeper.node()));
     }
-    const auto& wanted = keeper.config().size;
-    if (!info->exists && !wanted) {
-        return Failure(Error{ErrorKind::refused,
-                             fmt::format("{} does not exist on {}, and volume {} has no size",
-                                         backing, keeper.node(), keeper.name()),
-                             fmt::format("set size in [volume.{}] of {}", keeper.name(),
-                                         keeper.context().config.path)});
-    }
     const std::string folder = std::filesystem::path(backing).parent_path().string();
     if (!info->exists && ::access(folder.c_str(), W_OK) != 0) {
         return fail_errno(errno, fmt::format("{} can't be made on {}", backing, keeper.node()));
-    }
-    if (info->exists && wanted && info->size != *wanted) {
-        return Failure(
-            Error{ErrorKind::refused,
-                  fmt::format("{} on {} has {} bytes ({}), but the size of volume {} is {} bytes "
-                              "({})",
-                              backing, keeper.node(), info->size, format_size(info->size),
-                              keeper.name(), *wanted, format_size(*wanted)),
-                  "correct the size in the config, or the file"});
     }
     if (info->exists) {
         // Opened for a moment: a backing that is in use must be found out before anything is made.
@@ -54,18 +37,47 @@ Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper, Existing met
             (*opened)->forget_cache();  // the old disk's cache is not what a resync may compare
         }
     }
-    const std::uint64_t size = info->exists ? info->size : *wanted;
-    if (size == 0 || size % 512 != 0) {
-        return fail(ErrorKind::refused,
-                    "{} on {} has {} bytes: a volume is a multiple of 512 bytes", backing,
-                    keeper.node(), size);
+    return ReplicaFiles(backing, keeper.meta_file(), keeper.node(), *info);
+}
+
+Result<void> ReplicaFiles::fit(std::uint64_t volume_size, Longer longer) {
+    const bool fits =
+        longer == Longer::allowed ? info_.size >= volume_size : info_.size == volume_size;
+    if (info_.exists && !fits) {
+        return Failure(
+            Error{ErrorKind::refused,
+                  fmt::format("{} on {} has {} bytes ({}), but the size of the volume is {} bytes "
+                              "({})",
+                              backing_, node_, info_.size, format_size(info_.size), volume_size,
+                              format_size(volume_size)),
+                  "put a file or device of that size in its place, or correct the size in the "
+                  "config"});
     }
-    return ReplicaFiles(backing, keeper.meta_file(), *info, size);
+    if (volume_size == 0 || volume_size % 512 != 0) {
+        return fail(ErrorKind::refused,
+                    "{} on {} has {} bytes: a volume is a multiple of 512 bytes", backing_, node_,
+                    volume_size);
+    }
+    size_ = volume_size;
+    return {};
+}
+
+Result<void> ReplicaFiles::fit_config(const VolumeKeeper& keeper) {
+    const auto& wanted = keeper.config().size;
+    if (!info_.exists && !wanted) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("{} does not exist on {}, and volume {} has no size",
+                                         backing_, node_, keeper.name()),
+                             fmt::format("set size in [volume.{}] of {}", keeper.name(),
+                                         keeper.context().config.path)});
+    }
+    return fit(wanted.value_or(info_.size), Longer::refused);
 }
 
 ReplicaFiles::ReplicaFiles(ReplicaFiles&& other) noexcept
     : backing_(std::move(other.backing_)),
       meta_(std::move(other.meta_)),
+      node_(std::move(other.node_)),
       info_(other.info_),
       size_(other.size_),
       made_backing_(std::exchange(other.made_backing_, false)),

@@ -16,9 +16,16 @@ class ReplicaFiles {
   public:
     /// Whether metadata may be there already.
     enum class Existing { refused, replaced };
-    /// Looks and checks: no metadata yet, a backing of the right size or a size to make one of.
+    /// Looks and checks: no metadata yet, a backing that can be opened or made. Its size is
+    /// fit()'s or fit_config()'s to say, before anything else is asked.
     [[nodiscard]] static Result<ReplicaFiles> plan(const VolumeKeeper& keeper,
                                                    Existing metadata = Existing::refused);
+    /// Whether an existing backing may have more than the volume takes.
+    enum class Longer { refused, allowed };
+    /// For a volume of that size, which its other replica has.
+    [[nodiscard]] Result<void> fit(std::uint64_t volume_size, Longer longer);
+    /// For a first replica: the size in the config, or else that of the backing.
+    [[nodiscard]] Result<void> fit_config(const VolumeKeeper& keeper);
     ~ReplicaFiles();  ///< removes what make() made, unless keep() was called
     ReplicaFiles(ReplicaFiles&& other) noexcept;
     ReplicaFiles& operator=(ReplicaFiles&&) = delete;
@@ -36,13 +43,17 @@ class ReplicaFiles {
     void keep() noexcept { kept_ = true; }
 
   private:
-    ReplicaFiles(std::string backing, std::string meta, BackingInfo info, std::uint64_t size)
-        : backing_(std::move(backing)), meta_(std::move(meta)), info_(info), size_(size) {}
+    ReplicaFiles(std::string backing, std::string meta, std::string node, BackingInfo info)
+        : backing_(std::move(backing)),
+          meta_(std::move(meta)),
+          node_(std::move(node)),
+          info_(info) {}
 
     std::string backing_;
     std::string meta_;
+    std::string node_;
     BackingInfo info_;
-    std::uint64_t size_;
+    std::uint64_t size_ = 0;
     bool made_backing_ = false;
     bool made_meta_ = false;
     bool kept_ = false;

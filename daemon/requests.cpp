@@ -13,9 +13,11 @@
 #include "daemon/create.hpp"
 #include "daemon/demote.hpp"
 #include "daemon/demote_all.hpp"
+#include "daemon/grow_replica.hpp"
 #include "daemon/promote.hpp"
 #include "daemon/replace.hpp"
 #include "daemon/replica_comparison.hpp"
+#include "daemon/resize.hpp"
 #include "daemon/resolve.hpp"
 #include "daemon/restart_engine.hpp"
 #include "daemon/sessions.hpp"
@@ -207,6 +209,8 @@ constexpr std::array entries = {
     Entry{"differing-regions", Audience::peer_or_local, pass<answer_comparison>},
     Entry{"block-digests", Audience::peer_or_local, pass<answer_comparison>},
     Entry{"undo-drop", Audience::local, pass<drop_undo>},
+    Entry{"resize", Audience::peer_or_local, resize},
+    Entry{"resize-replica", Audience::peer_or_local, pass<resize_replica>},
 };
 
 Failure only_local(std::string_view name) {

@@ -91,7 +91,7 @@ Result<ResolvePlan> make_plan(VolumeKeeper& keeper, const ReplicaSummary& loser,
     const bool everything = relate(loser.lineage, kept.lineage) == Relation::unrelated ||
                             !maps_speak_of(kept, loser) || loser.state == ReplicaState::failed ||
                             loser.state == ReplicaState::fresh;
-    auto blocks = find_differing_blocks(keeper, loser.size, everything);
+    auto blocks = find_differing_blocks(keeper, {loser.size, kept.size}, everything);
     if (!blocks) {
         if (no_undo) {
             plan.lost_bytes =

@@ -63,8 +63,9 @@ Result<void> compare_settings(const VolumeKeeper& keeper, const Json& request) {
     if (!theirs) {
         return Failure(theirs.error());
     }
-    return require_same_settings(keeper.name(), keeper.node(), keeper.config().shared_settings(),
-                                 keeper.peer(), *theirs);
+    return require_same_settings(keeper.name(), keeper.node(),
+                                 once_made(keeper.config().shared_settings()), keeper.peer(),
+                                 once_made(*theirs));
 }
 
 Result<ReplicaSummary> parse_peer_summary(const VolumeKeeper& keeper, const Json& request) {

@@ -19,6 +19,11 @@ Result<Settings> settings_from_json(const nlohmann::json& value) {
     return settings;
 }
 
+Settings once_made(Settings settings) {
+    settings.erase("size");
+    return settings;
+}
+
 Result<void> require_same_settings(const std::string& volume, const std::string& our_node,
                                    const Settings& ours, const std::string& peer_node,
                                    const Settings& theirs) {

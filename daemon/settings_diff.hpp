@@ -17,6 +17,9 @@ using Settings = std::map<std::string, std::string>;
 /// An object of strings; anything else is `invalid`.
 [[nodiscard]] Result<Settings> settings_from_json(const nlohmann::json& value);
 
+/// Without what counts only until a volume's replicas are made: the metadata have its size then.
+[[nodiscard]] Settings once_made(Settings settings);
+
 /// `refused` when they differ: "alpha and beta have different configs for volume r0: peer_timeout
 /// is 5s on alpha and 10s on beta".
 [[nodiscard]] Result<void> require_same_settings(const std::string& volume,

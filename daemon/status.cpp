@@ -233,9 +233,7 @@ Json data_at_risk(const VolumeFacts& facts, const StateWord& state) {
     return risk;
 }
 
-}  // namespace
-
-StateWord judge_state(const VolumeFacts& facts) {
+StateWord judge_place(const VolumeFacts& facts) {
     const std::string& name = facts.config->name;
     switch (facts.place) {
         case Place::absent:
@@ -252,6 +250,26 @@ StateWord judge_state(const VolumeFacts& facts) {
     return {"broken",
             fmt::format("{} is in progress on {}",
                         facts.operation.empty() ? "a change" : facts.operation, facts.node)};
+}
+
+/// A resize that was cut short is told as long as it is; else nothing.
+std::string half_resized(const VolumeFacts& facts) {
+    const PeerVolume* peer = facts.peer.volume(facts.config->name);
+    if (!facts.summary || peer == nullptr || facts.summary->volume != peer->summary.volume ||
+        facts.summary->size == peer->summary.size) {
+        return {};
+    }
+    return fmt::format("; {} has {} and {} has {}: mirrorctl resize {} finishes that", facts.node,
+                       format_size(facts.summary->size), peer_name(facts),
+                       format_size(peer->summary.size), facts.config->name);
+}
+
+}  // namespace
+
+StateWord judge_state(const VolumeFacts& facts) {
+    StateWord state = judge_place(facts);
+    state.why += half_resized(facts);
+    return state;
 }
 
 std::optional<std::uint64_t> behind_bytes(const VolumeFacts& facts) {

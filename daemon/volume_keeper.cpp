@@ -192,7 +192,7 @@ Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica(std::chrono::seconds
     if (block.state == ReplicaState::failed) {
         (*backing)->forget_cache();
     }
-    if ((*backing)->size() != block.size) {
+    if (!(*backing)->use_first(block.size)) {
         return Failure(Error{ErrorKind::invalid,
                              fmt::format("{} has {} bytes, but volume {} has {}", backing_path(),
                                          (*backing)->size(), name(), block.size),
@@ -201,13 +201,6 @@ Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica(std::chrono::seconds
     if (block.volume_name != name() || block.node != node()) {
         return fail(ErrorKind::invalid, "{} is the metadata of volume {} on node {}", meta_file(),
                     block.volume_name, block.node);
-    }
-    if (config_.size && *config_.size != block.size) {
-        return Failure(
-            Error{ErrorKind::invalid,
-                  fmt::format("volume {} has {}, but {} says {}", name(), format_size(block.size),
-                              context_.config.path, format_size(*config_.size)),
-                  "correct the size in the config"});
     }
     return Replica::open(std::move(*backing), std::move(*meta), context_.clock);
 }

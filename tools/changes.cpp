@@ -9,6 +9,9 @@
 namespace mirror::tools {
 namespace {
 
+/// A disk without a fast way to zero its new part writes it all.
+constexpr std::chrono::hours resize_deadline{25};
+
 Json request_of(const Session& session) {
     const Options& options = session.options;
     return {{"request", options.verb}, {"volume", options.volume}, {"dry_run", options.dry_run}};
@@ -70,10 +73,11 @@ void print_done(const Json& answer, std::ostream& out) {
     }
 }
 
-int run_change(Session& session, const Json& request) {
+int run_change(Session& session, const Json& request,
+               std::chrono::milliseconds deadline = change_deadline) {
     const Options& options = session.options;
     World& world = session.world;
-    const auto answer = session.client.ask(request, change_deadline);
+    const auto answer = session.client.ask(request, deadline);
     if (!answer) {
         return report(answer.error(), options, world);
     }
@@ -185,6 +189,22 @@ int resync(Session& session) {
     const int code = run_change(session, request);
     const bool waits = session.options.wait && !session.options.dry_run;
     return code == exit_done && waits ? wait_for_resync(session) : code;
+}
+
+int resize(Session& session) {
+    Json request = request_of(session);
+    request["disconnect_clients"] = session.options.disconnect_clients;
+    const std::string& typed = session.options.size;
+    const bool is_more = typed.starts_with('+');
+    if (!typed.empty()) {
+        const auto bytes = parse_size(std::string_view(typed).substr(is_more ? 1 : 0));
+        if (!bytes) {
+            session.world.err << fmt::format("mirrorctl: {}\n", bytes.error().text());
+            return exit_usage;
+        }
+        request[is_more ? "more_bytes" : "size_bytes"] = *bytes;
+    }
+    return run_change(session, request, resize_deadline);
 }
 
 int attach(Session& session) {

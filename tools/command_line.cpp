@@ -124,6 +124,14 @@ void add_mirror_verbs(Verbs& verbs, Options& options) {
 
     add_split_brain_verbs(verbs, options);
 
+    CLI::App& resize = verbs.add_change("resize", "make the volume larger on both nodes, in use");
+    resize
+        .add_option("SIZE", options.size,
+                    "the new size (20GiB) or what is added (+5GiB); else all that the devices have")
+        ->type_name("");
+    resize.add_flag("--disconnect-clients", options.disconnect_clients,
+                    "also while clients other than the device are connected; they are cut off");
+
     verbs.add_change("attach", "attach the volume to its device (/dev/nbdX)");
     verbs.add_change("detach", "detach the volume from its device");
 

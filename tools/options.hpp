@@ -33,6 +33,7 @@ struct Options {
     bool stop = false;
     bool restart = false;
     bool all = false;
+    std::string size;  ///< of resize, as typed; empty: none given
     std::string rate;  ///< as typed; empty: none given
     bool no_undo = false;
     bool list = false;

@@ -12,7 +12,7 @@ namespace {
 
 using Verb = int (*)(Session&);
 
-constexpr std::array<std::pair<std::string_view, Verb>, 18> verbs{{
+constexpr std::array<std::pair<std::string_view, Verb>, 19> verbs{{
     {"create", create},
     {"status", status},
     {"promote", promote},
@@ -27,6 +27,7 @@ constexpr std::array<std::pair<std::string_view, Verb>, 18> verbs{{
     {"attach", attach},
     {"detach", detach},
     {"restart-engine", restart_engine},
+    {"resize", resize},
     {"wait", wait},
     {"events", events},
     {"check", check},

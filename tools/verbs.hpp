@@ -17,6 +17,7 @@ namespace mirror::tools {
 [[nodiscard]] int connect(Session& session);
 [[nodiscard]] int disconnect(Session& session);
 [[nodiscard]] int resync(Session& session);
+[[nodiscard]] int resize(Session& session);
 [[nodiscard]] int attach(Session& session);
 [[nodiscard]] int detach(Session& session);
 [[nodiscard]] int restart_engine(Session& session);

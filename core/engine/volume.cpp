@@ -53,7 +53,6 @@ Result<std::unique_ptr<Volume>> Volume::open(const Options& options) {
     const auto patience = (*volume)->disk_timeout.count() == 0
                               ? nullptr
                               : std::make_shared<DiskPatience>((*volume)->disk_timeout);
-    auto store = with_patience(std::move(*file), patience);
     auto meta = open_meta(meta_path((*node)->state_dir, options.volume),
                           [&](std::unique_ptr<FileStore> found) {
                               return with_patience(std::move(found), patience);
@@ -68,11 +67,10 @@ Result<std::unique_ptr<Volume>> Volume::open(const Options& options) {
                   fmt::format("volume {} is not active on {}", options.volume, options.node),
                   fmt::format("mirrorctl promote {}", options.volume)});
     }
-    if (block.size != store->size()) {
-        return fail(ErrorKind::invalid, "volume {}: {} has {}, the metadata says {}",
-                    options.volume, path->second, format_size(store->size()),
-                    format_size(block.size));
+    if (auto fits = (*file)->use_first(block.size); !fits) {
+        return Failure(fits.error().within(fmt::format("volume {}", options.volume)));
     }
+    auto store = with_patience(std::move(*file), patience);
     auto differences = Differences::load(**meta);
     if (!differences) {
         return Failure(differences.error());

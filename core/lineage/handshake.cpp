@@ -136,6 +136,21 @@ Decision decide_with_source(const ReplicaSummary& active, const ReplicaSummary& 
                         describe(standby))};
 }
 
+/// A resize that was cut short leaves the standby larger, and all that the active has fits into it.
+bool fits(const ReplicaSummary& active, const ReplicaSummary& standby) noexcept {
+    return active.size <= standby.size;
+}
+
+Decision decide_sized(const ReplicaSummary& active, const ReplicaSummary& standby,
+                      Relation relation) {
+    if (!fits(active, standby)) {
+        return {Action::refuse,
+                fmt::format("{} has {} bytes and {} has only {}: mirrorctl resize makes it larger",
+                            describe(active), active.size, describe(standby), standby.size)};
+    }
+    return decide_with_source(active, standby, relation);
+}
+
 Relation mirrored(Relation relation) noexcept {
     switch (relation) {
         case Relation::ahead:
@@ -215,10 +230,6 @@ Decision decide(const ReplicaSummary& ours, const ReplicaSummary& theirs) {
                             ours.node, short_form(ours.volume), theirs.node,
                             short_form(theirs.volume))};
     }
-    if (ours.size != theirs.size) {
-        return {Action::refuse, fmt::format("{} has {} bytes and {} has {} bytes", ours.node,
-                                            ours.size, theirs.node, theirs.size)};
-    }
     const Relation relation = relate(ours.lineage, theirs.lineage);
     if (hold_diverged_data(ours, theirs)) {
         return decide_diverged(ours, theirs, relation);
@@ -227,10 +238,10 @@ Decision decide(const ReplicaSummary& ours, const ReplicaSummary& theirs) {
         return decide_both_active(ours, theirs, relation);
     }
     if (ours.role == Role::active) {
-        return decide_with_source(ours, theirs, relation);
+        return decide_sized(ours, theirs, relation);
     }
     if (theirs.role == Role::active) {
-        Decision seen_there = decide_with_source(theirs, ours, mirrored(relation));
+        Decision seen_there = decide_sized(theirs, ours, mirrored(relation));
         seen_there.action = mirrored(seen_there.action);
         return seen_there;
     }

@@ -121,6 +121,17 @@ Obstacle diverged_obstacle(const PromotionRequest& request, const ReplicaSummary
                         amount, request.peer_name, node, node)};
 }
 
+/// A standby can't be smaller than its active. Nothing is in the part that only we have.
+Obstacle larger_obstacle(const PromotionRequest& request, const ReplicaSummary& peer) {
+    const std::string& node = request.ours.node;
+    return {fmt::format("{} has {} bytes and {} has only {}: a resize was cut short", node,
+                        request.ours.size, request.peer_name, peer.size),
+            fmt::format("while {} is active: mirrorctl resize {}", request.peer_name,
+                        request.volume_name),
+            fmt::format("no data, but {} can't take part again before mirrorctl resize {}",
+                        request.peer_name, request.volume_name)};
+}
+
 /// The strongest first: its reason and remedy are what the person reads.
 std::vector<Obstacle> find_obstacles(const PromotionRequest& request) {
     const ReplicaSummary& ours = request.ours;
@@ -138,6 +149,9 @@ std::vector<Obstacle> find_obstacles(const PromotionRequest& request) {
         obstacles.push_back(behind_obstacle(request, *request.peer));
     } else if (ours.state == ReplicaState::stale) {
         obstacles.push_back(stale_obstacle(request));
+    }
+    if (request.peer && request.ours.size > request.peer->size) {
+        obstacles.push_back(larger_obstacle(request, *request.peer));
     }
     return obstacles;
 }
@@ -176,16 +190,12 @@ PromotionVerdict judge_obstacles(const PromotionRequest& request,
     return refuse(std::move(reason), remedy + join_losses(obstacles));
 }
 
-/// A peer of another volume or size can't be asked for anything.
+/// A peer of another volume can't be asked for anything.
 std::optional<std::string> mismatch(const PromotionRequest& request, const ReplicaSummary& peer) {
     if (request.ours.volume != peer.volume) {
         return fmt::format("{} and {} hold different volumes ({} and {})", request.ours.node,
                            request.peer_name, short_form(request.ours.volume),
                            short_form(peer.volume));
-    }
-    if (request.ours.size != peer.size) {
-        return fmt::format("{} and {} differ in size ({} and {} bytes)", request.ours.node,
-                           request.peer_name, request.ours.size, peer.size);
     }
     return std::nullopt;
 }

@@ -98,6 +98,10 @@ class MetaFile {
 [[nodiscard]] std::string meta_path(const std::string& state_dir, const std::string& volume);
 [[nodiscard]] Result<std::unique_ptr<MetaFile>> create_meta(const std::string& path,
                                                             const Superblock& first);
+/// Lays a file that nobody has open out anew for a larger volume: all that it knew stays, and the
+/// new part has no bit set. At once or not at all, whenever it is cut short. Fine when the volume
+/// has that size already; `refused` when it is larger.
+[[nodiscard]] Result<void> grow_meta(const std::string& path, std::uint64_t volume_size);
 /// `not_found` with the remedy `mirrorctl create` when there is none; `busy` when another process
 /// has it.
 /// `wrap`: what stands between the file and its users; nothing by default.

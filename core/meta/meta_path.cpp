@@ -35,18 +35,39 @@ Result<void> make_directory(const files::path& directory) {
     return sync_directory(directory.parent_path());
 }
 
-Result<void> make_file(const std::string& path, const Superblock& first) {
+Result<std::unique_ptr<MetaFile>> make_file(const std::string& path, const Superblock& first) {
     if (auto made = create_backing_file(path, meta_file_size(first.size)); !made) {
-        return made;
+        return Failure(made.error());
     }
     auto store = FileStore::open(path, FileStore::Lock::exclusive);
     if (!store) {
         return Failure(store.error());
     }
-    if (auto formatted = MetaFile::format(std::move(*store), first); !formatted) {
+    auto formatted = MetaFile::format(std::move(*store), first);
+    if (!formatted) {
         return Failure(formatted.error().within(path));
     }
-    return {};
+    return formatted;
+}
+
+/// `block` is the old superblock with the new size.
+Result<void> copy_to_larger(MetaFile& old, const std::string& path, const Superblock& block) {
+    auto larger = make_file(path, block);
+    if (!larger) {
+        return Failure(larger.error());
+    }
+    for (const MapKind kind : {MapKind::intent, MapKind::suspect, MapKind::changed}) {
+        const auto bits = old.read_map(kind);
+        if (!bits) {
+            return Failure(bits.error());
+        }
+        Bitmap wider(map_bits(kind, block.size));
+        wider.merge(*bits);
+        if (auto written = (*larger)->write_map(kind, wider); !written) {
+            return written;
+        }
+    }
+    return (*larger)->sync();
 }
 
 }  // namespace
@@ -63,7 +84,7 @@ Result<std::unique_ptr<MetaFile>> create_meta(const std::string& path, const Sup
     // Under another name until it is whole, so that a crash leaves no file without a superblock.
     const std::string unfinished = fmt::format("{}.new.{}", path, ::getpid());
     ::unlink(unfinished.c_str());
-    Result<void> made = make_file(unfinished, first);
+    Result<void> made = make_file(unfinished, first).map([](const auto&) {});
     if (made && ::link(unfinished.c_str(), path.c_str()) != 0) {
         made = errno == EEXIST ? fail(ErrorKind::refused, "{}: exists already", path)
                                : fail_errno(errno, path);
@@ -76,6 +97,32 @@ Result<std::unique_ptr<MetaFile>> create_meta(const std::string& path, const Sup
         return Failure(made.error());
     }
     return open_meta(path);
+}
+
+Result<void> grow_meta(const std::string& path, std::uint64_t volume_size) {
+    auto old = open_meta(path);
+    if (!old) {
+        return Failure(old.error());
+    }
+    Superblock block = (*old)->superblock();
+    if (block.size >= volume_size) {
+        return block.size == volume_size
+                   ? Result<void>{}
+                   : fail(ErrorKind::refused, "{} has {} bytes already, and never shrinks",
+                          block.volume_name, block.size);
+    }
+    block.size = volume_size;
+    const std::string unfinished = path + ".larger";
+    ::unlink(unfinished.c_str());  // of an attempt that was cut short
+    Result<void> made = copy_to_larger(**old, unfinished, block);
+    if (made && ::rename(unfinished.c_str(), path.c_str()) != 0) {
+        made = fail_errno(errno, path);
+    }
+    if (!made) {
+        ::unlink(unfinished.c_str());
+        return made;
+    }
+    return sync_directory(files::path(path).parent_path());
 }
 
 Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path, const WrapFile& wrap) {

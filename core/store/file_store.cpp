@@ -36,6 +36,14 @@ ByteRange aligned_middle(ByteRange range, std::uint64_t alignment) {
 
 }  // namespace
 
+Result<void> FileStore::use_first(std::uint64_t bytes) {
+    if (bytes > size_) {
+        return fail(ErrorKind::invalid, "{} has {} bytes, and {} are needed", path_, size_, bytes);
+    }
+    size_ = bytes;
+    return {};
+}
+
 Result<void> FileStore::check_range(std::string_view verb, ByteRange range) const {
     if (!range.fits_in(size_)) {
         return fail(ErrorKind::invalid, "{} goes beyond its {} bytes", describe(path_, verb, range),

@@ -40,6 +40,10 @@ class FileStore final : public Store {
     [[nodiscard]] static Result<std::unique_ptr<FileStore>> open(const std::string& path,
                                                                  Lock lock);
 
+    /// What a volume uses of it: the file may be longer, where it grew before the volume did.
+    /// Called before anybody else knows this store. Fails when the file is shorter.
+    [[nodiscard]] Result<void> use_first(std::uint64_t bytes);
+
     [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
     [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override;
     [[nodiscard]] Result<void> write(std::span<const std::byte> from,
@@ -68,7 +72,7 @@ class FileStore final : public Store {
 
     const Fd fd_;
     const std::string path_;
-    const std::uint64_t size_;
+    std::uint64_t size_;
     const bool is_device_;
     const std::uint64_t alignment_;  ///< of what can be zeroed without writing, bytes
 

@@ -274,12 +274,28 @@ TEST_CASE("what holds for every pair also holds where somebody yields") {
     CHECK(broken == 0);
 }
 
-TEST_CASE("volumes that differ in id or size never replicate") {
+TEST_CASE("an active replicates to a standby that is larger, never to one that is smaller") {
+    for (ReplicaSummary theirs : every_replica("beta")) {
+        if (theirs.role == active) {
+            continue;
+        }
+        ReplicaSummary ours = replica("alpha", active, up_to_date, old_data);
+        const Action equal = decide(ours, theirs).action;
+        theirs.size += 4096;
+        CHECK(decide(ours, theirs).action == equal);
+        CHECK(decide(theirs, ours).action == mirrored(equal));
+        ours.size += 8192;
+        const Decision smaller = decide(ours, theirs);
+        // What has diverged stays so whatever its size: a person can decide it.
+        CHECK(smaller.action == (equal == Action::diverged ? equal : Action::refuse));
+        CHECK(decide(theirs, ours).action == mirrored(smaller.action));
+        CHECK((equal == Action::diverged || smaller.reason.find("resize") != std::string::npos));
+    }
+}
+
+TEST_CASE("volumes that differ in id never replicate") {
     for (ReplicaSummary theirs : every_replica("beta")) {
         const ReplicaSummary ours = replica("alpha", active, up_to_date, old_data);
-        theirs.size += 4096;
-        CHECK(decide(ours, theirs).action == Action::refuse);
-        CHECK(decide(theirs, ours).action == Action::refuse);
         theirs.volume.bytes[0] = 1;
         CHECK(decide(ours, theirs).action == Action::unrelated);
         CHECK(decide(theirs, ours).action == Action::unrelated);

@@ -280,12 +280,25 @@ TEST_CASE("a replica that was given up") {
     CHECK_FALSE(verdict.new_generation.has_value());
 }
 
-TEST_CASE("a peer of another volume or size") {
+TEST_CASE("after half a resize the smaller replica is promoted, the larger one only by force") {
     auto request = request_with(alpha(ReplicaState::up_to_date, old_data),
                                 beta(ReplicaState::up_to_date, old_data));
     request.peer->size = 4096;
-    check_refused(judge_promotion(request),
-                  "alpha and beta differ in size (1073741824 and 4096 bytes)", "mirrorctl check");
+    const PromotionVerdict refused = judge_promotion(request);
+    CHECK_FALSE(refused.allowed);
+    CHECK(refused.reason ==
+          "alpha has 1073741824 bytes and beta has only 4096: a resize was cut short");
+    CHECK(refused.remedy.find("while beta is active: mirrorctl resize r0, or --force") == 0);
+    CHECK(judge_forced(request).allowed);
+    request.peer->size = std::uint64_t{2} << 30;
+    const PromotionVerdict allowed = judge_promotion(request);
+    CHECK(allowed.allowed);
+    CHECK(!allowed.new_generation);
+}
+
+TEST_CASE("a peer of another volume") {
+    auto request = request_with(alpha(ReplicaState::up_to_date, old_data),
+                                beta(ReplicaState::up_to_date, old_data));
     request.peer->volume.bytes[0] = 8;
     CHECK(judge_forced(request).reason ==
           "alpha and beta hold different volumes (07000000 and 08000000)");

@@ -18,6 +18,7 @@ TEST_CASE("settings that differ are named with both values") {
           "alpha and beta have different configs for volume r0: peer_timeout is 5s on alpha and "
           "10s on beta; size is not set on alpha and 1 GiB on beta");
     CHECK(require_same_settings("r0", "alpha", ours, "beta", ours));
+    CHECK(once_made(theirs) == Settings{{"mode", "sync"}, {"peer_timeout", "10s"}});
 }
 
 TEST_CASE("settings from a peer must be strings") {

@@ -100,6 +100,26 @@ TEST_CASE_FIXTURE(Fixture, "a dry run prints the plan and says that nothing chan
     CHECK(client.asked.at(0)["to"] == "beta");
 }
 
+TEST_CASE_FIXTURE(Fixture, "resize takes a size, an addition, or nothing") {
+    answer(R"({"text": "r0 has 20 GiB now", "size_bytes": 21474836480, "seconds": 1})");
+    CHECK(run({"resize", "r0", "20GiB"}) == 0);
+    CHECK(client.asked.at(0) == Json{{"request", "resize"},
+                                     {"volume", "r0"},
+                                     {"dry_run", false},
+                                     {"disconnect_clients", false},
+                                     {"size_bytes", 21474836480}});
+    CHECK(run({"resize", "r0", "+5GiB", "--dry-run"}) == 0);
+    CHECK(client.asked.at(1)["more_bytes"] == 5368709120);
+    CHECK_FALSE(client.asked.at(1).contains("size_bytes"));
+    CHECK(run({"resize", "r0"}) == 0);
+    CHECK_FALSE(client.asked.at(2).contains("size_bytes"));
+    CHECK_FALSE(client.asked.at(2).contains("more_bytes"));
+    for (const char* wrong : {"much", "+", "20GB"}) {
+        CHECK(run({"resize", "r0", wrong}) == 2);
+    }
+    CHECK(client.asked.size() == 3);
+}
+
 TEST_CASE_FIXTURE(Fixture, "a forced promotion shows the loss and wants the volume's name typed") {
     can_ask = true;
     answer(R"({"would": ["begin a new generation"], "loss": "12 MiB that only beta has"})");

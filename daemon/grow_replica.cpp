@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/grow_replica.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <filesystem>
+#include <sys/file.h>
+
+#include "core/control/messages.hpp"
+#include "core/meta/meta_file.hpp"
+#include "core/store/grow.hpp"
+#include "daemon/resize_plan.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+struct GrowRequest {
+    std::string step;
+    std::uint64_t from = 0;  ///< the size of the active
+    std::uint64_t to = 0;    ///< the size that is wanted
+};
+
+Result<GrowRequest> parse(const VolumeKeeper& keeper, const Json& request) {
+    const auto step = control::string_field(request, "step");
+    const auto source = control::string_field(request, "source");
+    const auto from = control::uint_field(request, "from_bytes");
+    const auto to = control::uint_field(request, "size_bytes");
+    if (!step || !source || !from || !to) {
+        return fail(ErrorKind::invalid, "resize-replica: a field is missing or of the wrong type");
+    }
+    if (*source != keeper.peer()) {
+        return fail(ErrorKind::refused, "{} is not the peer of {} for volume {}", *source,
+                    keeper.node(), keeper.name());
+    }
+    if (*step != "check") {
+        if (auto possible = require_volume_size(*to); !possible) {
+            return Failure(possible.error());
+        }
+    }
+    return GrowRequest{*step, *from, *to};
+}
+
+Result<Json> look(VolumeKeeper& keeper, std::uint64_t size) {
+    const auto info = inspect_backing(keeper.backing_path());
+    if (!info) {
+        return Failure(info.error());
+    }
+    return Json{{"replica_bytes", size},
+                {"backing_bytes", info->size},
+                {"is_device", info->is_block_device}};
+}
+
+/// What lies beyond the active's end is nobody's, but only in a session does it say where its end
+/// is.
+Result<void> require_no_data(VolumeKeeper& keeper, std::uint64_t size, std::uint64_t from) {
+    if (from >= size) {
+        return {};
+    }
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    const auto session = (*lease)->session();
+    if (session && session->connections > 0 && session->source == keeper.peer()) {
+        return {};
+    }
+    return fail(ErrorKind::refused, "{} on {} has {} bytes and is in no session", keeper.name(),
+                keeper.node(), size);
+}
+
+Result<void> grow_metadata(VolumeKeeper& keeper, std::uint64_t to) {
+    const auto operation = keeper.begin("resize");
+    if (!operation) {
+        return Failure(operation.error());
+    }
+    keeper.close_replica(*operation);
+    auto grown = grow_meta(keeper.meta_file(), to);
+    auto opened = keeper.open_standby(*operation);
+    return grown ? opened : grown;
+}
+
+}  // namespace
+
+Result<ResizeLock> ResizeLock::take(const VolumeKeeper& keeper) {
+    const std::string path =
+        std::filesystem::path(keeper.meta_file()).replace_filename("resize.lock").string();
+    Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!file.is_open()) {
+        return fail_errno(errno, path);
+    }
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+        return errno == EWOULDBLOCK
+                   ? Failure(Error{ErrorKind::busy,
+                                   fmt::format("a resize of {} is in progress on {}", keeper.name(),
+                                               keeper.node()),
+                                   "wait until it has ended"})
+                   : fail_errno(errno, path);
+    }
+    return ResizeLock(std::move(file));
+}
+
+Result<void> grow_own_backing(VolumeKeeper& keeper, const ResizeLock&, std::uint64_t from,
+                              std::uint64_t to) {
+    return grow_backing(keeper.backing_path(), from, to,
+                        [&] { return keeper.peers().is_stopping(); });
+}
+
+Result<Json> resize_replica(VolumeKeeper& keeper, const Json& request) {
+    const auto wanted = parse(keeper, request);
+    if (!wanted) {
+        return Failure(wanted.error());
+    }
+    std::uint64_t size = 0;
+    {
+        const auto lease = keeper.replica();
+        if (!lease) {
+            return Failure(lease.error());
+        }
+        size = (*lease)->superblock().size;
+    }
+    if (wanted->step == "check") {
+        return look(keeper, size);
+    }
+    const auto lock = ResizeLock::take(keeper);
+    if (!lock) {
+        return Failure(lock.error());
+    }
+    Result<void> done;
+    if (wanted->step == "backing") {
+        done = require_no_data(keeper, size, wanted->from).and_then([&] {
+            return grow_own_backing(keeper, *lock, std::min(wanted->from, size), wanted->to);
+        });
+    } else if (wanted->step == "metadata") {
+        done = size == wanted->to ? done : grow_metadata(keeper, wanted->to);
+    } else {
+        done = fail(ErrorKind::invalid, "resize-replica: there is no step '{}'",
+                    wanted->step.substr(0, 60));
+    }
+    if (!done) {
+        return Failure(done.error());
+    }
+    return Json::object();
+}
+
+}  // namespace mirror::daemon
