@@ -69,9 +69,15 @@ class Guests:
 
     def get(self):
         if self._pair is None:
-            self._pair = Pair().start()
-            for node in self._pair.nodes:
-                products.install(node)
+            self._pair = Pair()
+            try:
+                self._pair.start()
+                for node in self._pair.nodes:
+                    products.install(node)
+            except BaseException:
+                print(self._pair.report())
+                self.close()
+                raise
         return self._pair
 
     def close(self):

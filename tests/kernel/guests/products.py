@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What is installed in the guests: the packages where they were built, else a build's files."""
 
+import functools
 import io
 import os
 import pathlib
@@ -58,6 +59,7 @@ def put_packages(guest, files):
     guest.unpack(archive.getvalue(), WHERE)
 
 
+@functools.lru_cache(maxsize=None)
 def built_files(build=None):
     """What `meson install` of a build directory puts where, as a tar archive."""
     build = pathlib.Path(build or environment.BUILD)
