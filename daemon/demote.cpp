@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/demote.hpp"
 
-#include <thread>
 #include <unistd.h>
 
 #include "core/base/log.hpp"
@@ -89,19 +88,6 @@ Result<void> quiesce(VolumeKeeper& keeper, bool disconnect_clients) {
     return {};
 }
 
-/// The kernel's connections are clients of the engine until it has noticed their end.
-Result<void> quiesce_after_detach(VolumeKeeper& keeper, const DemoteOptions& options) {
-    constexpr std::chrono::milliseconds step{50};
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    for (;; std::this_thread::sleep_for(step)) {
-        auto done = quiesce(keeper, options.disconnect_clients);
-        if (done || done.error().kind != ErrorKind::busy ||
-            std::chrono::steady_clock::now() >= deadline) {
-            return done;
-        }
-    }
-}
-
 /// The end of a role whose replica was left out: the peer has all that counts, whether or not the
 /// files here can be opened.
 Result<Json> give_up_failed(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
@@ -137,8 +123,7 @@ Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operat
         if (auto detached = detach_device(keeper); !detached) {
             return Failure(detached.error());
         }
-        if (auto quiet = was_attached ? quiesce_after_detach(keeper, options)
-                                      : quiesce(keeper, options.disconnect_clients);
+        if (auto quiet = quiesce(keeper, options.disconnect_clients);
             !quiet && keeper.engine_is_running()) {
             if (was_attached) {
                 attach_again(keeper);

@@ -19,7 +19,7 @@ namespace mirror::daemon {
 namespace {
 
 /// One thread per request of a client's queue (the thread count is the queue depth).
-constexpr const char* engine_threads = "--threads=32";
+constexpr const char* engine_threads = "--threads=64";
 
 /// By system call: glibc has had the wrapper only since 2.36.
 Fd open_pidfd(pid_t pid) {

@@ -14,8 +14,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-/// The shortest that the driver knows; 0 is "never".
-constexpr seconds quick_replay{1};
+/// Timers fire at full seconds; shorter than half of one gains nothing.
+constexpr milliseconds quick_replay{500};
 /// For requests that were sent before that; the few that are late cost their usual time.
 constexpr milliseconds old_requests_patience{500};
 /// For the first answer from the new engine; beyond that the figure is of no use.

@@ -13,13 +13,14 @@ namespace mirror::daemon {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
 
 constexpr milliseconds step{20};
 /// How long udev may look at a device that has just changed, before it counts as in use.
 constexpr milliseconds users_patience{1500};
 /// A device is free a moment after its last user has gone.
 constexpr milliseconds release_patience{5000};
+/// A connection that dies again and again is not renewed faster than this.
+constexpr milliseconds first_retry{200};
 /// The kernel notices the end of an engine's sockets in a worker of its own.
 constexpr milliseconds notice_patience{5000};
 
@@ -36,9 +37,8 @@ bool wait_until(milliseconds patience, Condition condition) {
     return true;
 }
 
-NbdDriver::Setup setup_of(const std::string& volume, const EngineConnections& engine,
-                          seconds timeout) {
-    return {.backend = volume, .size = engine.size, .flags = engine.flags, .timeout = timeout};
+NbdDriver::Setup setup_of(const std::string& volume, const EngineConnections& engine) {
+    return {.backend = volume, .size = engine.size, .flags = engine.flags};
 }
 
 }  // namespace
@@ -86,19 +86,26 @@ void NbdAttacher::record(const std::string& volume, std::string id, Severity sev
         {std::move(id), severity, volume, std::move(text), std::move(cause), std::move(remedy)});
 }
 
+milliseconds NbdAttacher::usual_time(const std::string& volume) const {
+    return usual_replay_after(context_.config.volumes.at(volume));
+}
+
 Result<void> NbdAttacher::connect(DeviceIndex index, const std::string& socket,
                                   const std::string& volume) {
-    const VolumeConfig& config = context_.config.volumes.at(volume);
-    auto engine = dialler_.dial(socket, volume, connections_for(config));
-    if (!engine) {
-        return Failure(engine.error());
-    }
-    const NbdDriver::Setup setup = setup_of(volume, *engine, request_timeout(config));
-    return driver_.connect(index, setup, std::move(engine->sockets));
+    Result<void> done;
+    // Whoever looks at a free device (udev, after a detach) keeps it busy for a moment.
+    (void)wait_until(release_patience, [&] {
+        auto engine = dialler_.dial(socket, volume, connections_of_device);
+        done = engine
+                   ? driver_.connect(index, setup_of(volume, *engine), std::move(engine->sockets))
+                   : Failure(engine.error());
+        return done || done.error().kind != ErrorKind::busy;
+    });
+    return done.and_then([&] { return driver_.set_replay_after(index, usual_time(volume)); });
 }
 
 Result<std::size_t> NbdAttacher::renew(const Found& found, const std::string& socket,
-                                       const std::string& volume, Need need, seconds timeout) {
+                                       const std::string& volume, Need need) {
     const std::size_t wanted = found.attachment->connections;
     std::size_t renewed = 0;
     std::optional<Error> failed;
@@ -108,7 +115,7 @@ Result<std::size_t> NbdAttacher::renew(const Found& found, const std::string& so
             failed = engine.error();
             return true;
         }
-        const NbdDriver::Setup setup = setup_of(volume, *engine, timeout);
+        const NbdDriver::Setup setup = setup_of(volume, *engine);
         const auto taken = driver_.reconfigure(found.index, setup, std::move(engine->sockets));
         if (!taken) {
             failed = taken.error();
@@ -125,7 +132,7 @@ Result<std::size_t> NbdAttacher::renew(const Found& found, const std::string& so
                     "the kernel took {} of {} new connections for {}: it holds on to old ones",
                     renewed, wanted, device_of_index(found.index));
     }
-    return renewed;
+    return driver_.set_replay_after(found.index, usual_time(volume)).map([&] { return renewed; });
 }
 
 Result<void> NbdAttacher::attach(const std::string& device, const std::string& socket,
@@ -167,10 +174,9 @@ Result<void> NbdAttacher::attach(const std::string& device, const std::string& s
         MutexLock lock(here.mutex);
         need = here.need == Need::all ? Need::all : Need::some;
     }
-    const seconds timeout = request_timeout(**config);
-    const Result<void> done =
-        found->attachment ? renew(*found, socket, volume, need, timeout).map([](std::size_t) {})
-                          : connect(found->index, socket, volume);
+    const Result<void> done = found->attachment
+                                  ? renew(*found, socket, volume, need).map([](std::size_t) {})
+                                  : connect(found->index, socket, volume);
     if (!done) {
         return Failure(done.error());
     }
@@ -178,8 +184,6 @@ Result<void> NbdAttacher::attach(const std::string& device, const std::string& s
     here.volume = volume;
     here.socket = socket;
     here.need = Need::none;
-    here.link_died = false;
-    here.timeout = timeout;
     here.backoff = milliseconds(0);
     return {};
 }
@@ -270,7 +274,6 @@ void NbdAttacher::adopt(const std::string& device) {
     here.volume = volume.name;
     here.socket = context_.node.volume_socket(volume.name);
     here.need = Need::some;
-    here.timeout = request_timeout(volume);
 }
 
 void NbdAttacher::engine_gone(const std::string& device) {
@@ -290,18 +293,17 @@ void NbdAttacher::note_link_dead(const std::string& device) {
         return;
     }
     here.need = Need::some;
-    here.link_died = true;
-    here.retry_due = SteadyTime{};
+    here.retry_due = here.mended_at + first_retry;
 }
 
-Result<void> NbdAttacher::set_replay_after(const std::string& device, seconds time) {
+Result<void> NbdAttacher::set_replay_after(const std::string& device, milliseconds time) {
     Device& here = entry(device);
     MutexLock turn(here.turn);
     const auto found = find(device);
     if (!found || !found->is_ours) {
         return found ? Result<void>{} : Failure(found.error());
     }
-    return driver_.set_timeout(found->index, found->attachment->backend, time);
+    return driver_.set_replay_after(found->index, time);
 }
 
 std::string NbdAttacher::state(const std::string& device) const {

@@ -45,15 +45,15 @@ class DeviceAttacher {
     virtual void adopt(const std::string& device) = 0;
     /// The engine is dead or about to be; a new one may come.
     virtual void engine_gone(const std::string& device) = 0;
-    /// What is to be done while the engine runs: new connections for dead ones, the timeout of
-    /// requests. Never blocks for longer than a handshake. When to come back; nothing: when the
-    /// kernel says that a connection is dead.
+    /// What is to be done while the engine runs: new connections for dead ones. Never blocks for
+    /// longer than a handshake. When to come back; nothing: when the kernel says that a connection
+    /// is dead.
     [[nodiscard]] virtual std::optional<std::chrono::milliseconds> look_after(
         const std::string& device) = 0;
     /// Before a planned end of the engine: requests that are sent from now on are sent again that
-    /// soon after its death. look_after() and attach() bring the usual time back.
+    /// soon after its death. A new engine brings the usual time back.
     [[nodiscard]] virtual Result<void> set_replay_after(const std::string& device,
-                                                        std::chrono::seconds time) = 0;
+                                                        std::chrono::milliseconds time) = 0;
     /// The kernel gave up a connection of this device. Does not block.
     virtual void note_link_dead(const std::string& device) = 0;
 
@@ -77,7 +77,8 @@ class NbdAttacher final : public DeviceAttacher {
     void adopt(const std::string& device) override;
     void engine_gone(const std::string& device) override;
     std::optional<std::chrono::milliseconds> look_after(const std::string& device) override;
-    Result<void> set_replay_after(const std::string& device, std::chrono::seconds time) override;
+    Result<void> set_replay_after(const std::string& device,
+                                  std::chrono::milliseconds time) override;
     void note_link_dead(const std::string& device) override;
     std::string state(const std::string& device) const override;
 
@@ -95,9 +96,7 @@ class NbdAttacher final : public DeviceAttacher {
         std::string socket GUARDED_BY(mutex);
         Need need GUARDED_BY(mutex) = Need::none;
         bool is_dropped GUARDED_BY(mutex) = false;  ///< and there as long as somebody uses it
-        bool link_died GUARDED_BY(mutex) = false;   ///< the kernel said so, with a living engine
-        std::chrono::seconds timeout GUARDED_BY(mutex){0};
-        SteadyTime calm_due GUARDED_BY(mutex){};  ///< when the usual timeout is tried again
+        SteadyTime mended_at GUARDED_BY(mutex){};
         SteadyTime retry_due GUARDED_BY(mutex){};
         std::chrono::milliseconds backoff GUARDED_BY(mutex){0};
     };
@@ -112,20 +111,17 @@ class NbdAttacher final : public DeviceAttacher {
     [[nodiscard]] Device& entry(const std::string& device) const EXCLUDES(mutex_);
     /// The volume that has this device in the configuration; null: none.
     [[nodiscard]] const VolumeConfig* volume_of(const std::string& device) const;
+    [[nodiscard]] std::chrono::milliseconds usual_time(const std::string& volume) const;
     [[nodiscard]] Result<Found> find(const std::string& device) const;
     [[nodiscard]] Result<void> connect(DeviceIndex index, const std::string& socket,
                                        const std::string& volume);
     /// Gives the kernel connections until it has taken what is needed; how many it took.
     [[nodiscard]] Result<std::size_t> renew(const Found& found, const std::string& socket,
-                                            const std::string& volume, Need need,
-                                            std::chrono::seconds timeout);
+                                            const std::string& volume, Need need);
     /// What look_after does when something is due.
     void mend(const std::string& device, Device& device_entry);
     void note_mended(const std::string& device, Device& device_entry, std::size_t renewed);
     void note_failure(const std::string& device, Device& device_entry, const Error& error);
-    /// The requests of a living engine took too long for the kernel.
-    void allow_more_time(const std::string& device, Device& device_entry);
-    void calm_down(const Found& found, Device& device_entry);
     void record(const std::string& volume, std::string id, Severity severity, std::string text,
                 std::string cause = {}, std::string remedy = {});
 

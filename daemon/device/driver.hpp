@@ -3,8 +3,9 @@
 // with it can be tested without a kernel that has it. Any thread.
 //
 // A device outlives its server: requests wait for a new connection for dead_conn_timeout. Requests
-// that were sent before the server died are sent again when their own timeout is over, and no
-// earlier; and a server that is slower than that counts as dead.
+// that were sent before the server died are sent again when their own timer finds a new connection,
+// and no earlier. With one connection, and no timeout given to the driver, that is all that the
+// timer does: a server may be as slow as it likes.
 #pragma once
 
 #include <chrono>
@@ -38,8 +39,7 @@ class NbdDriver {
     struct Setup {
         std::string backend;
         std::uint64_t size = 0;
-        std::uint64_t flags = 0;          ///< NBD_FLAG_* of the transmission
-        std::chrono::seconds timeout{0};  ///< of a request; 0: a slow server is waited for
+        std::uint64_t flags = 0;  ///< NBD_FLAG_* of the transmission
     };
     /// Each socket is a negotiated connection; the kernel keeps them.
     [[nodiscard]] virtual Result<void> connect(DeviceIndex index, const Setup& setup,
@@ -48,8 +48,9 @@ class NbdDriver {
     /// use for, and calls that a success.
     [[nodiscard]] virtual Result<std::size_t> reconfigure(DeviceIndex index, const Setup& setup,
                                                           std::vector<Fd> sockets) = 0;
-    [[nodiscard]] virtual Result<void> set_timeout(DeviceIndex index, const std::string& backend,
-                                                   std::chrono::seconds timeout) = 0;
+    /// The timer of requests that are sent from now on. connect() sets it to 30 s.
+    [[nodiscard]] virtual Result<void> set_replay_after(DeviceIndex index,
+                                                        std::chrono::milliseconds time) = 0;
     /// An exclusive open, so that nobody mounts the device; `busy`, with names, while it is used.
     [[nodiscard]] virtual Result<Fd> claim(DeviceIndex index) const = 0;
     /// Whatever waits gets an I/O error.

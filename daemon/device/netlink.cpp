@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -59,8 +60,6 @@ bool put_setup(nl_msg* message, DeviceIndex index, const NbdDriver::Setup& setup
            ::nla_put_u64(message, NBD_ATTR_SIZE_BYTES, setup.size) == 0 &&
            ::nla_put_u64(message, NBD_ATTR_BLOCK_SIZE_BYTES, block_size) == 0 &&
            ::nla_put_u64(message, NBD_ATTR_SERVER_FLAGS, setup.flags) == 0 &&
-           ::nla_put_u64(message, NBD_ATTR_TIMEOUT,
-                         static_cast<std::uint64_t>(setup.timeout.count())) == 0 &&
            ::nla_put_u64(message, NBD_ATTR_DEAD_CONN_TIMEOUT,
                          static_cast<std::uint64_t>(dead_connection_timeout.count())) == 0 &&
            ::nla_put_string(message, NBD_ATTR_BACKEND_IDENTIFIER, setup.backend.c_str()) == 0;
@@ -83,6 +82,11 @@ bool put_sockets(nl_msg* message, const std::vector<Fd>& sockets) {
     return done;
 }
 
+/// No timeout: a slow server is not a dead one. Given again it would undo set_replay_after().
+bool put_patience(nl_msg* message, int command) {
+    return command != NBD_CMD_CONNECT || ::nla_put_u64(message, NBD_ATTR_TIMEOUT, 0) == 0;
+}
+
 Result<void> send_setup(int command, const char* what, DeviceIndex index,
                         const NbdDriver::Setup& setup, const std::vector<Fd>& sockets) {
     const auto netlink = NlSocket::open();
@@ -91,7 +95,7 @@ Result<void> send_setup(int command, const char* what, DeviceIndex index,
     }
     NlMessage message = netlink->request(command);
     if (!message || !put_setup(message.get(), index, setup) ||
-        !put_sockets(message.get(), sockets)) {
+        !put_patience(message.get(), command) || !put_sockets(message.get(), sockets)) {
         return fail(ErrorKind::internal, "{} {}: the netlink message got too long", what,
                     device_of_index(index));
     }
@@ -196,21 +200,12 @@ Result<std::size_t> NetlinkDriver::reconfigure(DeviceIndex index, const Setup& s
     return count_kept(inodes);
 }
 
-Result<void> NetlinkDriver::set_timeout(DeviceIndex index, const std::string& backend,
-                                        std::chrono::seconds timeout) {
-    const auto netlink = NlSocket::open();
-    if (!netlink) {
-        return Failure(netlink.error());
-    }
-    NlMessage message = netlink->request(NBD_CMD_RECONFIGURE);
-    if (!message || ::nla_put_u32(message.get(), NBD_ATTR_INDEX, index) != 0 ||
-        ::nla_put_string(message.get(), NBD_ATTR_BACKEND_IDENTIFIER, backend.c_str()) != 0 ||
-        ::nla_put_u64(message.get(), NBD_ATTR_TIMEOUT,
-                      static_cast<std::uint64_t>(timeout.count())) != 0) {
-        return fail(ErrorKind::internal, "no memory for a netlink message");
-    }
-    if (const int error = netlink->run(std::move(message)); error != 0) {
-        return refused_by_kernel(index, "setting the timeout of", error);
+Result<void> NetlinkDriver::set_replay_after(DeviceIndex index, std::chrono::milliseconds time) {
+    const std::string path = (sysfs_of(index) / "queue/io_timeout").string();
+    const std::string value = std::to_string(time.count());
+    const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    if (!file.is_open() || ::write(file.get(), value.data(), value.size()) < 0) {
+        return fail_errno(errno, fmt::format("writing {}", path));
     }
     return {};
 }

@@ -19,8 +19,8 @@ class NetlinkDriver final : public NbdDriver {
                                        std::vector<Fd> sockets) override;
     [[nodiscard]] Result<std::size_t> reconfigure(DeviceIndex index, const Setup& setup,
                                                   std::vector<Fd> sockets) override;
-    [[nodiscard]] Result<void> set_timeout(DeviceIndex index, const std::string& backend,
-                                           std::chrono::seconds timeout) override;
+    [[nodiscard]] Result<void> set_replay_after(DeviceIndex index,
+                                                std::chrono::milliseconds time) override;
     [[nodiscard]] Result<Fd> claim(DeviceIndex index) const override;
     [[nodiscard]] Result<void> disconnect(DeviceIndex index) override;
 };

@@ -28,7 +28,7 @@ struct FakeDriver final : NbdDriver {
     std::optional<Attachment> attached;
     std::size_t dead = 0;  ///< connections
     Setup last{};
-    std::vector<std::chrono::seconds> timeouts;
+    std::chrono::milliseconds replay_after{30s};
     int connects = 0;
     int disconnects = 0;
     int blind = 0;  ///< so many calls pass before the kernel notices that connections are dead
@@ -53,8 +53,8 @@ struct FakeDriver final : NbdDriver {
         dead -= taken;
         return taken;
     }
-    Result<void> set_timeout(DeviceIndex, const std::string&, std::chrono::seconds time) override {
-        timeouts.push_back(time);
+    Result<void> set_replay_after(DeviceIndex, std::chrono::milliseconds time) override {
+        replay_after = time;
         return {};
     }
     Result<Fd> claim(DeviceIndex) const override {
@@ -108,7 +108,6 @@ struct Scene {
         VolumeConfig& volume = config.volumes["r0"];
         volume.name = "r0";
         volume.device = "/dev/nbd0";
-        volume.peer_timeout = 4500ms;
         volume.backing = {{"alpha", "/a.img"}, {"beta", "/b.img"}};
         return config;
     }
@@ -128,14 +127,11 @@ struct Scene {
 
 }  // namespace
 
-TEST_CASE("a request gets the engine's longest stall and a margin; none where writes may wait") {
+TEST_CASE("the kernel looks often whether a request is to be sent again, and less often at waits") {
     VolumeConfig volume = Scene::make_config().volumes.at("r0");
-    CHECK(request_timeout(volume) == 7s);
-    volume.disk_timeout = 9s;
-    CHECK(request_timeout(volume) == 11s);
+    CHECK(usual_replay_after(volume) == 2s);
     volume.on_peer_loss = OnPeerLoss::stop;
-    CHECK(request_timeout(volume) == 0s);
-    CHECK(connections_for(volume) == 1);
+    CHECK(usual_replay_after(volume) == 10s);
 }
 
 TEST_CASE("a device that is free is attached with the volume's name and timeout") {
@@ -143,7 +139,7 @@ TEST_CASE("a device that is free is attached with the volume's name and timeout"
     CHECK(scene.devices.state("/dev/nbd0") == "detached");
     REQUIRE(scene.attach());
     CHECK(scene.driver.last.backend == "r0");
-    CHECK(scene.driver.last.timeout == 7s);
+    CHECK(scene.driver.replay_after == 2s);
     CHECK(scene.driver.last.size == 4096);
     CHECK(scene.devices.is_attached("/dev/nbd0"));
     CHECK(scene.devices.state("/dev/nbd0") == "attached");
@@ -176,14 +172,16 @@ TEST_CASE("another's device is left alone, and named") {
 TEST_CASE("a new engine takes every connection, also when the kernel notices late") {
     Scene scene;
     REQUIRE(scene.attach());
+    REQUIRE(scene.devices.set_replay_after("/dev/nbd0", 500ms));
+    CHECK(scene.driver.replay_after == 500ms);
     scene.devices.engine_gone("/dev/nbd0");
     CHECK(scene.devices.state("/dev/nbd0") == "reconnecting");
     scene.driver.dead = scene.driver.attached->connections;
     scene.driver.blind = 3;
     CHECK_FALSE(scene.look_after());
     CHECK(scene.driver.dead == 0);
+    CHECK(scene.driver.replay_after == 2s);
     CHECK(scene.devices.state("/dev/nbd0") == "attached");
-    CHECK(scene.driver.timeouts.empty());
     CHECK(scene.has_event("device-reconnected"));
 }
 
@@ -207,29 +205,17 @@ TEST_CASE("an engine that does not answer is tried again, later and later") {
     CHECK(scene.devices.state("/dev/nbd0") == "attached");
 }
 
-TEST_CASE("a slow engine gets twice the time, up to a limit, and the usual one when it is calm") {
+TEST_CASE("a connection that a living engine has lost is renewed, but not without pause") {
     Scene scene;
     REQUIRE(scene.attach());
     scene.link_dies();
-    CHECK(scene.look_after() == 56s);  // four times the new timeout
-    CHECK(scene.driver.timeouts.back() == 14s);
-    CHECK(scene.has_event("device-slow"));
-    for (int more = 0; more < 5; ++more) {
-        scene.link_dies();
-        CHECK(scene.look_after());
-    }
-    CHECK(scene.driver.timeouts.back() == longest_timeout);
-    scene.clock.now += longest_timeout * 4;
     CHECK_FALSE(scene.look_after());
-    CHECK(scene.driver.timeouts.back() == 7s);
-}
-
-TEST_CASE("late news of connections that were renewed already double nothing") {
-    Scene scene;
-    REQUIRE(scene.attach());
-    scene.devices.note_link_dead("/dev/nbd0");
+    CHECK(scene.driver.dead == 0);
+    scene.link_dies();
+    CHECK(scene.look_after() == 200ms);
+    scene.clock.now += 200ms;
     CHECK_FALSE(scene.look_after());
-    CHECK(scene.driver.timeouts.empty());
+    CHECK(scene.driver.dead == 0);
 }
 
 TEST_CASE("a device in use stays; dropping it asks nobody") {
@@ -263,7 +249,6 @@ TEST_CASE("a restarted mirrord looks after what is attached, and after nothing e
     scene.devices.adopt("/dev/nbd0");
     CHECK_FALSE(scene.look_after());
     CHECK(scene.driver.dead == 0);
-    CHECK(scene.driver.timeouts.empty());
 }
 
 TEST_CASE("a device that was detached behind our back is said to be lost, once") {
