@@ -22,9 +22,9 @@ BOOT_SECONDS = 300
 EXCHANGE_SIZE = 64 << 20
 # What a kernel says when a disk was lost to those who use it.
 TROUBLE = re.compile(
-    r"I/O error|EXT4-fs error|EXT4-fs \(.*\): (Remounting|shut down)|XFS .*(Corruption|Shutdown|"
-    r"shutting down)|Kernel panic|BUG:|Oops|hung_task|blocked for more than|"
-    r"Aborting journal|lost async page write|lost sync page write", re.IGNORECASE)
+    r"I/O error|EXT4-fs error|EXT4-fs \(.*\): ([Rr]emounting|shut down)|XFS .*([Cc]orruption|[Ss]hutdown|"
+    r"[Ss]hutting down)|Kernel panic|\bBUG: |Oops: |blocked for more than|"
+    r"Aborting journal|lost async page write|lost sync page write")
 
 
 class Guest:
