@@ -5,22 +5,22 @@ import json
 import socket
 
 
-def command(path, name, **arguments):
+def command(path, what, /, **arguments):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30)
         connection.connect(str(path))
         with connection.makefile("rw", encoding="utf-8") as lines:
             json.loads(lines.readline())
             _ask(lines, "qmp_capabilities", {})
-            return _ask(lines, name, arguments)
+            return _ask(lines, what, arguments)
 
 
-def _ask(lines, name, arguments):
-    lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+def _ask(lines, what, arguments):
+    lines.write(json.dumps({"execute": what, "arguments": arguments}) + "\n")
     lines.flush()
     while True:
         answer = json.loads(lines.readline())
         if "error" in answer:
-            raise RuntimeError(f"QEMU refuses {name}: {answer['error']['desc']}")
+            raise RuntimeError(f"QEMU refuses {what}: {answer['error']['desc']}")
         if "return" in answer:
             return answer["return"]
