@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/base/memory_lock.hpp"
 
+#include <array>
 #include <cerrno>
+#include <cinttypes>
 #include <cstdint>
+#include <cstdio>
 #include <linux/capability.h>
 #include <linux/prctl.h>
 #include <sys/mman.h>
@@ -43,6 +46,29 @@ bool may_lock_without_limit() noexcept {
            (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY);
 }
 
+/// Programs and libraries, so that code that runs for the first time when memory is short needs no
+/// disk. What can't be brought in now comes when it is used.
+void bring_in_files() noexcept {
+    constexpr int populate_read = 22;  // MADV_POPULATE_READ, since Linux 5.14
+    std::FILE* maps = std::fopen("/proc/self/maps", "re");
+    if (maps == nullptr) {
+        return;
+    }
+    std::array<char, 4096> line{};
+    while (std::fgets(line.data(), line.size(), maps) != nullptr) {
+        std::uintptr_t begin = 0;
+        std::uintptr_t end = 0;
+        char readable = '-';
+        unsigned long inode = 0;
+        if (std::sscanf(line.data(), "%" SCNxPTR "-%" SCNxPTR " %c%*3c %*s %*s %lu", &begin, &end,
+                        &readable, &inode) == 4 &&
+            readable == 'r' && inode != 0) {
+            (void)::madvise(reinterpret_cast<void*>(begin), end - begin, populate_read);
+        }
+    }
+    (void)std::fclose(maps);
+}
+
 int lock_memory() noexcept {
     if (sanitized) {
         return 0;  // their shadow memory is larger than any machine
@@ -50,9 +76,13 @@ int lock_memory() noexcept {
     if (!may_lock_without_limit()) {
         return EPERM;
     }
-    // What is there, programs and libraries, is brought in; the second call is for what comes.
-    const bool locked = ::mlockall(MCL_CURRENT) == 0 && ::mlockall(MCL_FUTURE | MCL_ONFAULT) == 0;
-    return locked ? 0 : errno;
+    // Without MCL_ONFAULT every stack and every reserve of malloc would be filled: 200 MiB for an
+    // engine that uses 5.
+    if (::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) {
+        return errno;
+    }
+    bring_in_files();
+    return 0;
 }
 
 int set_flusher(bool on) noexcept {
