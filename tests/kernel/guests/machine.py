@@ -133,7 +133,12 @@ class Guest:
         return self.run(command, **options).out.strip()
 
     def json(self, command, **options):
-        return json.loads(self.run(command, **options).out)
+        """What a command prints; `status` has an answer whatever its exit code."""
+        outcome = self.run(command, check=False, **options)
+        try:
+            return json.loads(outcome.out)
+        except ValueError:
+            raise AssertionError(str(outcome)) from None
 
     def write(self, path, text):
         self.run(f"mkdir -p $(dirname {path}) && cat > {path}", data=text.encode())
