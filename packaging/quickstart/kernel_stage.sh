@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # results and packages_dir are set in stages.sh and package.sh
-# The stage `kernel`: tests/kernel, in virtual machines without KVM. A quarter of an hour.
+# The stage `kernel`: tests/kernel, in virtual machines without KVM. Half an hour and more, so
+# it runs on request.
 
 stage_kernel() (
     local junit why packages=
+    install_packages kernel
     if why=$(kernel_obstacle); then
         record skipped "$1" "$(describe_stage "$1")" "$why"
         return 0

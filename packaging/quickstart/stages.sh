@@ -6,9 +6,9 @@
 # The first run alone; then the compiling and the waiting ones at the same time, which share the
 # machine well. The long ones take more time than all others together: only on request.
 first_stages=(static build)
-compiling_stages=(clang package kernel)
+compiling_stages=(clang package)
 waiting_stages=(unit e2e torture)
-long_compiling_stages=(asan tsan tidy)
+long_compiling_stages=(asan tsan tidy kernel)
 long_waiting_stages=(e2e-asan e2e-tsan)
 long_stages=("${long_compiling_stages[@]}" "${long_waiting_stages[@]}")
 all_stages=("${first_stages[@]}" "${compiling_stages[@]}" "${waiting_stages[@]}"
@@ -62,7 +62,7 @@ run_tests() {
             *) die_usage "test has no option '$1'" ;;
         esac
     done
-    install_packages build test package kernel
+    install_packages build test package
     results=$(mktemp)
     # shellcheck disable=SC2064
     trap "rm -f '$results' '$results'.*" EXIT
