@@ -19,8 +19,6 @@ constexpr milliseconds step{20};
 constexpr milliseconds users_patience{1500};
 /// A device is free a moment after its last user has gone.
 constexpr milliseconds release_patience{5000};
-/// A connection that dies again and again is not renewed faster than this.
-constexpr milliseconds first_retry{200};
 /// The kernel notices the end of an engine's sockets in a worker of its own.
 constexpr milliseconds notice_patience{5000};
 

@@ -4,13 +4,13 @@
 #include <utility>
 
 #include "daemon/device/attacher.hpp"
+#include "daemon/device/timing.hpp"
 
 namespace mirror::daemon {
 namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds first_retry{200};
 constexpr milliseconds longest_retry{5000};
 
 }  // namespace

@@ -71,7 +71,7 @@ source_time() { echo "${SOURCE_DATE_EPOCH:-$(stat -c %Y CHANGELOG.md)}"; }
 # The sources without what was built from them. Both kinds are compiled in a directory of the same
 # name, so that ccache has compiled for the second when it has for the first.
 stage_sources() { # DIR
-    rm -rf "$packages_dir/work"
+    rm -rf "$packages_dir/staging"
     mkdir -p "$1"
     tracked '*' | while IFS= read -r file; do
         [ ! -e "$file" ] || printf '%s\0' "$file"
@@ -93,7 +93,7 @@ compile_environment() { # DIR
 
 build_deb() {
     local tree
-    tree=$PWD/$packages_dir/work/mirrordisk-$(project_version)
+    tree=$PWD/$packages_dir/staging/mirrordisk-$(project_version)
     stage_sources "$tree"
     compile_environment "$tree"
     cp -r packaging/debian "$tree/debian"
@@ -102,13 +102,13 @@ build_deb() {
         "$tree/debian/changelog.in" >"$tree/debian/changelog"
     rm "$tree/debian/changelog.in"
     (cd "$tree" && dpkg-buildpackage -b -us -uc)
-    take_packages deb "$packages_dir"/work/*.deb
+    take_packages deb "$packages_dir"/staging/*.deb
 }
 
 build_rpm() {
     local top tree version
     version=$(project_version)
-    top=$PWD/$packages_dir/work
+    top=$PWD/$packages_dir/staging
     tree=$top/mirrordisk-$version
     stage_sources "$tree"
     compile_environment "$tree"

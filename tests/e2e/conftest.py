@@ -3,10 +3,10 @@
 
 import os
 import random
-import signal
 
 import pytest
 
+from lib import deadline as deadlines
 from lib import disks, environment
 from lib.cluster import Cluster
 from lib.load import Load
@@ -35,18 +35,8 @@ FAILED = pytest.StashKey()
 
 @pytest.fixture(autouse=True)
 def deadline(request):
-    """A test that hangs fails where it hangs."""
-    marker = request.node.get_closest_marker("seconds")
-    seconds = int((marker.args[0] if marker else TEST_SECONDS) * environment.slowness())
-
-    def expire(_signal, _frame):
-        raise TimeoutError(f"the test is not done after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(seconds)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with deadlines.of_test(request, TEST_SECONDS):
+        yield
 
 
 @pytest.fixture

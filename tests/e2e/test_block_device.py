@@ -14,13 +14,7 @@ def devices(make_cluster):
     tools.require_root("sets up loop devices")
     tools.require_tool("losetup")
     cluster = make_cluster()
-    for node in cluster.nodes:
-        file = cluster.directory / f"{node.name}.disk"
-        with file.open("wb") as disk:
-            disk.truncate(64 * MIB)
-        cluster.volumes["r0"][f"backing.{node.name}"] = cluster.make_loop_device(file)
-    del cluster.volumes["r0"]["size"]
-    cluster.write_config()
+    cluster.use_loop_devices(64 * MIB)
     return cluster.start()
 
 

@@ -181,13 +181,7 @@ def devices(make_cluster):
     tools.require_root("sets up loop devices")
     tools.require_tool("losetup")
     cluster = make_cluster()
-    for node in cluster.nodes:
-        file = cluster.directory / f"{node.name}.disk"
-        with file.open("wb") as disk:
-            disk.truncate(OLD)
-        cluster.volumes["r0"][f"backing.{node.name}"] = cluster.make_loop_device(file)
-    del cluster.volumes["r0"]["size"]
-    cluster.write_config()
+    cluster.use_loop_devices(OLD)
     cluster.start()
     cluster.alpha.ctl("create", "r0", "--overwrite-peer", "--yes")
     cluster.alpha.ctl("promote", "r0")

@@ -5,7 +5,6 @@ Booting takes most of a minute without KVM, so guests are shared; after a failur
 """
 
 import pathlib
-import signal
 import sys
 
 import pytest
@@ -17,6 +16,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 from guests import image, products  # noqa: E402
 from guests.mirror import Mirror  # noqa: E402
 from guests.pair import Pair  # noqa: E402
+from lib import deadline as deadlines  # noqa: E402
 from lib import environment  # noqa: E402
 
 TEST_SECONDS = 600
@@ -40,18 +40,8 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(autouse=True)
 def deadline(request):
-    """A test that hangs fails where it hangs."""
-    marker = request.node.get_closest_marker("seconds")
-    seconds = int((marker.args[0] if marker else TEST_SECONDS) * environment.slowness())
-
-    def expire(_signal, _frame):
-        raise TimeoutError(f"the test is not done after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(seconds)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with deadlines.of_test(request, TEST_SECONDS):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -175,6 +175,16 @@ class Cluster:
 
     # -- small disks ----------------------------------------------------------------------
 
+    def use_loop_devices(self, size, volume="r0"):
+        """Block devices of that many bytes instead of files; before start()."""
+        for node in self.nodes:
+            file = self.directory / f"{node.name}.disk"
+            with file.open("wb") as disk:
+                disk.truncate(size)
+            self.volumes[volume][f"backing.{node.name}"] = self.make_loop_device(file)
+        del self.volumes[volume]["size"]
+        self.write_config()
+
     def make_loop_device(self, file):
         """Detached when the cluster is closed."""
         made = subprocess.run(["losetup", "--find", "--show", str(file)], capture_output=True,
