@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One key of the configuration file with its value, and how a mistake in it is told: with file,
+// line and key. Used by the readers of the file only, on one thread; borrows from the parsed file.
+#pragma once
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <toml++/toml.h>
+
+#include "core/base/error.hpp"
+
+namespace mirror {
+
+struct Item {
+    const std::string& file;
+    std::string key;  ///< "volume.r0.size"
+    const toml::node& value;
+    toml::source_region source;
+
+    [[nodiscard]] Failure wrong(std::string_view reason, std::string remedy = {}) const;
+    [[nodiscard]] Item child(const toml::key& name, const toml::node& node) const;
+};
+
+[[nodiscard]] Failure unknown_key(const Item& item, std::initializer_list<std::string_view> known);
+[[nodiscard]] Result<const toml::table*> table_of(const Item& item);
+/// `example` is for who wrote something else.
+[[nodiscard]] Result<std::string> string_of(const Item& item, std::string_view example);
+
+/// The value into `target`, or what is wrong with it.
+template <typename Value, typename Target>
+Result<void> store(Result<Value> value, Target& target) {
+    if (!value) {
+        return Failure(value.error());
+    }
+    target = std::move(*value);
+    return {};
+}
+
+}  // namespace mirror
