@@ -161,6 +161,19 @@ Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operat
                 {"seconds", watch.seconds()}};
 }
 
+Result<void> before_demote(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+                           RoleSteps& steps, RoleSteps::Service service) {
+    const VolumeKeeper::Supervision supervision(keeper, operation);
+    return steps.before_demote(service);
+}
+
+/// Its engine died while the hooks ran, and did not go on.
+Result<Json> stay_down(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+                       const DemoteOptions& options) {
+    return keeper.waits_for_peer() ? stop_waiting(keeper, operation, options)
+                                   : Result<Json>(already_standby(keeper, false));
+}
+
 /// With what stands around it: hooks and the mount.
 Result<Json> leave(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                    const DemoteOptions& options) {
@@ -168,11 +181,13 @@ Result<Json> leave(VolumeKeeper& keeper, const VolumeKeeper::Operation& operatio
     const auto service = keeper.engine_is_running()   ? RoleSteps::Service::running
                          : options.disconnect_clients ? RoleSteps::Service::cut_off
                                                       : RoleSteps::Service::dead;
-    if (auto ready = steps.before_demote(service); !ready) {
+    if (auto ready = before_demote(keeper, operation, steps, service); !ready) {
         return Failure(ready.error());
     }
-    auto done = give_up(keeper, operation, options);
+    auto done = keeper.place() == Place::active ? give_up(keeper, operation, options)
+                                                : stay_down(keeper, operation, options);
     if (keeper.place() == Place::active) {
+        const VolumeKeeper::Supervision supervision(keeper, operation);
         steps.demote_cancelled();
     } else {
         steps.after_demote();

@@ -226,6 +226,12 @@ Result<void> require_silence(VolumeKeeper& keeper) {
     }
 }
 
+std::string after_promote(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+                          RoleSteps& steps) {
+    const VolumeKeeper::Supervision supervision(keeper, operation);
+    return steps.after_promote(is_attached(keeper));
+}
+
 Result<Json> take_over(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                        const PromotionVerdict& verdict, RoleSteps& steps, const std::string& cause,
                        Stopwatch& watch) {
@@ -250,7 +256,7 @@ Result<Json> take_over(VolumeKeeper& keeper, const VolumeKeeper::Operation& oper
     std::string warning = attach_device(keeper);
     watch.end_phase("attach");
     record_promotion(keeper, verdict, cause);
-    warning += steps.after_promote(is_attached(keeper));
+    warning += after_promote(keeper, operation, steps);
     if (steps.has_run_hooks() || !keeper.config().mount.empty()) {
         watch.end_phase("hooks");
     }
@@ -263,7 +269,8 @@ Result<Json> take_over(VolumeKeeper& keeper, const VolumeKeeper::Operation& oper
 }
 
 /// Active already: what is missing of device and mount is made good, mostly after a mkfs.
-Result<Json> stay_active(VolumeKeeper& keeper, const PromoteOptions& options) {
+Result<Json> stay_active(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+                         const PromoteOptions& options) {
     const std::string text =
         fmt::format("{} is active on {} already", keeper.name(), keeper.node());
     Json answer{{"loss", ""}, {"phases", Json::object()}, {"bytes", nullptr}, {"seconds", 0}};
@@ -278,7 +285,7 @@ Result<Json> stay_active(VolumeKeeper& keeper, const PromoteOptions& options) {
         if (!is_attached(keeper)) {
             rest = attach_device(keeper);
         }
-        rest += steps.after_promote(is_attached(keeper));
+        rest += after_promote(keeper, operation, steps);
         if (!steps.lacks_mount()) {
             rest = fmt::format("; it is mounted on {} now{}", keeper.config().mount, rest);
         }
@@ -330,7 +337,7 @@ Result<Json> promote(VolumeKeeper& keeper, const PromoteOptions& options) {
         return Failure(operation.error());
     }
     if (keeper.place() == Place::active) {
-        return stay_active(keeper, options);
+        return stay_active(keeper, *operation, options);
     }
     Stopwatch watch(keeper.context().clock);
     if (auto opened = keeper.reopen(*operation); !opened) {

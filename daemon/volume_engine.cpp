@@ -144,7 +144,7 @@ milliseconds VolumeKeeper::tick() {
     }
     {
         MutexLock lock(mutex_);
-        if (place_ != Place::active || stopping_ || !operation_.empty()) {
+        if (place_ != Place::active || stopping_ || !may_act()) {
             return until_woken;  // the operation's end wakes us
         }
         if (engine_ && engine_->is_running()) {
@@ -159,17 +159,51 @@ milliseconds VolumeKeeper::tick() {
             return left;
         }
     }
-    if (const auto operation = begin("restart of the engine")) {
+    if (const auto operation = begin_restart()) {
         restart_engine(*operation);
     }
     return milliseconds(0);
 }
 
+bool VolumeKeeper::may_act() const {
+    return operation_.empty() || is_lent_;
+}
+
 /// An engine runs, and nobody is changing that.
 bool VolumeKeeper::is_served() const {
     MutexLock lock(mutex_);
-    return place_ == Place::active && !stopping_ && operation_.empty() && engine_ &&
-           engine_->is_running();
+    return place_ == Place::active && !stopping_ && may_act() && engine_ && engine_->is_running();
+}
+
+VolumeKeeper::Supervision::Supervision(VolumeKeeper& keeper, const Operation&) : keeper_(keeper) {
+    MutexLock lock(keeper_.mutex_);
+    keeper_.is_lent_ = true;
+    lock.unlock();
+    keeper_.wake();
+}
+
+VolumeKeeper::Supervision::~Supervision() {
+    MutexLock lock(keeper_.mutex_);
+    keeper_.is_lent_ = false;
+    while (keeper_.is_borrowed_) {
+        keeper_.changed_.wait(lock);
+    }
+}
+
+Result<VolumeKeeper::Operation> VolumeKeeper::begin_restart() {
+    MutexLock lock(mutex_);
+    if (is_lent_) {
+        is_borrowed_ = true;
+        return Operation(*this, true);
+    }
+    lock.unlock();
+    return begin("restart of the engine");
+}
+
+void VolumeKeeper::end_restart() noexcept {
+    MutexLock lock(mutex_);
+    is_borrowed_ = false;
+    changed_.notify_all();
 }
 
 void VolumeKeeper::note_engine_death() {

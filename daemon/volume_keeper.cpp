@@ -94,7 +94,9 @@ void VolumeKeeper::record(std::string id, Severity severity, std::string text, s
 }
 
 VolumeKeeper::Operation::~Operation() {
-    if (keeper_ != nullptr) {
+    if (keeper_ != nullptr && is_borrowed_) {
+        keeper_->end_restart();
+    } else if (keeper_ != nullptr) {
         keeper_->end_operation();
     }
 }

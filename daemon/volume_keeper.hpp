@@ -61,8 +61,10 @@ class VolumeKeeper {
     /// The right to change the volume's role, for a scope.
     class Operation {
       public:
-        explicit Operation(VolumeKeeper& keeper) : keeper_(&keeper) {}
-        Operation(Operation&& other) noexcept : keeper_(std::exchange(other.keeper_, nullptr)) {}
+        explicit Operation(VolumeKeeper& keeper, bool is_borrowed = false)
+            : keeper_(&keeper), is_borrowed_(is_borrowed) {}
+        Operation(Operation&& other) noexcept
+            : keeper_(std::exchange(other.keeper_, nullptr)), is_borrowed_(other.is_borrowed_) {}
         Operation& operator=(Operation&&) = delete;
         Operation(const Operation&) = delete;
         Operation& operator=(const Operation&) = delete;
@@ -70,9 +72,24 @@ class VolumeKeeper {
 
       private:
         VolumeKeeper* keeper_;
+        bool is_borrowed_;  ///< by the supervisor, from the one whose right it is
     };
     /// `busy`, with its name, while another one is in progress.
     [[nodiscard]] Result<Operation> begin(const std::string& what) EXCLUDES(mutex_);
+
+    /// While an operation waits for programs that use the volume themselves (hooks, umount), an
+    /// engine that dies is started again all the same, or they would wait for ever. The end of the
+    /// scope waits for a start in progress; the volume may be in another place then.
+    class Supervision {
+      public:
+        Supervision(VolumeKeeper& keeper, const Operation& lender);
+        ~Supervision();
+        Supervision(const Supervision&) = delete;
+        Supervision& operator=(const Supervision&) = delete;
+
+      private:
+        VolumeKeeper& keeper_;
+    };
 
     /// The replica, held open for a scope.
     class Lease {
@@ -142,6 +159,8 @@ class VolumeKeeper {
 
   private:
     void end_operation() noexcept EXCLUDES(mutex_);
+    [[nodiscard]] Result<Operation> begin_restart() EXCLUDES(mutex_);
+    void end_restart() noexcept EXCLUDES(mutex_);
     void return_lease() noexcept EXCLUDES(mutex_);
     [[nodiscard]] Failure why_no_replica() const REQUIRES(mutex_);
     [[nodiscard]] Result<std::unique_ptr<Replica>> load_replica(std::chrono::seconds patience);
@@ -158,6 +177,7 @@ class VolumeKeeper {
     void wake() noexcept;
     /// How long the supervisor may sleep when nothing wakes it; it acts on a dead engine.
     [[nodiscard]] std::chrono::milliseconds tick() EXCLUDES(mutex_);
+    [[nodiscard]] bool may_act() const REQUIRES(mutex_);
     [[nodiscard]] bool is_served() const EXCLUDES(mutex_);
     void note_engine_death() REQUIRES(mutex_);
     void restart_engine(const Operation& operation) EXCLUDES(mutex_);
@@ -190,11 +210,13 @@ class VolumeKeeper {
     PatientOpener opener_;
 
     mutable Mutex mutex_;
-    CondVar changed_;  ///< leases_ went down
+    CondVar changed_;  ///< leases_ went down, a borrowed operation ended
     Place place_ GUARDED_BY(mutex_) = Place::changing;
     std::string failure_ GUARDED_BY(mutex_);
     std::string disk_error_ GUARDED_BY(mutex_);  ///< the last that was reported
     std::string operation_ GUARDED_BY(mutex_);
+    bool is_lent_ GUARDED_BY(mutex_) = false;  ///< the operation, to the supervisor
+    bool is_borrowed_ GUARDED_BY(mutex_) = false;
     std::unique_ptr<Replica> replica_ GUARDED_BY(mutex_);
     std::size_t leases_ GUARDED_BY(mutex_) = 0;
     std::shared_ptr<EngineProcess> engine_ GUARDED_BY(mutex_);

@@ -189,6 +189,37 @@ def test_a_hook_that_hangs_is_killed_with_all_that_it_started(make_cluster):
     assert hooks.ran()[-1] == "10-hangs demote-cancelled demote"
 
 
+def kill_and_wait_for_the_next(node, occasion):
+    """A hook that ends only when another engine serves, and replicates."""
+    pid_file = node.run_dir / "r0.pid"
+    return f"""\
+        [ "$1" = {occasion} ] || exit 0
+        old=$(cat {pid_file})
+        kill -9 "$old"
+        until [ -s {pid_file} ] && [ "$(cat {pid_file})" != "$old" ]; do sleep 0.02; done
+        exec {environment.MIRRORCTL} wait r0 --for in-sync --timeout 60
+        """
+
+
+def test_an_engine_that_dies_while_hooks_run_is_started_again_meanwhile(
+        cluster, hooks, make_load):
+    alpha, beta = cluster.nodes
+    hooks["alpha"].add("10-kills", kill_and_wait_for_the_next(alpha, "before-demote"))
+    hooks["beta"].add("10-kills", kill_and_wait_for_the_next(beta, "after-promote"))
+    load = make_load([alpha.socket()]).start()
+    load.wait_progress(50)
+    load.stop()
+    alpha.ctl("switch", "r0")
+    for node in cluster.nodes:
+        assert len(node.events("engine-died")) == len(node.events("engine-restarted")) == 1
+        assert not node.events("hook-failed")
+    assert cluster.active() is beta
+    cluster.wait_in_sync(beta)
+    load.verify_volume(beta.socket())
+    beta.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+
+
 def test_a_hook_that_leaves_something_running_is_not_waited_for(cluster, hooks):
     pid_file = cluster.alpha.directory / "left"
     hooks["alpha"].add("10-leaves", f"""\

@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A virtual machine's disk may use the volume's socket directly, with QEMU's own reconnecting."""
 
+import pytest
+
+from guests import loads
+from guests.machine import Guest
+from guests.pair import free_udp_ports
+from lib import environment
+from lib.cluster import Cluster
 from lib.waiting import wait_for
 
 SOCKET = "/run/mirrordisk/r0.sock"
@@ -30,3 +37,50 @@ def test_qemu_reconnects_to_the_volumes_socket(mirror):
     read = alpha.run(f"{QEMU_IO} {reads}", timeout=120)
     assert "verification failed" not in read.out, read
     mirror.assert_equal()
+
+
+@pytest.fixture
+def cluster(request):
+    """alpha active, beta standby, on this machine: what virtual machines run on."""
+    if not environment.MIRRORD.exists():
+        pytest.skip(f"{environment.MIRRORD} is not built")
+    with Cluster({"r0": {"size": "256MiB", "peer_timeout": "10s"}}) as made:
+        yield made.start_active()
+
+
+@pytest.fixture
+def virtual_machine(request, cluster):
+    """Its disk /dev/vdd is the volume r0 of alpha."""
+    disk = (f"driver=nbd,node-name=r0,server.type=unix,server.path={cluster.alpha.socket()},"
+            "reconnect-delay=120")
+    made = Guest("machine", cluster.directory / "machine", "10.77.0.3", free_udp_ports(2),
+                 # A late slot, so that the guest finds its other disks first.
+                 options=["-blockdev", disk, "-device", "virtio-blk-pci,drive=r0,addr=0x1d"])
+    try:
+        yield made.start()
+        assert not made.complaints()
+    finally:
+        if made.is_running():
+            made.power_cut()
+
+
+def test_a_virtual_machine_does_not_notice_that_engines_die(cluster, virtual_machine):
+    loads.install(virtual_machine)
+    virtual_machine.run("mkfs.ext4 -q -F /dev/vdd && mount /dev/vdd /mnt", timeout=180)
+    load = loads.Load(virtual_machine).start()
+    for _ in range(3):
+        cluster.alpha.kill_engine()
+        load.wait_for_progress(10)
+    cluster.beta.kill_everything()
+    load.wait_for_progress(10)
+    cluster.beta.start()
+    cluster.wait_in_sync(cluster.alpha)
+    cluster.alpha.ctl("restart-engine", "r0", "--disconnect-clients")
+    load.wait_for_progress(10)
+    load.stop()
+    load.check(virtual_machine)
+    virtual_machine.run("umount /mnt && e2fsck -fn /dev/vdd", timeout=180)
+    virtual_machine.power_cut()
+    cluster.wait_in_sync(cluster.alpha)
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()

@@ -85,6 +85,17 @@ esac
     assert alpha.out("systemctl is-active user-of-r0") == "active"
     assert mirror.beta.run("systemctl is-active user-of-r0", check=False).code != 0
     assert alpha.run(f"test -e {MOUNT}/held").code == 0
+    # The engine dies under a hook that writes: it comes back, though the demotion has begun.
+    alpha.write(f"{HOOK}-writes", f"""#!/bin/sh
+[ "$1" = before-demote ] || exit 0
+kill -9 $(cat /run/mirrordisk/r0.pid) && echo late >{MOUNT}/late && sync {MOUNT}/late &&
+    exec mirrorctl wait r0 --for in-sync --timeout 50
+""")
+    alpha.run(f"chmod 755 {HOOK}-writes")
+    mirror.ctl(alpha, "switch r0")
+    assert mirror.beta.out(f"cat {MOUNT}/late") == "late"
+    alpha.run(f"rm {HOOK}-writes")
+    mirror.ctl(alpha, "switch r0")
     alpha.run("systemctl stop user-of-r0")
     alpha.run(f"rm {HOOK}")
     mirror.assert_equal()

@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """inside/load.py as the host sees it: what was durable is remembered here, not in the guest."""
 
+import pathlib
+
 from lib.waiting import wait_for
 
+HERE = pathlib.Path(__file__).resolve().parent
 PROGRAM = "/usr/local/lib/test-load.py"
+
+
+def install(node):
+    node.write(PROGRAM, (HERE.parent / "inside" / "load.py").read_text(encoding="utf-8"))
 
 
 class Load:

@@ -32,7 +32,7 @@ class Guest:
     """Files in `directory`: the disks stay, so that start() goes on where it was."""
 
     def __init__(self, name, directory, address, ports, memory=384, disk="1G",
-                 outlive=False):
+                 outlive=False, options=()):
         self.name = name
         self.directory = pathlib.Path(directory)
         self.memory = memory
@@ -41,6 +41,7 @@ class Guest:
         self._ports = ports
         self._disk = disk
         self._outlive = outlive
+        self._options = options  # more of QEMU's
         self._process = None
         self._channel = None
         self._checked = 0
@@ -144,7 +145,8 @@ class Guest:
             raise AssertionError(str(outcome)) from None
 
     def write(self, path, text):
-        self.run(f"mkdir -p $(dirname {path}) && cat > {path}", data=text.encode())
+        # Durable: the next thing that happens may be a power cut.
+        self.run(f"mkdir -p $(dirname {path}) && cat > {path} && sync {path}", data=text.encode())
 
     def unpack(self, archive, where="/"):
         """A tar archive; much faster than write(), which goes through the agent."""
@@ -226,7 +228,7 @@ class Guest:
             "-chardev", f"file,id=console,path={here}/console.log,append=on",
             "-serial", "chardev:console",
             "-qmp", f"unix:{here}/qmp,server=on,wait=off",
-            "-device", "virtio-rng-pci",
+            "-device", "virtio-rng-pci", *self._options,
         ]
 
 

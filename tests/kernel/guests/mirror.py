@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The volume r0 on both guests: set up, moved, compared."""
 
-import pathlib
-
-from guests.loads import PROGRAM
+from guests import loads
 from guests.pair import ADDRESSES
 from lib.waiting import wait_for
 
-INSIDE = pathlib.Path(__file__).resolve().parents[1] / "inside"
 DEVICE = "/dev/nbd0"
 MOUNT = "/mnt"
 CONFIG = "/etc/mirrordisk/mirrordisk.toml"
@@ -36,7 +33,7 @@ class Mirror:
     def set_up(self, size="256MiB", **keys):
         """Created, alpha is active, both are in sync. The device has no filesystem."""
         for node in self.nodes:
-            node.write(PROGRAM, (INSIDE / "load.py").read_text(encoding="utf-8"))
+            loads.install(node)
             node.write(CONFIG, self._config({"size": size} | keys))
             node.run("modprobe nbd; systemctl reset-failed mirrord; systemctl enable --now mirrord")
         for node in self.nodes:

@@ -29,7 +29,7 @@ class Pair:
         # The same for every process that joins this pair.
         kept = self.directory / "ports"
         if not kept.exists():
-            kept.write_text(" ".join(map(str, _free_udp_ports(2))), encoding="ascii")
+            kept.write_text(" ".join(map(str, free_udp_ports(2))), encoding="ascii")
         return [int(port) for port in kept.read_text(encoding="ascii").split()]
 
     def start(self):
@@ -50,7 +50,7 @@ class Pair:
         return "\n".join(node.report() for node in self.nodes)
 
 
-def _free_udp_ports(count):
+def free_udp_ports(count):
     held = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
     try:
         for probe in held:
