@@ -19,7 +19,7 @@ from guests.pair import Pair  # noqa: E402
 from lib import deadline as deadlines  # noqa: E402
 from lib import environment  # noqa: E402
 
-TEST_SECONDS = 600
+TEST_SECONDS = 1800
 FAILED = pytest.StashKey()
 
 

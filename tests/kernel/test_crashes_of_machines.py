@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Power, network and reboots: what was durable for the application is there on the other node."""
 
-import pytest
-
 from guests.loads import Load
 
 
@@ -31,7 +29,6 @@ def test_power_cut_of_the_active_node(mirror):
     mirror.assert_equal()
 
 
-@pytest.mark.seconds(900)
 def test_committed_transactions_survive_three_failovers(mirror):
     mirror.set_up()
     mirror.make_filesystem(mirror.alpha)

@@ -41,7 +41,7 @@ class Load:
                 self.durable = int(line)
         return self.durable
 
-    def wait_for_progress(self, more=5, timeout=120):
+    def wait_for_progress(self, more=5, timeout=300):
         """Until so many further writes are durable."""
         goal = self.seen() + more
 

@@ -66,7 +66,7 @@ class Mirror:
         assert int(node.out("cat /sys/block/nbd0/size")) > 0, outcome
         return outcome
 
-    def wait_in_sync(self, node=None, timeout=180):
+    def wait_in_sync(self, node=None, timeout=600):
         node = node or self.active()
         self.ctl(node, f"wait r0 --for in-sync --timeout {timeout}", timeout=timeout + 60)
 
