@@ -25,6 +25,7 @@ class Connection {
     void run(ExportProvider& provider, Admission& admission) noexcept;
 
     [[nodiscard]] const std::shared_ptr<Breaker>& breaker() const noexcept { return breaker_; }
+    [[nodiscard]] const Client& client() const noexcept { return client_; }
 
   private:
     [[nodiscard]] Result<void> serve(ExportProvider& provider, Admission& admission);

@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <list>
 #include <new>
 #include <poll.h>
+#include <string_view>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <system_error>
@@ -28,6 +30,17 @@ constexpr std::chrono::milliseconds accept_pause{100};
 
 enum class Phase { handshaking, open };
 
+/// Those who share one set of places.
+struct Crowd {
+    std::size_t handshaking = 0;
+    std::size_t open = 0;
+};
+
+/// Without the port.
+std::string_view host_of(const Client& client) noexcept {
+    return std::string_view(client.address).substr(0, client.address.rfind(':'));
+}
+
 bool is_passing(int accept_error) noexcept {
     return accept_error == EAGAIN || accept_error == EWOULDBLOCK || accept_error == EINTR ||
            accept_error == ECONNABORTED || accept_error == EPROTO;
@@ -39,7 +52,8 @@ struct Server::Impl {
     /// A connection and its thread; lives in `entries` until the thread takes it out as its last
     /// act.
     struct Entry final : Admission {
-        Entry(Impl& impl, Fd socket) : server(impl), connection(std::move(socket), impl.limits) {}
+        Entry(Impl& impl, Fd socket, bool is_local)
+            : server(impl), local(is_local), connection(std::move(socket), impl.limits) {}
 
         bool enter() override { return server.enter_open(*this); }
         void leave() noexcept override { server.leave_open(*this); }
@@ -48,6 +62,7 @@ struct Server::Impl {
         }
 
         Impl& server;
+        const bool local;
         Connection connection;
         std::thread thread;  // guarded by server.mutex, as the next two
         Phase phase = Phase::handshaking;
@@ -63,12 +78,18 @@ struct Server::Impl {
     }
 
     [[nodiscard]] Result<void> add_listener(Listener listener);
-    void accept_loop(int listener) noexcept;
+    void accept_loop(int listener, bool local) noexcept;
     [[nodiscard]] bool wait_for_stop(int listener, std::chrono::milliseconds most) const noexcept;
-    void admit(Fd socket) noexcept;
-    void start_connection(Fd socket) REQUIRES(mutex);
-    [[nodiscard]] bool make_room(MutexLock& lock) REQUIRES(mutex);
-    void drop_oldest_stranger() noexcept REQUIRES(mutex);
+    void admit(Fd socket, bool local) noexcept;
+    void start_connection(Fd socket, bool local) REQUIRES(mutex);
+    [[nodiscard]] Crowd& crowd(bool local) noexcept REQUIRES(mutex) {
+        return local ? local_crowd : network_crowd;
+    }
+    [[nodiscard]] bool make_room(MutexLock& lock, bool local) REQUIRES(mutex);
+    [[nodiscard]] bool drop_a_stranger(bool local) noexcept REQUIRES(mutex);
+    /// Connections from there, without those that are being dropped.
+    [[nodiscard]] std::size_t count_of(std::string_view host, Phase phase) const noexcept
+        REQUIRES(mutex);
     void run_connection(Entries::iterator self) noexcept;
     [[nodiscard]] bool enter_open(Entry& entry);
     void leave_open(Entry& entry) noexcept;
@@ -86,6 +107,8 @@ struct Server::Impl {
     CondVar changed;  ///< a handshake ended or a connection is gone
     Entries entries GUARDED_BY(mutex);
     Counters counters GUARDED_BY(mutex);
+    Crowd network_crowd GUARDED_BY(mutex);
+    Crowd local_crowd GUARDED_BY(mutex);
     bool stopping GUARDED_BY(mutex) = false;
     /// A thread cannot join itself: each ending one joins its predecessor and leaves itself here.
     std::thread last_ended GUARDED_BY(mutex);
@@ -99,9 +122,10 @@ Result<void> Server::Impl::add_listener(Listener listener) {
         return fail(ErrorKind::internal, "the NBD server has been stopped");
     }
     const int fd = listener.fd();
+    const bool local = listener.port() == 0;
     listeners.push_back(std::move(listener));
     try {
-        accept_threads.emplace_back([this, fd] { accept_loop(fd); });
+        accept_threads.emplace_back([this, fd, local] { accept_loop(fd, local); });
     } catch (const std::system_error& error) {
         listeners.pop_back();
         return fail(ErrorKind::internal, "no thread for the NBD server: {}", error.what());
@@ -118,17 +142,19 @@ bool Server::Impl::wait_for_stop(int listener, std::chrono::milliseconds most) c
     return watched[0].revents != 0;
 }
 
-void Server::Impl::accept_loop(int listener) noexcept {
+void Server::Impl::accept_loop(int listener, bool local) noexcept {
     while (!wait_for_stop(listener, std::chrono::milliseconds(-1))) {
         Fd socket(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
         if (socket.is_open()) {
-            admit(std::move(socket));
+            admit(std::move(socket), local);
         } else if (!is_passing(errno)) {
             // Out of descriptors or memory: the newcomer stays in the kernel's queue, poll() would
             // report it at once again. A stranger makes way, and then it is tried again.
             {
                 MutexLock lock(mutex);
-                drop_oldest_stranger();
+                if (!drop_a_stranger(false)) {
+                    (void)drop_a_stranger(true);
+                }
             }
             if (wait_for_stop(-1, accept_pause)) {
                 return;
@@ -137,36 +163,37 @@ void Server::Impl::accept_loop(int listener) noexcept {
     }
 }
 
-void Server::Impl::admit(Fd socket) noexcept {
+void Server::Impl::admit(Fd socket, bool local) noexcept {
     MutexLock lock(mutex);
     ++counters.accepted;
-    if (stopping || (counters.handshaking >= limits.handshaking && !make_room(lock))) {
-        ++counters.dropped;
-        return;
-    }
     try {
-        start_connection(std::move(socket));
+        const bool full = crowd(local).handshaking >= limits.handshaking;
+        if (stopping || (full && !make_room(lock, local))) {
+            ++counters.dropped;
+            return;
+        }
+        start_connection(std::move(socket), local);
     } catch (const std::exception&) {  // no memory, no thread
         ++counters.dropped;
     }
 }
 
-void Server::Impl::start_connection(Fd socket) {
-    const auto self = entries.emplace(entries.end(), *this, std::move(socket));
+void Server::Impl::start_connection(Fd socket, bool local) {
+    const auto self = entries.emplace(entries.end(), *this, std::move(socket), local);
     try {
         self->thread = std::thread([this, self] { run_connection(self); });
     } catch (...) {
         entries.erase(self);
         throw;
     }
-    ++counters.handshaking;
+    ++crowd(local).handshaking;
 }
 
 /// Waits for the dropped one's thread: only so the limit also holds for threads and memory.
-bool Server::Impl::make_room(MutexLock& lock) {
-    drop_oldest_stranger();
+bool Server::Impl::make_room(MutexLock& lock, bool local) {
+    (void)drop_a_stranger(local);
     const auto deadline = std::chrono::steady_clock::now() + eviction_timeout;
-    while (counters.handshaking >= limits.handshaking) {
+    while (crowd(local).handshaking >= limits.handshaking) {
         if (changed.wait_until(lock, deadline) == std::cv_status::timeout) {
             return false;
         }
@@ -174,15 +201,30 @@ bool Server::Impl::make_room(MutexLock& lock) {
     return !stopping;
 }
 
-void Server::Impl::drop_oldest_stranger() noexcept {
-    const auto oldest = std::find_if(entries.begin(), entries.end(), [](const Entry& entry) {
-        return entry.phase == Phase::handshaking && !entry.dropped;
-    });
-    if (oldest != entries.end()) {
-        oldest->dropped = true;
-        ++counters.dropped;
-        oldest->connection.breaker()->trip();
+/// The oldest of the address that has most of them: whoever floods makes way for himself, and for
+/// a peer at another address.
+/// Allocates nothing: it is also called when there is no memory.
+bool Server::Impl::drop_a_stranger(bool local) noexcept {
+    const auto may_go = [local](const Entry& entry) {
+        return entry.local == local && entry.phase == Phase::handshaking && !entry.dropped;
+    };
+    auto chosen = entries.end();
+    std::size_t most = 0;
+    for (auto entry = entries.begin(); entry != entries.end(); ++entry) {
+        const std::size_t count =
+            may_go(*entry) ? count_of(host_of(entry->connection.client()), entry->phase) : 0;
+        if (count > most) {
+            most = count;
+            chosen = entry;
+        }
     }
+    if (chosen == entries.end()) {
+        return false;
+    }
+    chosen->dropped = true;
+    ++counters.dropped;
+    chosen->connection.breaker()->trip();
+    return true;
 }
 
 void Server::Impl::run_connection(Entries::iterator self) noexcept {
@@ -197,28 +239,42 @@ void Server::Impl::run_connection(Entries::iterator self) noexcept {
         predecessor.join();
     }
     MutexLock lock(mutex);
-    --(self->phase == Phase::open ? counters.open : counters.handshaking);
+    Crowd& mine = crowd(self->local);
+    --(self->phase == Phase::open ? mine.open : mine.handshaking);
     entries.erase(self);
     changed.notify_all();
 }
 
 bool Server::Impl::enter_open(Entry& entry) {
     MutexLock lock(mutex);
-    if (counters.open >= limits.open || entry.dropped || stopping) {
+    Crowd& mine = crowd(entry.local);
+    if (mine.open >= limits.open || entry.dropped || stopping) {
+        return false;
+    }
+    if (!entry.local &&
+        count_of(host_of(entry.connection.client()), Phase::open) >= limits.open_of_one_address) {
         return false;
     }
     entry.phase = Phase::open;
-    ++counters.open;
-    --counters.handshaking;
+    ++mine.open;
+    --mine.handshaking;
     changed.notify_all();
     return true;
 }
 
+std::size_t Server::Impl::count_of(std::string_view host, Phase phase) const noexcept {
+    const auto is_one = [host, phase](const Entry& entry) {
+        return entry.phase == phase && !entry.dropped && host_of(entry.connection.client()) == host;
+    };
+    return static_cast<std::size_t>(std::count_if(entries.begin(), entries.end(), is_one));
+}
+
 void Server::Impl::leave_open(Entry& entry) noexcept {
     MutexLock lock(mutex);
+    Crowd& mine = crowd(entry.local);
     entry.phase = Phase::handshaking;
-    --counters.open;
-    ++counters.handshaking;
+    --mine.open;
+    ++mine.handshaking;
 }
 
 void Server::Impl::stop() {
@@ -283,7 +339,10 @@ void Server::stop() {
 
 Server::Counters Server::counters() const {
     MutexLock lock(impl_->mutex);
-    return impl_->counters;
+    Counters counters = impl_->counters;
+    counters.handshaking = impl_->network_crowd.handshaking + impl_->local_crowd.handshaking;
+    counters.open = impl_->network_crowd.open + impl_->local_crowd.open;
+    return counters;
 }
 
 }  // namespace mirror::nbd

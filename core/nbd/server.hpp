@@ -2,8 +2,9 @@
 // mirrord's NBD server: listens on TCP and on a Unix socket, one thread a connection, receives in
 // batches (one recv of up to 256 KiB, all complete requests in order, replies gathered into one
 // send), groups the flushes and FUA writes of a batch into one flush. Strangers cost little: the
-// handshake has a deadline, and only so many may be in it at a time; the oldest is dropped for the
-// newest, so that a flood of half-open connections cannot keep a peer out for long.
+// handshake has a deadline, and only so many may be in it at a time; for a newcomer the oldest is
+// dropped of the address that has most of them, so that a flood of half-open connections cannot
+// keep a peer out for long. What comes over the network takes no place from local programs.
 #pragma once
 
 #include <chrono>
@@ -18,9 +19,11 @@
 
 namespace mirror::nbd {
 
+/// Counts hold for the network and for Unix sockets, each on its own.
 struct ServerLimits {
-    std::size_t handshaking = 64;  ///< connections that have not opened an export yet
-    std::size_t open = 256;        ///< connections with an export
+    std::size_t handshaking = 64;           ///< connections that have not opened an export yet
+    std::size_t open = 256;                 ///< connections with an export
+    std::size_t open_of_one_address = 192;  ///< of them, over the network
     std::chrono::milliseconds handshake_timeout{10000};
     /// A started request or a reply must move on within this time.
     std::chrono::milliseconds stall_timeout{30000};

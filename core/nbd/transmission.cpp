@@ -57,6 +57,13 @@ std::vector<Extent> summarise(const std::vector<Extent>& extents, ByteRange rang
     return summary;
 }
 
+/// What no write of this export can be longer than is not received first and refused then: it would
+/// only fill memory. Small ones are answered in any case.
+std::uint64_t payload_limit(const Traits& traits) noexcept {
+    constexpr std::uint64_t answered = 64 * KiB;
+    return traits.read_only ? answered : std::clamp(traits.size, answered, max_payload);
+}
+
 }  // namespace
 
 Transmission::Transmission(Stream& stream, const Negotiated& negotiated, const Breaker& breaker,
@@ -67,7 +74,8 @@ Transmission::Transmission(Stream& stream, const Negotiated& negotiated, const B
       structured_(negotiated.structured_replies),
       allocation_(negotiated.allocation),
       breaker_(breaker),
-      stall_(stall_timeout) {}
+      stall_(stall_timeout),
+      most_payload_(payload_limit(traits_)) {}
 
 Result<void> Transmission::run() {
     for (;;) {
@@ -105,7 +113,7 @@ Result<Transmission::Outcome> Transmission::serve_batch() {
         const Request request = Request::load(bytes.data());
         const bool is_write = static_cast<Command>(request.type) == Command::write;
         const std::size_t payload = is_write ? request.length : 0;
-        if (payload > max_payload) {
+        if (payload > most_payload_) {
             return fail(ErrorKind::protocol, "a write of {} bytes", request.length);
         }
         if (bytes.size() < Request::wire_size + payload) {

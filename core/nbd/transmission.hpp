@@ -56,6 +56,7 @@ class Transmission {
     const bool allocation_;
     const Breaker& breaker_;
     const std::chrono::milliseconds stall_;
+    const std::uint64_t most_payload_;
 
     ReceiveBuffer input_;
     std::size_t needed_ = Request::wire_size;  ///< of the request at the input's front

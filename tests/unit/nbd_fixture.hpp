@@ -3,6 +3,7 @@
 // Unix socket in a directory of its own, and a client that sends any bytes it likes.
 #pragma once
 
+#include <arpa/inet.h>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <netinet/in.h>
 #include <poll.h>
 #include <string>
 #include <string_view>
@@ -198,10 +200,18 @@ class RawClient {
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
         path.copy(address.sun_path, sizeof address.sun_path - 1);
-        REQUIRE(::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
+        connect(reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    }
+    /// Over TCP on this machine; `from` is any address in 127/8.
+    RawClient(const char* from, std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        REQUIRE(::inet_pton(AF_INET, from, &address.sin_addr) == 1);
+        REQUIRE(::bind(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
                 0);
-        const timeval most{.tv_sec = 20, .tv_usec = 0};
-        ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
+        address.sin_port = nbd::big_endian(port);
+        address.sin_addr.s_addr = nbd::big_endian(std::uint32_t{INADDR_LOOPBACK});
+        connect(reinterpret_cast<const sockaddr*>(&address), sizeof address);
     }
 
     bool send(const Message& message) { return send(message.bytes); }
@@ -292,6 +302,12 @@ class RawClient {
     void close() { fd_.reset(); }
 
   private:
+    void connect(const sockaddr* address, socklen_t length) {
+        REQUIRE(::connect(fd_.get(), address, length) == 0);
+        const timeval most{.tv_sec = 20, .tv_usec = 0};
+        ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
+    }
+
     Fd fd_;
 };
 
