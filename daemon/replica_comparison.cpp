@@ -31,8 +31,11 @@ Result<void> collect_regions(const Ask& ask, Bitmap& regions) {
         if (!next) {
             return Failure(next.error());
         }
-        if (!*next || **next <= from) {
+        if (!*next) {
             return {};
+        }
+        if (**next <= from) {
+            return fail(ErrorKind::protocol, "the list of differing regions does not go on");
         }
         from = **next;
     }

@@ -6,9 +6,13 @@
 #include <fstream>
 
 #include "core/base/log.hpp"
+#include "core/control/json_text.hpp"
 
 namespace mirror::daemon {
 namespace {
+
+/// Many times what the phases of a promotion take.
+constexpr std::size_t longest_file = 16384;
 
 std::string rto_path(const NodeConfig& node, const std::string& volume) {
     return node.state_dir + "/" + volume + "/rto.json";
@@ -43,8 +47,11 @@ void write_rto(const NodeConfig& node, const std::string& volume, const Stopwatc
 }
 
 Json read_rto(const NodeConfig& node, const std::string& volume) {
-    std::ifstream file(rto_path(node, volume));
-    Json content = file ? Json::parse(file, nullptr, false) : Json();
+    std::ifstream file(rto_path(node, volume), std::ios::binary);
+    std::string text(longest_file, '\0');
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(file.gcount()));
+    Json content = control::parse_shallow(text);
     return content.is_object() ? content : Json();
 }
 

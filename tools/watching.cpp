@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "core/control/json_text.hpp"
 #include "tools/events_file.hpp"
 #include "tools/events_view.hpp"
 #include "tools/gaps_view.hpp"
@@ -213,7 +214,7 @@ int watch_in_pipe(Session& session) {
 }
 
 void print_event(std::string_view line, const EventFilter& filter, Session& session) {
-    const Json event = Json::parse(line, nullptr, false);
+    const Json event = control::parse_shallow(line);
     if (!event.is_object()) {
         std::string shown(line.substr(0, 80));  // perhaps no UTF-8 either
         std::replace_if(

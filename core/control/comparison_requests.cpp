@@ -108,7 +108,19 @@ Result<std::optional<std::uint64_t>> add_regions(const Json& answer, Bitmap& reg
         }
         regions.set({run[0].get<std::uint64_t>(), run[1].get<std::uint64_t>()});
     }
-    return optional_uint_field(answer, "next");
+    const auto next = optional_uint_field(answer, "next");
+    if (next && *next && **next >= regions.size()) {
+        return fail(ErrorKind::protocol, "'next' is no region");
+    }
+    return next;
+}
+
+void add_listed_regions(std::span<const std::byte> part, std::uint64_t first, Bitmap& regions) {
+    for (std::uint64_t i = 0; i < part.size() * 8; ++i) {
+        if ((part[i / 8] >> (i % 8) & std::byte{1}) != std::byte{0}) {
+            regions.set({first + i, first + i + 1});
+        }
+    }
 }
 
 Json ask_block_digests(const SessionId& key, const std::vector<std::uint64_t>& regions) {

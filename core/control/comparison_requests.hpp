@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,11 @@ inline constexpr std::size_t regions_per_request = 32;
 /// `from` in the request: the first region that is wanted. Answers `runs` ([[first, last], …], last
 /// one past the end) and `next`, where to ask on, null at the end.
 [[nodiscard]] Result<Json> answer_differing_regions(const Json& request, const Bitmap& regions);
-/// Adds what an answer names to `regions`; returns its `next`.
+/// Adds what an answer names to `regions`; returns its `next`, which is one of them.
 [[nodiscard]] Result<std::optional<std::uint64_t>> add_regions(const Json& answer, Bitmap& regions);
+/// Adds what a part of VOLUME/changes names, a bit a region from region `first` on. Bits beyond the
+/// volume's end are the other side's padding.
+void add_listed_regions(std::span<const std::byte> part, std::uint64_t first, Bitmap& regions);
 
 [[nodiscard]] Json ask_block_digests(const SessionId& key,
                                      const std::vector<std::uint64_t>& regions);

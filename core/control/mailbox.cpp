@@ -8,37 +8,13 @@
 #include <string_view>
 #include <utility>
 
+#include "core/control/json_text.hpp"
 #include "core/control/mailbox_trailer.hpp"
 
 namespace mirror::control {
 namespace {
 
 constexpr std::size_t first_read = 8 * KiB;
-
-/// Counted before parsing, since nlohmann's writing and destroying recurse.
-bool is_too_deep(std::string_view text) noexcept {
-    std::size_t depth = 0;
-    bool in_string = false;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (in_string) {
-            if (c == '\\') {
-                ++i;
-            } else if (c == '"') {
-                in_string = false;
-            }
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '{' || c == '[') {
-            if (++depth > max_depth) {
-                return true;
-            }
-        } else if ((c == '}' || c == ']') && depth > 0) {
-            --depth;
-        }
-    }
-    return false;
-}
 
 /// `what` is "the request" or "beta's reply".
 Result<Json> parse_object(std::string_view text, std::string_view what, ErrorKind kind) {

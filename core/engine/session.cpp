@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/control/comparison_requests.hpp"
 #include "core/control/messages.hpp"
 #include "core/nbd/frame.hpp"
 
@@ -211,11 +212,7 @@ Result<Bitmap> read_changes(const PeerAddress& peer, const std::string& volume,
         if (auto read = (*link)->read(part, offset); !read) {
             return Failure(read.error());
         }
-        for (std::uint64_t i = 0; i < part.size() * 8; ++i) {
-            if ((part[i / 8] >> (i % 8) & std::byte{1}) != std::byte{0}) {
-                regions.set({offset * 8 + i, offset * 8 + i + 1});
-            }
-        }
+        control::add_listed_regions(part, offset * 8, regions);
     }
     return regions;
 }

@@ -13,6 +13,7 @@
 
 #include "core/base/checksum.hpp"
 #include "core/base/fd.hpp"
+#include "core/control/json_text.hpp"
 #include "core/control/messages.hpp"
 
 namespace mirror {
@@ -258,7 +259,7 @@ Result<std::optional<VerifyRecord>> load_verify_record(const std::string& path) 
     if (!whole || text->compare(0, checksum_digits, checksum_of(content)) != 0) {
         return fail(ErrorKind::corrupt, "{}: the content does not fit its checksum", path);
     }
-    auto record = decode_verify_record(Json::parse(content, nullptr, false));
+    auto record = decode_verify_record(control::parse_shallow(content));
     if (!record) {
         return fail(ErrorKind::corrupt, "{}: {}", path, record.error().message);
     }
