@@ -14,8 +14,9 @@ namespace mirror::tools {
 namespace {
 
 std::string local_in(WallTime time, const char* format) {
-    const std::time_t seconds = std::chrono::system_clock::to_time_t(
-        std::chrono::time_point_cast<std::chrono::system_clock::duration>(time));
+    // Not to_time_t: it counts nanoseconds on its way, and these end in the year 2262.
+    const std::time_t seconds =
+        std::chrono::floor<std::chrono::seconds>(time).time_since_epoch().count();
     std::tm parts{};
     ::localtime_r(&seconds, &parts);
     char text[64] = {};

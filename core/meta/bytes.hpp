@@ -4,12 +4,15 @@
 // thread.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
 
+#include "core/base/clock.hpp"
 #include "core/base/id.hpp"
 
 namespace mirror::detail {
@@ -40,6 +43,16 @@ template <typename IdType>
     IdType id;
     std::memcpy(id.bytes.data(), bytes.subspan(at, id.bytes.size()).data(), id.bytes.size());
     return id;
+}
+
+/// Microseconds since 1970, signed. What no calendar of four digits has becomes its nearest end: a
+/// time is for people, and must not fail a replica, nor overflow where an age is computed.
+[[nodiscard]] inline WallTime get_time(std::span<const std::byte> bytes, std::size_t at) noexcept {
+    using namespace std::chrono;
+    constexpr WallTime first = sys_days(year(1) / January / 1);
+    constexpr WallTime last = sys_days(year(9999) / December / 31);
+    const microseconds found(static_cast<std::int64_t>(get<std::uint64_t>(bytes, at)));
+    return std::clamp(WallTime(found), first, last);
 }
 
 }  // namespace mirror::detail

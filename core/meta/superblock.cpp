@@ -45,6 +45,7 @@ namespace {
 
 using detail::get;
 using detail::get_id;
+using detail::get_time;
 using detail::put;
 using detail::put_id;
 using Slot = std::span<std::byte, superblock_slot_size>;
@@ -72,11 +73,6 @@ constexpr std::uint8_t all_flags = flag_unclean | flag_last_active | flag_solo |
 
 void put_time(std::span<std::byte> bytes, std::size_t at, WallTime time) {
     put(bytes, at, static_cast<std::uint64_t>(time.time_since_epoch().count()));
-}
-
-WallTime get_time(std::span<const std::byte> bytes, std::size_t at) {
-    return WallTime(
-        std::chrono::microseconds(static_cast<std::int64_t>(get<std::uint64_t>(bytes, at))));
 }
 
 Result<void> put_name(std::span<std::byte> bytes, std::size_t at, const std::string& name) {

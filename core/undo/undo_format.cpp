@@ -87,8 +87,7 @@ Result<Header> decode(std::span<const std::byte, header_size> from) {
     Header header;
     header.info.volume = get_id<VolumeId>(from, 16);
     header.info.volume_size = get<std::uint64_t>(from, 32);
-    header.info.made_at = WallTime(
-        std::chrono::microseconds(static_cast<std::int64_t>(get<std::uint64_t>(from, 40))));
+    header.info.made_at = detail::get_time(from, 40);
     header.info.generation = get_id<GenerationId>(from, 48);
     header.info.kept_generation = get_id<GenerationId>(from, 64);
     header.info.ancestor = get_id<GenerationId>(from, 80);

@@ -210,6 +210,12 @@ TEST_CASE("control characters in a sentence cannot steer the terminal") {
           std::string::npos);
 }
 
+TEST_CASE("a time before or beyond what nanoseconds reach is shown as it is") {
+    (void)context_at("2026-03-01T12:33:05Z");
+    CHECK(format_local(parse_rfc3339("1013-02-03T04:05:06Z").value()) == "1013-02-03 04:05:06");
+    CHECK(format_local(parse_rfc3339("9999-02-03T04:05:06Z").value()) == "9999-02-03 04:05:06");
+}
+
 TEST_CASE("colours mark the state and nothing else changes") {
     ViewContext context = context_at("2026-03-01T12:33:05Z");
     const std::string plain = format_volume(in_sync_volume(), "alpha", context);

@@ -2,6 +2,8 @@
 #include "core/meta/superblock.hpp"
 
 #include <array>
+#include <chrono>
+#include <utility>
 
 #include <doctest/doctest.h>
 
@@ -48,6 +50,22 @@ TEST_CASE("every field survives the way to disk and back") {
 
     REQUIRE(encode(Superblock{}, slot));
     check_same(decode(slot).value(), Superblock{});
+}
+
+TEST_CASE("a time that no calendar has becomes its end, and can be sent and subtracted") {
+    constexpr auto most = std::chrono::microseconds::max();
+    constexpr auto least = std::chrono::microseconds::min();
+    for (const auto& [stored, read] :
+         {std::pair(most, "9999-12-31T00:00:00.000Z"), {least, "0001-01-01T00:00:00.000Z"}}) {
+        Superblock block = test::full_superblock(1 * GiB);
+        block.break_at = WallTime(stored);
+        Slot slot{};
+        REQUIRE(encode(block, slot));
+        const auto decoded = decode(slot);
+        REQUIRE(decoded);
+        CHECK(format_rfc3339(decoded->break_at) == read);
+        CHECK(parse_rfc3339(format_rfc3339(decoded->break_at)) == decoded->break_at);
+    }
 }
 
 TEST_CASE("each flag has a bit of its own") {
