@@ -11,6 +11,7 @@ debian_demo=(python3 libnbd-bin e2fsprogs fuse3 util-linux mount kmod)
 debian_test=("${debian_demo[@]}" doctest-dev python3-pytest python3-libnbd fio qemu-utils shellcheck clang
     clang-tidy clang-format libfaketime iproute2)
 debian_package=(debhelper lintian rpm rpmlint ccache file systemd)
+debian_fuzz=(clang libclang-rt-dev)
 debian_kernel=(qemu-system-x86 qemu-utils seabios mmdebstrap cpio kmod e2fsprogs)
 
 fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-devel libnbd-devel
@@ -21,6 +22,7 @@ fedora_test=("${fedora_demo[@]}" doctest-devel nbdkit-basic-plugins nbdkit-basic
     python3-libnbd fio qemu-img ShellCheck clang clang-tools-extra libasan libubsan libtsan
     perl-Pod-Checker libfaketime iproute)
 fedora_package=(rpm-build rpmlint ccache file systemd systemd-rpm-macros)
+fedora_fuzz=(clang compiler-rt)
 fedora_kernel=()
 
 package_tool() {

@@ -8,7 +8,7 @@
 first_stages=(static build)
 compiling_stages=(clang package)
 waiting_stages=(unit e2e torture)
-long_compiling_stages=(asan tsan tidy kernel)
+long_compiling_stages=(asan tsan tidy fuzz kernel)
 long_waiting_stages=(e2e-asan e2e-tsan)
 long_stages=("${long_compiling_stages[@]}" "${long_waiting_stages[@]}")
 all_stages=("${first_stages[@]}" "${compiling_stages[@]}" "${waiting_stages[@]}"
@@ -28,6 +28,7 @@ describe_stage() {
         e2e) echo "end-to-end tests: two nodes, real processes" ;;
         torture) echo "one minute of faults drawn from a seed, on two nodes under load" ;;
         kernel) echo "virtual machines with systemd, the packages and the kernel's nbd" ;;
+        fuzz) echo "libFuzzer on everything that strangers and disks hand us, 10 s a target" ;;
         asan) echo "unit tests under AddressSanitizer and UBSan" ;;
         tsan) echo "unit tests under ThreadSanitizer" ;;
         e2e-asan) echo "end-to-end tests under AddressSanitizer and UBSan (those marked sanitizers)" ;;
