@@ -3,11 +3,13 @@
 
 #include <array>
 #include <cerrno>
-#include <cinttypes>
+#include <charconv>
 #include <cstdint>
 #include <cstdio>
 #include <linux/capability.h>
 #include <linux/prctl.h>
+#include <optional>
+#include <string_view>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -46,6 +48,28 @@ bool may_lock_without_limit() noexcept {
            (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY);
 }
 
+struct Mapping {
+    std::uintptr_t begin = 0;
+    std::uintptr_t end = 0;
+};
+
+/// A line of /proc/self/maps, "BEGIN-END PERMISSIONS OFFSET DEVICE INODE PATH", when it is a part
+/// of a file that can be read.
+std::optional<Mapping> readable_file(std::string_view line) noexcept {
+    Mapping mapping;
+    const char* const end = line.data() + line.size();
+    const auto first = std::from_chars(line.data(), end, mapping.begin, 16);
+    if (first.ec != std::errc{} || first.ptr == end || *first.ptr != '-') {
+        return std::nullopt;
+    }
+    const auto second = std::from_chars(first.ptr + 1, end, mapping.end, 16);
+    if (second.ec != std::errc{} || end - second.ptr < 2 || second.ptr[1] != 'r') {
+        return std::nullopt;
+    }
+    const std::size_t path = line.find('/');  // nothing before it has one
+    return path != std::string_view::npos ? std::optional(mapping) : std::nullopt;
+}
+
 /// Programs and libraries, so that code that runs for the first time when memory is short needs no
 /// disk. What can't be brought in now comes when it is used.
 void bring_in_files() noexcept {
@@ -56,14 +80,11 @@ void bring_in_files() noexcept {
     }
     std::array<char, 4096> line{};
     while (std::fgets(line.data(), line.size(), maps) != nullptr) {
-        std::uintptr_t begin = 0;
-        std::uintptr_t end = 0;
-        char readable = '-';
-        unsigned long inode = 0;
-        if (std::sscanf(line.data(), "%" SCNxPTR "-%" SCNxPTR " %c%*3c %*s %*s %lu", &begin, &end,
-                        &readable, &inode) == 4 &&
-            readable == 'r' && inode != 0) {
-            (void)::madvise(reinterpret_cast<void*>(begin), end - begin, populate_read);
+        if (const auto mapping = readable_file(line.data())) {
+            // What the kernel names in text is an address.
+            // NOLINTNEXTLINE(performance-no-int-to-ptr)
+            (void)::madvise(reinterpret_cast<void*>(mapping->begin), mapping->end - mapping->begin,
+                            populate_read);
         }
     }
     (void)std::fclose(maps);

@@ -108,7 +108,7 @@ Result<std::optional<std::uint64_t>> add_regions(const Json& answer, Bitmap& reg
         }
         regions.set({run[0].get<std::uint64_t>(), run[1].get<std::uint64_t>()});
     }
-    const auto next = optional_uint_field(answer, "next");
+    auto next = optional_uint_field(answer, "next");
     if (next && *next && **next >= regions.size()) {
         return fail(ErrorKind::protocol, "'next' is no region");
     }
