@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # results and packages_dir are set in stages.sh and package.sh
-# The stage `kernel`: tests/kernel, in virtual machines without KVM. Half an hour and more, so
-# it runs on request.
+# The stage `kernel`: tests/kernel, in virtual machines without KVM; after the other compiling stages,
+# since it shares the machine badly.
 
 stage_kernel() (
     local junit why packages=

@@ -6,9 +6,9 @@
 # The first run alone; then the compiling and the waiting ones at the same time, which share the
 # machine well. The long ones take more time than all others together: only on request.
 first_stages=(static build)
-compiling_stages=(clang package)
+compiling_stages=(clang package kernel)
 waiting_stages=(unit e2e torture)
-long_compiling_stages=(asan tsan tidy fuzz kernel)
+long_compiling_stages=(asan tsan tidy fuzz)
 long_waiting_stages=(e2e-asan e2e-tsan)
 long_stages=("${long_compiling_stages[@]}" "${long_waiting_stages[@]}")
 all_stages=("${first_stages[@]}" "${compiling_stages[@]}" "${waiting_stages[@]}"
