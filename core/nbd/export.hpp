@@ -25,6 +25,11 @@ struct Client {
     std::string address;       ///< "10.0.0.2:40112", or "unix" for a local socket
     std::optional<uid_t> uid;  ///< by SO_PEERCRED on a Unix socket
     std::optional<pid_t> pid;
+    /// Over TLS: the name of the pre-shared key that it knows; empty otherwise.
+    std::string key;
+    /// Over TLS with certificates: the node of the config that its certificate is for; empty
+    /// otherwise (who knows the cluster's key may be any node).
+    std::string node;
 };
 
 /// What is claimed in the handshake; every claim must be true.
