@@ -105,9 +105,34 @@ TEST_CASE("a syntax error names its line") {
     CHECK(refusal(nodes + r0 + "size = 512\nsize = 512\n").starts_with("m.toml:9: "));
 }
 
+TEST_CASE("TLS with a key beside the file is the default, and off is refused beyond this machine") {
+    const std::string two = "[node.a]\naddress = '127.0.0.1:1'\n[node.b]\naddress = '[::1]:1'\n";
+    const auto config = parse_config(two, "/etc/mirrordisk/mirrordisk.toml");
+    REQUIRE(config.has_value());
+    CHECK(config->tls.mode == TlsMode::psk);
+    CHECK(config->tls.psk_file == "/etc/mirrordisk/cluster.psk");
+    CHECK(config->tls.x509_dir == "/etc/mirrordisk/x509");
+    CHECK(parse_config("tls = 'off'\n" + two, "m.toml")->tls.mode == TlsMode::off);
+    for (const char* host : {"10.0.0.2", "beta", "[fe80::1]", "128.0.0.1"}) {
+        const std::string far = fmt::format("[node.c]\naddress = '{}:1'\n", host);
+        INFO(host);
+        const std::string refused = refusal("tls = 'off'\n" + two + far);
+        CHECK(refused.starts_with("m.toml:1: tls: \"off\" would send every byte"));
+        CHECK(parse_config("tls = 'off'\ni_know_this_network_is_private = true\n" + two + far, "m")
+                  .has_value());
+        CHECK(parse_config("tls = 'x509'\n" + two + far, "m")->tls.mode == TlsMode::x509);
+    }
+    CHECK(refusal("tls = 'on'\n" + two) ==
+          "m.toml:1: tls: 'on' is not known; take \"psk\" or \"x509\" or \"off\"");
+    CHECK(refusal("psk_file = 'k'\n" + two).starts_with("m.toml:1: psk_file: 'k' is not an abs"));
+    CHECK(refusal("i_know_this_network_is_private = 'yes'\n" + two).find("true or false") !=
+          std::string::npos);
+}
+
 TEST_CASE("an unknown key is refused on every level, with the known ones") {
     CHECK(refusal("nodes = 1\n") ==
-          "m.toml:1: nodes: unknown key; known keys are node.NAME, volume.NAME");
+          "m.toml:1: nodes: unknown key; known keys are node.NAME, volume.NAME, tls, "
+          "psk_file, x509_dir, i_know_this_network_is_private");
     CHECK(refusal("[node.a]\naddress = 'x:1'\nadress = 'x:1'\n") ==
           "m.toml:3: node.a.adress: unknown key; known keys are address, run_dir, state_dir");
     CHECK(refusal_of_line("sise = 512") ==

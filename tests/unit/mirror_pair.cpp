@@ -136,6 +136,7 @@ Config MirrorPair::config() const {
     volume.on_peer_loss = options_.on_peer_loss;
     volume.backing = {{"alpha", "/alpha"}, {"beta", "/beta"}};
     Config config;
+    config.tls.mode = TlsMode::off;  // tls_server_test has that
     for (const std::string name : {"alpha", "beta"}) {
         NodeConfig node;
         node.name = name;

@@ -59,7 +59,7 @@ TEST_CASE("options that are wrong, unknown or forbidden are answered, and the ne
         return client.ask(option, data).type;
     };
     CHECK(type(static_cast<Option>(77), Message().fill(100, 1)) == OptionReply::err_unsupported);
-    CHECK(type(Option::starttls, {}) == OptionReply::err_unsupported);
+    CHECK(type(Option::starttls, {}) == OptionReply::err_policy);
     CHECK(type(Option::list, Message().fill(1, 0)) == OptionReply::err_invalid);
     CHECK(type(Option::structured_reply, Message().fill(1, 0)) == OptionReply::err_invalid);
     CHECK(type(Option::go, {}) == OptionReply::err_invalid);
