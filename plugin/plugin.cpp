@@ -13,6 +13,7 @@
 
 #include "core/base/error.hpp"
 #include "core/base/memory_lock.hpp"
+#include "core/base/privileges.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/engine/volume.hpp"
 
@@ -169,7 +170,9 @@ int mirror_after_fork() noexcept {
         // nbdkit in the foreground asks the kernel to end it with its parent (and "parent" is the
         // thread that started it); an engine must outlive mirrord.
         (void)::prctl(PR_SET_PDEATHSIG, 0);
-        stand_memory_pressure(fmt::format("the engine of {}", process().volume->name()));
+        const std::string who = fmt::format("the engine of {}", process().volume->name());
+        stand_memory_pressure(who);
+        give_up_privileges(who);
         auto started = process().volume->start();
         return started ? 0 : refuse_start(started.error());
     });
