@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/base/socket_access.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/store/file_store.hpp"
 #include "daemon/engine_process.hpp"
@@ -32,6 +33,17 @@ bool is_on_path(const std::string& program) {
         }
     }
     return false;
+}
+
+void check_groups(const Context& context, Json& problems) {
+    for (const auto& [name, volume] : context.config.volumes) {
+        if (volume.io_group.empty() || !volume.backing.contains(context.node.name)) {
+            continue;
+        }
+        if (const auto group = find_group(volume.io_group); !group) {
+            problems.push_back(fmt::format("volume {}: io_group: {}", name, group.error().text()));
+        }
+    }
 }
 
 void check_programs(Json& problems) {
@@ -177,6 +189,7 @@ Json check(const Context& context, const PeerWatch& peers, const Keepers& keeper
     Json nodes = Json::array();
     check_programs(problems);
     check_backings(context, problems);
+    check_groups(context, problems);
     check_steps(context, problems);
     for (const auto& [name, node] : context.config.nodes) {
         nodes.push_back(name == context.node.name ? own_entry(context)

@@ -2,8 +2,10 @@
 // mirrord: the daemon of a node. It stays in the foreground, says when it is ready, and ends
 // cleanly on SIGTERM and SIGINT; engines of active volumes go on without it.
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <filesystem>
+#include <linux/capability.h>
 #include <memory>
 #include <optional>
 #include <signal.h>
@@ -14,6 +16,7 @@
 
 #include "core/base/log.hpp"
 #include "core/base/memory_lock.hpp"
+#include "core/base/privileges.hpp"
 #include "core/nbd/server.hpp"
 #include "daemon/boot.hpp"
 #include "daemon/device/netlink.hpp"
@@ -33,6 +36,12 @@ struct Options {
     std::string listen;
     bool verbose = false;
 };
+
+/// What no hook has a reason for, let alone mirrord; the unit's CapabilityBoundingSet says the same
+/// for who has systemd.
+constexpr auto needless_capabilities = std::to_array<unsigned>(
+    {CAP_AUDIT_READ, CAP_BLOCK_SUSPEND, CAP_LEASE, CAP_MAC_ADMIN, CAP_MAC_OVERRIDE, CAP_SYS_BOOT,
+     CAP_SYS_PACCT, CAP_SYS_TIME, CAP_SYS_TTY_CONFIG, CAP_SYSLOG, CAP_WAKE_ALARM});
 
 /// Blocked before the first thread, so that all of them inherit it and only wait_for_end sees them.
 sigset_t block_signals() {
@@ -102,7 +111,9 @@ void tell_keeper_of(const std::string& device, const Keepers& keepers) {
 }
 
 Result<void> serve(const Context& context, const Options& options, const sigset_t& ending) {
-    stand_memory_pressure(fmt::format("mirrord of {}", context.node.name));
+    const std::string who = fmt::format("mirrord of {}", context.node.name);
+    give_up_capabilities(who, needless_capabilities);
+    stand_memory_pressure(who);
     NetlinkDriver driver;
     NbdDialler dialler;
     NbdAttacher devices(context, driver, dialler);

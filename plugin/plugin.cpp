@@ -10,9 +10,14 @@
 #include <memory>
 #include <string>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/base/error.hpp"
+#include "core/base/log.hpp"
 #include "core/base/memory_lock.hpp"
+#include "core/base/privileges.hpp"
+#include "core/base/socket_access.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/engine/volume.hpp"
 
@@ -139,6 +144,8 @@ int mirror_config_complete() noexcept {
             nbdkit_error("volume=NAME is missing");
             return -1;
         }
+        // The socket that nbdkit makes: its owner's alone until after_fork.
+        (void)::umask(S_IWGRP | S_IWOTH);
         options.config_path = config_path(options.config_path);
         options.node = node_name(options.node);
         return 0;
@@ -164,12 +171,29 @@ int mirror_get_ready() noexcept {
     });
 }
 
+/// Not a reason to refuse to serve: who may connect now is fewer than who should, and a kernel
+/// device, whose mirrord is the owner, needs no group.
+void open_socket() {
+    const Volume& volume = *process().volume;
+    const std::string socket = volume.socket();
+    if (::access(socket.c_str(), F_OK) != 0) {
+        return;  // started by hand, with a socket elsewhere
+    }
+    if (const auto opened = open_socket_to(socket, volume.io_group()); !opened) {
+        log(LogLevel::error, "{}: its socket stays its owner's alone: {}", volume.name(),
+            opened.error().text());
+    }
+}
+
 int mirror_after_fork() noexcept {
     return guarded([] {
         // nbdkit in the foreground asks the kernel to end it with its parent (and "parent" is the
         // thread that started it); an engine must outlive mirrord.
         (void)::prctl(PR_SET_PDEATHSIG, 0);
-        stand_memory_pressure(fmt::format("the engine of {}", process().volume->name()));
+        const std::string who = fmt::format("the engine of {}", process().volume->name());
+        stand_memory_pressure(who);
+        open_socket();
+        give_up_privileges(who);
         auto started = process().volume->start();
         return started ? 0 : refuse_start(started.error());
     });

@@ -18,21 +18,10 @@
 #include <unistd.h>
 
 #include "core/base/log.hpp"
+#include "core/base/sanitized.hpp"
 
 namespace mirror {
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-#else
-constexpr bool sanitized = false;
-#endif
 
 bool has_capability(unsigned number) noexcept {
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
@@ -91,7 +80,7 @@ void bring_in_files() noexcept {
 }
 
 int lock_memory() noexcept {
-    if (sanitized) {
+    if (is_sanitized) {
         return 0;  // their shadow memory is larger than any machine
     }
     if (!may_lock_without_limit()) {

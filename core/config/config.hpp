@@ -50,6 +50,7 @@ struct VolumeConfig {
     std::string device;          ///< empty: none
     std::string mount;           ///< where the device is mounted while active; empty: not by us
     std::string mount_options;   ///< as for mount(8); empty: none
+    std::string io_group;        ///< whose members may open the volume's socket; empty: the owner
     std::string active_at_boot;  ///< the node that promotes it after a boot; empty: none
     std::chrono::milliseconds hook_timeout{60000};
     std::chrono::milliseconds peer_timeout{5000};

@@ -100,6 +100,9 @@ Result<void> read_volume_key(const Config& config, VolumeConfig& volume, const I
     if (key == "mount_options") {
         return store(mount_options_of(item), volume.mount_options);
     }
+    if (key == "io_group") {
+        return store(group_of(item), volume.io_group);
+    }
     if (key == "active_at_boot") {
         return store(string_of(item, "alpha"), volume.active_at_boot);
     }
@@ -121,9 +124,9 @@ Result<void> read_volume_key(const Config& config, VolumeConfig& volume, const I
     if (key == "backing") {
         return read_backing(config, volume, item);
     }
-    return unknown_key(
-        item, {"size", "mode", "device", "mount", "mount_options", "peer_timeout", "disk_timeout",
-               "hook_timeout", "on_peer_loss", "verify_rate", "active_at_boot", "backing.NODE"});
+    return unknown_key(item, {"size", "mode", "device", "mount", "mount_options", "peer_timeout",
+                              "disk_timeout", "hook_timeout", "on_peer_loss", "verify_rate",
+                              "io_group", "active_at_boot", "backing.NODE"});
 }
 
 /// The keys that need each other, when all are read.

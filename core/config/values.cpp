@@ -122,6 +122,16 @@ Result<std::uint64_t> rate_of(const Item& item) {
     return rate;
 }
 
+Result<std::string> group_of(const Item& item) {
+    Result<std::string> text = string_of(item, "libvirt-qemu");
+    if (text && (text->empty() ||
+                 text->find_first_of(std::string_view(" :/\n\0", 5)) != std::string::npos)) {
+        return item.wrong(fmt::format("'{}' is not the name of a group", *text),
+                          "such as \"libvirt-qemu\"");
+    }
+    return text;
+}
+
 Result<std::chrono::milliseconds> timeout_of(const Item& item) {
     const Result<std::string> text = string_of(item, "5s");
     if (!text) {

@@ -28,6 +28,8 @@ namespace mirror {
 [[nodiscard]] Result<std::chrono::milliseconds> disk_timeout_of(const Item& item);
 [[nodiscard]] Result<std::string> mount_of(const Item& item);
 [[nodiscard]] Result<std::string> mount_options_of(const Item& item);
+/// The name of a group of users; whether the machine has it is seen when it is needed.
+[[nodiscard]] Result<std::string> group_of(const Item& item);
 [[nodiscard]] Result<Mode> mode_of(const Item& item);
 
 [[nodiscard]] Result<bool> bool_of(const Item& item);

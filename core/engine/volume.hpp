@@ -53,6 +53,11 @@ class Volume {
     [[nodiscard]] Result<void> start();
 
     [[nodiscard]] const std::string& name() const noexcept { return settings_.name; }
+    [[nodiscard]] const std::string& io_group() const noexcept { return settings_.io_group; }
+    /// Where mirrord has clients connect.
+    [[nodiscard]] std::string socket() const {
+        return config_.nodes.at(node_).volume_socket(settings_.name);
+    }
     [[nodiscard]] std::uint64_t size() const noexcept { return store_->size(); }
 
     // Requests of clients. Ranges lie within size(). Any length: long ones are cut into pieces.

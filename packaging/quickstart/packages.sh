@@ -6,7 +6,7 @@
 
 debian_build=(g++ meson ninja-build pkg-config nbdkit nbdkit-plugin-dev libgnutls28-dev libfmt-dev
     libtomlplusplus-dev nlohmann-json3-dev libxxhash-dev libexpected-dev libcli11-dev
-    libnl-genl-3-dev perl)
+    libnl-genl-3-dev libseccomp-dev perl)
 debian_demo=(python3 libnbd-bin e2fsprogs fuse3 util-linux mount kmod)
 debian_test=("${debian_demo[@]}" libnbd-dev gnutls-bin doctest-dev python3-pytest python3-libnbd fio qemu-utils shellcheck clang
     clang-tidy clang-format libfaketime iproute2)
@@ -16,7 +16,7 @@ debian_kernel=(qemu-system-x86 qemu-utils seabios mmdebstrap cpio kmod e2fsprogs
 
 fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-devel gnutls-devel
     fmt-devel tomlplusplus-devel json-devel xxhash-devel expected-devel cli11-devel
-    libnl3-devel perl-podlators)
+    libnl3-devel libseccomp-devel perl-podlators)
 fedora_demo=(python3 libnbd nbdfuse e2fsprogs fuse3 util-linux kmod)
 fedora_test=("${fedora_demo[@]}" libnbd-devel gnutls-utils doctest-devel nbdkit-basic-plugins nbdkit-basic-filters python3-pytest
     python3-libnbd fio qemu-img ShellCheck clang clang-tools-extra libasan libubsan libtsan

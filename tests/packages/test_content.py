@@ -15,7 +15,7 @@ ESSENTIALS = [
     "/usr/libexec/mirrordisk/package-steps", "/etc/mirrordisk/hooks.d/README",
     "/bash-completion/completions/mirrorctl", "/man8/mirrorctl.8.gz", "/man8/mirrord.8.gz",
     "/man5/mirrordisk.toml.5.gz", "/man7/mirrordisk-protocol.7.gz", "/man1/nbdkit-mirror-plugin.1.gz",
-    "/mirrordisk.toml", "/README.md(.gz)?",
+    "/mirrordisk.toml", "/hardened.conf", "/unprivileged.conf", "/README.md(.gz)?",
 ]
 
 
@@ -58,6 +58,17 @@ def test_the_daemon_starts_at_boot_and_the_monthly_comparison_only_on_request(in
 def test_systemd_finds_no_mistake_in_the_units(installed_machine):
     units = [unit.replace("@.", "@r0.") for unit in UNITS]
     said = installed_machine.scratch.run("systemd-analyze", "verify", "--man=no", *units)
+    ours = [line for line in said.stdout.splitlines() if "mirror" in line]
+    assert said.returncode == 0 and not ours, said.stdout
+
+
+@pytest.mark.parametrize("example", ["hardened.conf", "unprivileged.conf"])
+def test_systemd_finds_no_mistake_in_the_examples_for_the_unit(installed_machine, example):
+    scratch = installed_machine.scratch
+    scratch.must("sh", "-c", "mkdir -p /etc/systemd/system/mirrord.service.d; "
+                 f"cp $(find /usr/share/doc/mirrordisk -name {example}) /etc/systemd/system/mirrord.service.d/")
+    said = scratch.run("systemd-analyze", "verify", "--man=no", "mirrord.service")
+    scratch.must("rm", "-r", "/etc/systemd/system/mirrord.service.d")
     ours = [line for line in said.stdout.splitlines() if "mirror" in line]
     assert said.returncode == 0 and not ours, said.stdout
 

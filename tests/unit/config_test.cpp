@@ -138,7 +138,7 @@ TEST_CASE("an unknown key is refused on every level, with the known ones") {
     CHECK(refusal_of_line("sise = 512") ==
           "m.toml:8: volume.r0.sise: unknown key; known keys are size, mode, device, mount, "
           "mount_options, peer_timeout, disk_timeout, hook_timeout, on_peer_loss, verify_rate, "
-          "active_at_boot, backing.NODE");
+          "io_group, active_at_boot, backing.NODE");
 }
 
 TEST_CASE("values of the wrong type are refused") {
@@ -330,6 +330,21 @@ TEST_CASE("what is mounted, hooked and active at boot is read") {
     CHECK(plain->volumes.at("r0").hook_timeout == 60s);
     CHECK(plain->volumes.at("r0").active_at_boot.empty());
     CHECK(plain->volumes.at("r0").shared_settings() == volume.shared_settings());
+}
+
+TEST_CASE("the group of a volume's socket is read, and may differ between the nodes") {
+    const auto given = parse_config(nodes + r0 + "io_group = \"libvirt-qemu\"\n", "m.toml");
+    REQUIRE(given.has_value());
+    const VolumeConfig& volume = given->volumes.at("r0");
+    CHECK(volume.io_group == "libvirt-qemu");
+    const auto plain = parse_config(nodes + r0, "m.toml");
+    REQUIRE(plain.has_value());
+    CHECK(plain->volumes.at("r0").io_group.empty());
+    CHECK(plain->volumes.at("r0").shared_settings() == volume.shared_settings());
+    for (const char* wrong : {"''", "'a b'", "'a:b'", "107"}) {
+        CHECK(refusal_of_line(fmt::format("io_group = {}", wrong))
+                  .starts_with("m.toml:8: volume.r0.io_group: "));
+    }
 }
 
 TEST_CASE("keys that need another one say so, with file and line") {

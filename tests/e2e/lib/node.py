@@ -46,6 +46,7 @@ class Node:
         self.marker = marker
         self.extra_environment = {}
         self.prefix = []   # what mirrord is started through
+        self.ctl_prefix = []  # and mirrorctl
         self.daemon = None
         for path in (self.run_dir, self.state_dir):
             path.mkdir(parents=True, exist_ok=True)
@@ -135,7 +136,7 @@ class Node:
     # -- what it says ----------------------------------------------------------------------------
 
     def ctl(self, *arguments, check=True, timeout=90):
-        command = [str(environment.MIRRORCTL), *map(str, arguments)]
+        command = [*self.ctl_prefix, str(environment.MIRRORCTL), *map(str, arguments)]
         done = machine_time.run(command, timeout * environment.slowness(),
                                 stdin=subprocess.DEVNULL, env=self.environment())
         words = " ".join(["mirrorctl", *map(str, arguments)])

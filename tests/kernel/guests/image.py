@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 PACKAGES = """
     systemd systemd-sysv udev kmod iproute2 procps psmisc mount util-linux e2fsprogs xfsprogs
     python3 sqlite3 fio qemu-utils libnbd-bin nbdkit busybox-static
-    libfmt9 libnbd0 libxxhash0 libtomlplusplus3 libnl-3-200 libnl-genl-3-200 libmnl0
+    libfmt9 libnbd0 libxxhash0 libtomlplusplus3 libnl-3-200 libnl-genl-3-200 libseccomp2 libmnl0
 """.split()
 KERNEL = "linux-image-cloud-amd64"
 MODULES = "virtio_pci virtio_blk virtio_console virtio_net".split()
