@@ -3,6 +3,9 @@
 // read-only afterwards, so any thread may look.
 #pragma once
 
+#include <optional>
+#include <sys/types.h>
+
 #include <nlohmann/json.hpp>
 
 #include "core/base/clock.hpp"
@@ -18,6 +21,7 @@ struct Context {
     const NodeConfig& node;
     const Clock& clock;
     EventLog& events;
+    std::optional<gid_t> control_group{};  ///< of the config, as this machine knows it
 };
 
 }  // namespace mirror::daemon

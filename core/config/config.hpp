@@ -67,6 +67,8 @@ struct VolumeConfig {
 
 struct Config {
     std::string path;
+    /// Whose members may use mirrord's socket as root may; empty: nobody's.
+    std::string control_group{};
     std::map<std::string, NodeConfig> nodes;
     std::map<std::string, VolumeConfig> volumes;
 

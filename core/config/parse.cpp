@@ -236,8 +236,13 @@ Result<Config> read_root(const toml::table& root, const std::string& path) {
     Config config{.path = path};
     const Item top{path, "", root, {}};
     for (const auto& [key, value] : root) {
-        if (key.str() != "node" && key.str() != "volume") {
-            return unknown_key(top.child(key, value), {"node.NAME", "volume.NAME"});
+        if (key.str() == "control_group") {
+            if (auto read = store(group_of(top.child(key, value)), config.control_group); !read) {
+                return Failure(read.error());
+            }
+        } else if (key.str() != "node" && key.str() != "volume") {
+            return unknown_key(top.child(key, value),
+                               {"control_group", "node.NAME", "volume.NAME"});
         }
     }
     // Volumes name nodes, wherever in the file these are.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/config/values.hpp"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <charconv>
 #include <filesystem>
@@ -154,6 +155,16 @@ Result<std::string> mount_of(const Item& item) {
         return item.wrong("a volume can't be mounted on /", "such as \"/srv/data\"");
     }
     return path;
+}
+
+Result<std::string> group_of(const Item& item) {
+    Result<std::string> name = string_of(item, "disk-operators");
+    const auto is_odd = [](unsigned char letter) { return letter <= ' ' || letter == ':'; };
+    if (name && (name->empty() || std::any_of(name->begin(), name->end(), is_odd))) {
+        return item.wrong(fmt::format("'{}' is not the name of a group", *name),
+                          "such as \"disk-operators\"; leave the key out for none");
+    }
+    return name;
 }
 
 Result<std::string> mount_options_of(const Item& item) {

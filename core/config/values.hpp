@@ -30,6 +30,9 @@ namespace mirror {
 [[nodiscard]] Result<std::string> mount_options_of(const Item& item);
 [[nodiscard]] Result<Mode> mode_of(const Item& item);
 
+/// The name of a group of users; whether there is one is another question, on each machine.
+[[nodiscard]] Result<std::string> group_of(const Item& item);
+
 /// One of the words.
 template <typename Choice>
 [[nodiscard]] Result<Choice> choice_of(const Item& item, const ChoiceWords<Choice>& words) {
