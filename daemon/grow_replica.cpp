@@ -29,10 +29,6 @@ Result<GrowRequest> parse(const VolumeKeeper& keeper, const Json& request) {
     if (!step || !source || !from || !to) {
         return fail(ErrorKind::invalid, "resize-replica: a field is missing or of the wrong type");
     }
-    if (*source != keeper.peer()) {
-        return fail(ErrorKind::refused, "{} is not the peer of {} for volume {}", *source,
-                    keeper.node(), keeper.name());
-    }
     if (*step != "check") {
         if (auto possible = require_volume_size(*to); !possible) {
             return Failure(possible.error());
