@@ -4,6 +4,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <sys/types.h>
 
 #include <nlohmann/json.hpp>
 
@@ -21,6 +23,7 @@ struct Context {
     const NodeConfig& node;
     const Clock& clock;
     EventLog& events;
+    std::optional<gid_t> control_group{};  ///< of the config, as this machine knows it
     /// With what connections over TCP are protected; null: not at all.
     std::shared_ptr<const tls::Credentials> tls = nullptr;
 };

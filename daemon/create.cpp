@@ -209,9 +209,8 @@ Result<ReplicaRequest> parse_replica_request(const VolumeKeeper& keeper, const J
     if (!decoded || !theirs) {
         return Failure(decoded ? theirs.error() : decoded.error());
     }
-    if (*source != keeper.peer() || id->is_none()) {
-        return fail(ErrorKind::refused, "{} is not the peer of {} for volume {}", *source,
-                    keeper.node(), keeper.name());
+    if (id->is_none()) {
+        return fail(ErrorKind::invalid, "create-replica: volume_id is empty");
     }
     auto same = require_same_settings(keeper.name(), keeper.node(),
                                       keeper.config().shared_settings(), keeper.peer(), *theirs);

@@ -5,11 +5,16 @@
 
 namespace mirror::daemon {
 
-std::vector<std::string> Exports::list(const nbd::Client&) {
+std::vector<std::string> Exports::list(const nbd::Client& client) {
+    const auto control_group = requests_.context().control_group;
+    std::vector<std::string> names;
+    if (mailbox_places(who_is(client, control_group)).any()) {
+        names.emplace_back(control::mailbox_export);
+    }
     // Session exports are not shown: their names are the sessions' tokens.
-    std::vector<std::string> names{control::mailbox_export};
     for (const auto& [name, keeper] : keepers_) {
-        if (keeper->place() == Place::standby) {
+        const Who who = who_is(client, control_group, keeper->peer());
+        if (replica_places(who).any() && keeper->place() == Place::standby) {
             names.push_back(name + "/changes");
         }
     }
@@ -19,10 +24,9 @@ std::vector<std::string> Exports::list(const nbd::Client&) {
 Result<std::unique_ptr<nbd::Export>> Exports::open(const std::string& name,
                                                    const nbd::Client& client,
                                                    std::function<void()> shutdown) {
-    // Over TCP there is no uid; the table of requests decides what a peer may ask.
-    if (client.uid && !is_local_admin(client)) {
-        return fail(ErrorKind::refused, "only root may use mirrord's socket (you are uid {})",
-                    *client.uid);
+    const Context& context = requests_.context();
+    if (!mailbox_places(who_is(client, context.control_group)).any()) {
+        return refuse_user(client, context.config);
     }
     if (name == control::mailbox_export) {
         return control::make_mailbox_export(
@@ -40,11 +44,31 @@ Result<std::unique_ptr<nbd::Export>> Exports::open(const std::string& name,
     if (!keeper) {
         return Failure(keeper.error());
     }
+    if (auto allowed = require_replica_reader(**keeper, client); !allowed) {
+        return Failure(allowed.error());
+    }
     const auto lease = (*keeper)->replica();
     if (!lease) {
         return Failure(lease.error());
     }
     return (*lease)->open_export(name.substr(end), std::move(shutdown));
+}
+
+Result<void> Exports::require_replica_reader(const VolumeKeeper& keeper,
+                                             const nbd::Client& client) {
+    const Who who = who_is(client, requests_.context().control_group, keeper.peer());
+    if (replica_places(who).any()) {
+        return {};
+    }
+    if (is_local(who)) {
+        return Failure(Error{
+            ErrorKind::refused,
+            fmt::format("what is on the disk of {} is for root and the peer node", keeper.name()),
+            "", /*os_error=*/0, Ground::who});
+    }
+    Failure refusal = refuse_node(describe(client), keeper.config(), keeper.node());
+    requests_.refusals().note(client, refusal.value());
+    return refusal;
 }
 
 }  // namespace mirror::daemon

@@ -18,6 +18,9 @@ class Exports final : public nbd::ExportProvider {
         std::function<void()> shutdown) override;
 
   private:
+    [[nodiscard]] Result<void> require_replica_reader(const VolumeKeeper& keeper,
+                                                      const nbd::Client& client);
+
     Requests& requests_;
     const Keepers& keepers_;
 };

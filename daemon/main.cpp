@@ -17,6 +17,7 @@
 #include "core/base/log.hpp"
 #include "core/base/memory_lock.hpp"
 #include "core/base/privileges.hpp"
+#include "core/config/control_group.hpp"
 #include "core/nbd/server.hpp"
 #include "daemon/boot.hpp"
 #include "daemon/device/netlink.hpp"
@@ -89,8 +90,9 @@ Result<void> listen(nbd::Server& server, const Context& context, const Options& 
         }
         endpoint = std::move(*given);
     }
-    constexpr unsigned only_owner = 0600;
-    if (auto bound = server.listen_unix(context.node.daemon_socket(), only_owner); !bound) {
+    const unsigned mode = context.control_group ? 0660 : 0600;
+    auto bound = server.listen_unix(context.node.daemon_socket(), mode, context.control_group);
+    if (!bound) {
         return bound;
     }
     const auto port = server.listen_tcp(endpoint);
@@ -171,6 +173,10 @@ Result<void> run(const Options& options) {
     if (!node) {
         return Failure(node.error());
     }
+    const auto control_group = find_control_group(*config);
+    if (!control_group) {
+        return Failure(control_group.error());
+    }
     const sigset_t ending = block_signals();
     raise_file_limit();
     if (auto made = make_directories(**node); !made) {
@@ -181,9 +187,9 @@ Result<void> run(const Options& options) {
         return Failure(instance.error());
     }
     EventLog events((*node)->state_dir + "/events.jsonl", (*node)->name, system_clock());
-    return serve(
-        {*config, **node, system_clock(), events, tls::Credentials::of(*config, (*node)->name)},
-        options, ending);
+    return serve({*config, **node, system_clock(), events, *control_group,
+                  tls::Credentials::of(*config, (*node)->name)},
+                 options, ending);
 }
 
 int run_program(int argc, char** argv) {

@@ -7,6 +7,7 @@
 #include "core/control/messages.hpp"
 #include "core/meta/transitions.hpp"
 #include "core/store/file_store.hpp"
+#include "daemon/audience.hpp"
 #include "daemon/boot.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/volume_steps.hpp"
@@ -363,9 +364,8 @@ Result<Json> promote(VolumeKeeper& keeper, const PromoteOptions& options) {
 }
 
 Result<Json> agree(VolumeKeeper& keeper, const std::string& node, const ReplicaSummary& theirs) {
-    if (node != keeper.peer() || theirs.node != node) {
-        return fail(ErrorKind::invalid, "{} is not the peer of {} for {}", node, keeper.node(),
-                    keeper.name());
+    if (theirs.node != node) {
+        return refuse_node(theirs.node, keeper.config(), keeper.node());
     }
     const auto operation = keeper.begin(fmt::format("agreement to the promotion on {}", node));
     if (!operation) {

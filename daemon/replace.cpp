@@ -22,16 +22,13 @@ Failure refuse(std::string reason, std::string remedy) {
 
 /// That there is nothing here worth keeping.
 Result<void> require_unusable(VolumeKeeper& keeper) {
-    if (keeper.place() == Place::active) {
-        return refuse(fmt::format("{} is active on {}: its replica can't be replaced under it",
-                                  keeper.name(), keeper.node()),
-                      fmt::format("mirrorctl switch {} --to {}, then mirrorctl create {} --replace",
-                                  keeper.name(), keeper.peer(), keeper.name()));
-    }
     const auto lease = keeper.replica();
     if (!lease) {
-        // Never made, or it can't be opened: that is what this is for.
-        return lease.error().kind == ErrorKind::busy ? Failure(lease.error()) : Result<void>{};
+        // Never made, or it can't be opened: that is what this is for. Unless it was made active
+        // a moment ago.
+        const bool is_usable =
+            lease.error().kind == ErrorKind::busy || keeper.place() == Place::active;
+        return is_usable ? Failure(lease.error()) : Result<void>{};
     }
     const Superblock block = (*lease)->superblock();
     if (holds_nothing_of_worth(block)) {

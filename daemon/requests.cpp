@@ -5,10 +5,10 @@
 #include <array>
 #include <exception>
 #include <string_view>
-#include <unistd.h>
 
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
+#include "daemon/audience.hpp"
 #include "daemon/check.hpp"
 #include "daemon/create.hpp"
 #include "daemon/demote.hpp"
@@ -29,11 +29,8 @@ namespace {
 
 using VolumeHandler = Result<Json> (*)(VolumeKeeper&, const Json&, bool is_local);
 
-enum class Audience { local, peer_or_local };
-
 struct Entry {
     std::string_view name;
-    Audience audience;
     VolumeHandler handler;
 };
 
@@ -74,7 +71,11 @@ Result<Json> handle_promote(VolumeKeeper& keeper, const Json& request, bool is_l
         }
     }
     if ((*force || *fenced) && !is_local) {
-        return fail(ErrorKind::refused, "a peer may not ask for a forced promotion");
+        return Failure(Error{ErrorKind::refused,
+                             "a peer may not ask for a forced promotion",
+                             {},
+                             /*os_error=*/0,
+                             Ground::who});
     }
     // Without dry_run it would promote next to an active peer.
     return promote(keeper, {*force, *fenced, *dry_run, *after_demote && *dry_run,
@@ -182,35 +183,35 @@ Result<Json> pass(VolumeKeeper& keeper, const Json& request, bool) {
     return function(keeper, request);
 }
 
-/// Requests about one volume.
+/// Who carries out the requests about one volume; who may ask for them says daemon/audience.hpp.
 constexpr std::array entries = {
-    Entry{"create", Audience::local, handle_create},
-    Entry{"promote", Audience::peer_or_local, handle_promote},
-    Entry{"demote", Audience::peer_or_local, handle_demote},
-    Entry{"switch", Audience::local, handle_switch},
-    Entry{"connect", Audience::peer_or_local, handle_active},
-    Entry{"disconnect", Audience::peer_or_local, handle_active},
-    Entry{"resync", Audience::peer_or_local, handle_active},
-    Entry{"verify", Audience::peer_or_local, handle_active},
-    Entry{"attach", Audience::local, handle_attach},
-    Entry{"detach", Audience::local, handle_detach},
-    Entry{"restart-engine", Audience::local, handle_restart_engine},
-    Entry{"handshake", Audience::peer_or_local, pass<handshake>},
-    Entry{"session-begin", Audience::peer_or_local, pass<session_begin>},
-    Entry{"session-synced", Audience::peer_or_local, pass<session_synced>},
-    Entry{"session-incomplete", Audience::peer_or_local, pass<session_incomplete>},
-    Entry{"session-end", Audience::peer_or_local, pass<session_end>},
-    Entry{"generation", Audience::peer_or_local, pass<generation>},
-    Entry{"verify-record", Audience::peer_or_local, pass<verify_record>},
-    Entry{"agree", Audience::peer_or_local, handle_agree},
-    Entry{"create-replica", Audience::peer_or_local, pass<create_replica>},
-    Entry{"resolve", Audience::peer_or_local, handle_resolve},
-    Entry{"resolve-agree", Audience::peer_or_local, pass<resolve_agree>},
-    Entry{"differing-regions", Audience::peer_or_local, pass<answer_comparison>},
-    Entry{"block-digests", Audience::peer_or_local, pass<answer_comparison>},
-    Entry{"undo-drop", Audience::local, pass<drop_undo>},
-    Entry{"resize", Audience::peer_or_local, resize},
-    Entry{"resize-replica", Audience::peer_or_local, pass<resize_replica>},
+    Entry{"create", handle_create},
+    Entry{"promote", handle_promote},
+    Entry{"demote", handle_demote},
+    Entry{"switch", handle_switch},
+    Entry{"connect", handle_active},
+    Entry{"disconnect", handle_active},
+    Entry{"resync", handle_active},
+    Entry{"verify", handle_active},
+    Entry{"attach", handle_attach},
+    Entry{"detach", handle_detach},
+    Entry{"restart-engine", handle_restart_engine},
+    Entry{"handshake", pass<handshake>},
+    Entry{"session-begin", pass<session_begin>},
+    Entry{"session-synced", pass<session_synced>},
+    Entry{"session-incomplete", pass<session_incomplete>},
+    Entry{"session-end", pass<session_end>},
+    Entry{"generation", pass<generation>},
+    Entry{"verify-record", pass<verify_record>},
+    Entry{"agree", handle_agree},
+    Entry{"create-replica", pass<create_replica>},
+    Entry{"resolve", handle_resolve},
+    Entry{"resolve-agree", pass<resolve_agree>},
+    Entry{"differing-regions", pass<answer_comparison>},
+    Entry{"block-digests", pass<answer_comparison>},
+    Entry{"undo-drop", pass<drop_undo>},
+    Entry{"resize", resize},
+    Entry{"resize-replica", pass<resize_replica>},
 };
 
 /// Names are no secrets. Without a usable file: none.
@@ -221,15 +222,21 @@ Json key_names(const Context& context) {
     return context.tls->names().value_or(std::vector<std::string>{});
 }
 
-Failure only_local(std::string_view name) {
-    return fail(ErrorKind::refused, "request {} is answered on mirrord's local socket only", name);
+const Entry* entry_of(std::string_view name) {
+    const auto* found = std::find_if(entries.begin(), entries.end(),
+                                     [&](const Entry& each) { return each.name == name; });
+    return found == entries.end() ? nullptr : found;
+}
+
+/// What a node says of itself, where the request has a field for it; else nothing.
+std::string claimed_node(const Rule& rule, const Json& request) {
+    const auto field = request.find(rule.claim);
+    return rule.claim.empty() || field == request.end() || !field->is_string()
+               ? std::string()
+               : field->get<std::string>().substr(0, 64);
 }
 
 }  // namespace
-
-bool is_local_admin(const nbd::Client& client) noexcept {
-    return client.uid && (*client.uid == 0 || *client.uid == ::geteuid());
-}
 
 Result<Json> Requests::handle(const Json& request, const nbd::Client& client) {
     const auto name = control::string_field(request, "request");
@@ -239,34 +246,48 @@ Result<Json> Requests::handle(const Json& request, const nbd::Client& client) {
     // The JSON library throws on a value of another type than was checked: ours to answer for, but
     // not a reason to end the process.
     try {
-        return dispatch(*name, request, is_local_admin(client));
+        Result<Json> answer = dispatch(*name, request, client);
+        if (!answer && answer.error().ground == Ground::who) {
+            refusals_.note(client, answer.error());
+        }
+        return answer;
     } catch (const std::exception& error) {
         log(LogLevel::error, "request {} from {}: {}", *name, client.address, error.what());
         return fail(ErrorKind::internal, "request {} failed: {}", *name, error.what());
     }
 }
 
-Result<Json> Requests::dispatch(const std::string& name, const Json& request, bool is_local) {
-    if (name == "peer-status") {
-        return require_protocol(request).map([&] { return peer_status(); });
-    }
-    if (name == "version" || name == "status" || name == "check" || name == "demote-all") {
-        if (!is_local) {
-            return only_local(name);
-        }
-        return name == "version"      ? Result<Json>(version())
-               : name == "check"      ? Result<Json>(check(context_, peers_, keepers_))
-               : name == "demote-all" ? handle_demote_all(keepers_, context_, request)
-                                      : status(request);
-    }
-    const auto* entry = std::find_if(entries.begin(), entries.end(),
-                                     [&](const Entry& each) { return each.name == name; });
-    if (entry == entries.end()) {
+Result<Json> Requests::dispatch(const std::string& name, const Json& request,
+                                const nbd::Client& client) {
+    const Rule* rule = rule_of(name);
+    if (rule == nullptr) {
         return fail(ErrorKind::invalid, "there is no request '{}'", name.substr(0, 60));
     }
-    if (entry->audience == Audience::local && !is_local) {
-        return only_local(name);
+    const Who who = who_is(client, context_.control_group);
+    if (who == Who::other_user) {
+        return refuse_user(client, context_.config);
     }
+    if (!places_for(*rule, who).any()) {
+        return refuse_asker(*rule, who, client);
+    }
+    return rule->has_volume ? ask_volume(*rule, request, client) : ask_node(*rule, request, client);
+}
+
+Result<Json> Requests::ask_node(const Rule& rule, const Json& request, const nbd::Client& client) {
+    const std::string_view name = rule.request;
+    if (name == "peer-status") {
+        return require_protocol(request)
+            .and_then([&] { return require_node(claimed_node(rule, request), client); })
+            .map([&] { return peer_status(client); });
+    }
+    return name == "version"      ? Result<Json>(version())
+           : name == "check"      ? Result<Json>(check(context_, peers_, keepers_))
+           : name == "demote-all" ? handle_demote_all(keepers_, context_, request)
+                                  : status(request);
+}
+
+Result<Json> Requests::ask_volume(const Rule& rule, const Json& request,
+                                  const nbd::Client& client) {
     const auto volume = control::string_field(request, "volume");
     if (!volume) {
         return Failure(volume.error());
@@ -275,7 +296,41 @@ Result<Json> Requests::dispatch(const std::string& name, const Json& request, bo
     if (!found) {
         return Failure(found.error());
     }
-    return entry->handler(**found, request, is_local);
+    VolumeKeeper& keeper = **found;
+    const Who who = who_is(client, context_.control_group, keeper.peer());
+    const Places places = places_for(rule, who);
+    if (!places.any()) {
+        return refuse_node(describe(client), keeper.config(), keeper.node());
+    }
+    // Root, too, speaks for the peer with these.
+    if (const std::string claimed = claimed_node(rule, request);
+        !claimed.empty() && claimed != keeper.peer()) {
+        return refuse_node(claimed, keeper.config(), keeper.node());
+    }
+    if (const Place place = keeper.place(); !places.has(place)) {
+        return refuse_place(places, place, keeper.config(), keeper.node());
+    }
+    const Entry* entry = entry_of(rule.request);
+    if (entry == nullptr) {
+        return fail(ErrorKind::internal, "nobody carries out request {}", rule.request);
+    }
+    return entry->handler(keeper, request, is_local(who));
+}
+
+Result<void> Requests::require_node(const std::string& claimed, const nbd::Client& client) const {
+    if (!client.node.empty() && !claimed.empty() && claimed != client.node) {
+        return Failure(Error{
+            ErrorKind::refused, fmt::format("{} says that it is {}", describe(client), claimed),
+            "give each node a certificate of its own", /*os_error=*/0, Ground::who});
+    }
+    if (!claimed.empty() && !context_.config.nodes.contains(claimed)) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("{} is no node of {} on {}", claimed, context_.config.path,
+                                         context_.node.name),
+                             "have the same configuration on all nodes", /*os_error=*/0,
+                             Ground::who});
+    }
+    return {};
 }
 
 Result<VolumeKeeper*> Requests::keeper(const std::string& volume) const {
@@ -315,13 +370,21 @@ Result<Json> Requests::status(const Json& request) const {
     return Json{{"schema", 1}, {"node", context_.node.name}, {"volumes", std::move(volumes)}};
 }
 
-Json Requests::peer_status() const {
+Json Requests::peer_status(const nbd::Client& client) const {
+    const auto is_shared = [&](const VolumeConfig& volume) {
+        return client.node.empty() || volume.peer_of(context_.node.name) == client.node;
+    };
     Json settings = Json::object();
     for (const auto& [name, volume] : context_.config.volumes) {
-        settings[name] = volume.shared_settings();
+        if (is_shared(volume)) {
+            settings[name] = volume.shared_settings();
+        }
     }
     Json volumes = Json::object();
     for (const auto& [name, each] : keepers_) {
+        if (!is_shared(each->config())) {
+            continue;
+        }
         if (Json entry = each->peer_status(); !entry.is_null()) {
             volumes[name] = std::move(entry);
         }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The table of requests (docs/design.md, section 7): who may ask what, and who carries it out.
+// The table of requests (docs/design.md, section 7): each is held against daemon/audience.hpp (who
+// asks, and where the volume is) and given to who carries it out.
 // handle() is called from many connections' threads at once; it never throws.
 #pragma once
 
@@ -8,7 +9,9 @@
 #include <string>
 
 #include "core/nbd/export.hpp"
+#include "daemon/audience.hpp"
 #include "daemon/peer_watch.hpp"
+#include "daemon/refusal_log.hpp"
 #include "daemon/volume_keeper.hpp"
 
 namespace mirror::daemon {
@@ -19,26 +22,35 @@ class Requests {
   public:
     /// The set of keepers is fixed before the first request.
     Requests(const Context& context, Keepers& keepers, PeerWatch& peers)
-        : context_(context), keepers_(keepers), peers_(peers) {}
+        : context_(context),
+          keepers_(keepers),
+          peers_(peers),
+          refusals_(context.events, context.clock) {}
 
     [[nodiscard]] Result<Json> handle(const Json& request, const nbd::Client& client);
 
+    [[nodiscard]] const Context& context() const noexcept { return context_; }
+    [[nodiscard]] RefusalLog& refusals() noexcept { return refusals_; }
     /// The keeper of that volume, or why there is none on this node.
     [[nodiscard]] Result<VolumeKeeper*> keeper(const std::string& volume) const;
 
   private:
     [[nodiscard]] Result<Json> dispatch(const std::string& name, const Json& request,
-                                        bool is_local);
+                                        const nbd::Client& client);
+    [[nodiscard]] Result<Json> ask_node(const Rule& rule, const Json& request,
+                                        const nbd::Client& client);
+    [[nodiscard]] Result<Json> ask_volume(const Rule& rule, const Json& request,
+                                          const nbd::Client& client);
+    [[nodiscard]] Result<void> require_node(const std::string& claimed,
+                                            const nbd::Client& client) const;
     [[nodiscard]] Json version() const;
     [[nodiscard]] Result<Json> status(const Json& request) const;
-    [[nodiscard]] Json peer_status() const;
+    [[nodiscard]] Json peer_status(const nbd::Client& client) const;
 
     const Context& context_;
     Keepers& keepers_;
     PeerWatch& peers_;
+    RefusalLog refusals_;
 };
-
-/// Requests on the Unix socket: root, or whoever mirrord runs as.
-[[nodiscard]] bool is_local_admin(const nbd::Client& client) noexcept;
 
 }  // namespace mirror::daemon

@@ -303,10 +303,6 @@ Result<Json> resolve_agree(VolumeKeeper& keeper, const Json& request) {
     if (!node || !generation) {
         return Failure(node ? generation.error() : node.error());
     }
-    if (*node != keeper.peer()) {
-        return fail(ErrorKind::invalid, "{} is not the peer of {} for {}", *node, keeper.node(),
-                    keeper.name());
-    }
     const auto operation = keeper.begin(fmt::format("resolve on {}", *node));
     if (!operation) {
         return Failure(operation.error());

@@ -5,6 +5,7 @@
 #include "core/control/messages.hpp"
 #include "core/engine/verify_record.hpp"
 #include "core/lineage/handshake.hpp"
+#include "daemon/audience.hpp"
 #include "daemon/settings_diff.hpp"
 
 namespace mirror::daemon {
@@ -75,8 +76,7 @@ Result<ReplicaSummary> parse_peer_summary(const VolumeKeeper& keeper, const Json
     }
     auto theirs = control::decode_summary(**object);
     if (theirs && theirs->node != keeper.peer()) {
-        return fail(ErrorKind::refused, "{} is not the peer of {} for volume {}", theirs->node,
-                    keeper.node(), keeper.name());
+        return refuse_node(theirs->node, keeper.config(), keeper.node());
     }
     return theirs;
 }
@@ -117,10 +117,6 @@ Result<Json> session_begin(VolumeKeeper& keeper, const Json& request) {
     const auto resync = control::bool_field_or(request, "resync", false);
     if (!parsed || !source || !resync) {
         return Failure(!parsed ? parsed.error() : !source ? source.error() : resync.error());
-    }
-    if (*source != keeper.peer()) {
-        return fail(ErrorKind::refused, "{} is not the peer of {} for volume {}", *source,
-                    keeper.node(), keeper.name());
     }
     const auto lease = keeper.replica_now();
     if (!lease) {

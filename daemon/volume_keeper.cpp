@@ -138,9 +138,13 @@ Failure VolumeKeeper::why_no_replica() const {
         case Place::absent:
             return Failure(Error{ErrorKind::not_found,
                                  fmt::format("{} has no replica of {} yet", node(), name()),
-                                 fmt::format("mirrorctl create {}", name())});
+                                 fmt::format("mirrorctl create {}", name()), 0, Ground::state});
         case Place::active:
-            return fail(ErrorKind::refused, "{} is active on {}", name(), node());
+            return Failure(Error{ErrorKind::refused,
+                                 fmt::format("{} is active on {}", name(), node()),
+                                 {},
+                                 0,
+                                 Ground::state});
         case Place::failed:
             return fail(ErrorKind::refused, "{}", failure_);
         default:

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "core/config/control_group.hpp"
 #include "tools/table.hpp"
 #include "tools/verbs.hpp"
 
@@ -94,7 +95,13 @@ int code_of(const Json& answer) {
 
 int check(Session& session) {
     World& world = session.world;
-    // Whoever runs a verb has parsed the configuration already: it is known to be right here.
+    // Whoever runs a verb has parsed the configuration already: it is known to be right here, but
+    // for what only this machine knows. mirrord may have read an older one.
+    if (const auto config = load_config(session.config_path)) {
+        if (const auto group = find_control_group(*config); !group) {
+            return report(group.error(), session.options, world);
+        }
+    }
     if (!session.options.json) {
         world.out << fmt::format("configuration {}: no mistakes\n", session.config_path);
     }

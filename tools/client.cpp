@@ -32,15 +32,20 @@ Error connect_error(const NodeConfig& node, const Error& cause) {
 }
 
 /// The reason in the system's words, before the NBD library wraps it in its own.
-Result<void> check_socket(const NodeConfig& node) {
+Result<void> check_socket(const NodeConfig& node, const std::string& control_group) {
     if (::access(node.daemon_socket().c_str(), R_OK | W_OK) == 0) {
         return {};
     }
     const int reason = errno;
     if (reason == EACCES) {
-        return Failure(Error{ErrorKind::unreachable,
-                             fmt::format("no permission to use {}", node.daemon_socket()),
-                             "run mirrorctl as root", reason});
+        return Failure(Error{
+            ErrorKind::unreachable, fmt::format("no permission to use {}", node.daemon_socket()),
+            control_group.empty() ? "run mirrorctl as root; control_group in the configuration "
+                                    "can name a group that needs no root"
+                                  : fmt::format("run mirrorctl as root, or join the group {} and "
+                                                "log in again",
+                                                control_group),
+            reason});
     }
     return Failure(not_running(node, std::generic_category().message(reason)));
 }
@@ -48,7 +53,7 @@ Result<void> check_socket(const NodeConfig& node) {
 }  // namespace
 
 Result<Json> DaemonClient::ask(const Json& request, std::chrono::milliseconds deadline) {
-    if (auto usable = check_socket(node_); !usable) {
+    if (auto usable = check_socket(node_, control_group_); !usable) {
         return Failure(usable.error());
     }
     const nbd::Address address{.tcp = {}, .unix_path = node_.daemon_socket()};

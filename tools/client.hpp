@@ -22,12 +22,15 @@ class Client {
 
 class DaemonClient : public Client {
   public:
-    explicit DaemonClient(const NodeConfig& node) : node_(node) {}
+    /// `control_group` is the config's, for who is not let in.
+    DaemonClient(const NodeConfig& node, std::string control_group)
+        : node_(node), control_group_(std::move(control_group)) {}
     [[nodiscard]] Result<Json> ask(const Json& request,
                                    std::chrono::milliseconds deadline) override;
 
   private:
     const NodeConfig node_;
+    const std::string control_group_;
 };
 
 }  // namespace mirror::tools

@@ -48,7 +48,7 @@ int run(const Options& options) {
     if (!node) {
         return report_setup(node.error(), options, world);
     }
-    DaemonClient client(**node);
+    DaemonClient client(**node, config->control_group);
     Session session{options, *config, **node, path, client, world};
     return run_verb(session);
 }

@@ -69,6 +69,14 @@ ErrorKind error_kind_from(std::string_view word) noexcept {
     return ErrorKind::internal;
 }
 
+std::string_view to_string(Ground ground) noexcept {
+    return ground == Ground::who ? "who" : ground == Ground::state ? "state" : "other";
+}
+
+Ground ground_from(std::string_view word) noexcept {
+    return word == "who" ? Ground::who : word == "state" ? Ground::state : Ground::other;
+}
+
 std::string Error::text() const {
     return remedy.empty() ? message : message + "; " + remedy;
 }

@@ -31,11 +31,23 @@ enum class ErrorKind {
 /// The inverse of to_string; `internal` for a word that is not known (a newer peer).
 [[nodiscard]] ErrorKind error_kind_from(std::string_view word) noexcept;
 
+/// What stands against a refused request: programs tell these apart, people read the message.
+enum class Ground {
+    other,
+    who,    ///< this asker may not ask for it, whenever
+    state,  ///< it makes no sense in the state in which the volume is here
+};
+
+[[nodiscard]] std::string_view to_string(Ground ground) noexcept;
+/// The inverse of to_string; `other` for a word that is not known.
+[[nodiscard]] Ground ground_from(std::string_view word) noexcept;
+
 struct Error {
     ErrorKind kind = ErrorKind::internal;
     std::string message;   ///< names the thing and the reason, without a full stop
     std::string remedy{};  ///< the next step or what would be accepted; may be empty
     int os_error = 0;      ///< errno where the kernel gave one, else 0
+    Ground ground = Ground::other;
 
     /// The message, and the remedy where there is one: what a terminal prints.
     [[nodiscard]] std::string text() const;

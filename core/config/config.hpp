@@ -82,6 +82,8 @@ struct TlsConfig {
 struct Config {
     std::string path;
     TlsConfig tls;
+    /// Whose members may use mirrord's socket as root may; empty: nobody's.
+    std::string control_group{};
     std::map<std::string, NodeConfig> nodes;
     std::map<std::string, VolumeConfig> volumes;
 

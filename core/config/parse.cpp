@@ -245,8 +245,11 @@ Result<void> read_top_key(Config& config, const Item& item, std::string_view key
     if (std::find(network_keys.begin(), network_keys.end(), key) != network_keys.end()) {
         return read_network_key(config.tls, item, key);
     }
-    return unknown_key(item, {"node.NAME", "volume.NAME", "tls", "psk_file", "x509_dir",
-                              "i_know_this_network_is_private"});
+    if (key == "control_group") {
+        return store(group_of(item), config.control_group);
+    }
+    return unknown_key(item, {"control_group", "node.NAME", "volume.NAME", "tls", "psk_file",
+                              "x509_dir", "i_know_this_network_is_private"});
 }
 
 Result<Config> read_root(const toml::table& root, const std::string& path) {

@@ -37,11 +37,12 @@ std::string serialized(const Json& json) {
 }
 
 std::string error_reply(const Error& error) {
-    return serialized(Json{
-        {"ok", false},
-        {"error",
-         {{"kind", to_string(error.kind)}, {"message", error.message}, {"remedy", error.remedy}}},
-    });
+    Json fields{
+        {"kind", to_string(error.kind)}, {"message", error.message}, {"remedy", error.remedy}};
+    if (error.ground != Ground::other) {
+        fields["ground"] = to_string(error.ground);
+    }
+    return serialized(Json{{"ok", false}, {"error", std::move(fields)}});
 }
 
 Error not_as_sent(std::string_view what) {
@@ -124,6 +125,7 @@ Error error_in(const Json& reply, const std::string& peer) {
                                                            : std::string();
     };
     Error error{error_kind_from(text("kind")), text("message"), text("remedy")};
+    error.ground = ground_from(text("ground"));
     if (error.message.empty()) {
         error.message = fmt::format("{}: refused without a reason", peer);
     }

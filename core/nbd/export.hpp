@@ -30,6 +30,8 @@ struct Client {
     /// Over TLS with certificates: the node of the config that its certificate is for; empty
     /// otherwise (who knows the cluster's key may be any node).
     std::string node;
+    /// The primary and the other groups of who connected to a Unix socket, as they were then.
+    std::vector<gid_t> groups{};
 };
 
 /// What is claimed in the handshake; every claim must be true.

@@ -56,6 +56,22 @@ Result<Fd> bind_tcp(const addrinfo& address, const Endpoint& endpoint) {
     return fd;
 }
 
+/// The supplementary groups of who connected to a Unix socket. None where the kernel does not tell
+/// them: nobody may more for that.
+std::vector<gid_t> groups_of(int socket) {
+    std::vector<gid_t> groups(64);
+    while (true) {
+        auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+        const int failed = ::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+        const std::size_t count = size / sizeof(gid_t);
+        if (failed == 0 || errno != ERANGE || count <= groups.size()) {
+            groups.resize(failed == 0 ? count : 0);
+            return groups;
+        }
+        groups.resize(count);  // it was told how many there are
+    }
+}
+
 /// Makes way for a new socket file at `path`.
 Result<void> remove_dead_socket(const std::string& path, const sockaddr_un& address) {
     struct stat status {};
@@ -111,7 +127,8 @@ Result<Listener> Listener::on_tcp(const Endpoint& endpoint) {
     return listener;
 }
 
-Result<Listener> Listener::on_unix(const std::string& path, unsigned mode) {
+Result<Listener> Listener::on_unix(const std::string& path, unsigned mode,
+                                   std::optional<gid_t> group) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() >= sizeof address.sun_path) {
@@ -134,7 +151,11 @@ Result<Listener> Listener::on_unix(const std::string& path, unsigned mode) {
     }
     listener.device_ = status.st_dev;
     listener.inode_ = status.st_ino;
-    // The mode is set before anybody can connect.
+    // Group and mode are set before anybody can connect. The group first, since a change of owner
+    // may take bits away, and so that no other group has the mode for a moment.
+    if (group && ::chown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
+        return fail_errno(errno, fmt::format("giving {} to the group {}", path, *group));
+    }
     if (::chmod(path.c_str(), mode) != 0 || ::listen(listener.fd(), SOMAXCONN) != 0) {
         return fail_errno(errno, path);
     }
@@ -175,6 +196,8 @@ Client identify(int socket) {
     if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0) {
         client.uid = credentials.uid;
         client.pid = credentials.pid;
+        client.groups = groups_of(socket);
+        client.groups.push_back(credentials.gid);
     }
     return client;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <sys/types.h>
 
@@ -19,7 +20,9 @@ class Listener {
   public:
     [[nodiscard]] static Result<Listener> on_tcp(const Endpoint& endpoint);
     /// A socket file that nobody listens on is replaced; a live one, or any other file, is not.
-    [[nodiscard]] static Result<Listener> on_unix(const std::string& path, unsigned mode);
+    /// With a group, the file belongs to it before anybody can connect.
+    [[nodiscard]] static Result<Listener> on_unix(const std::string& path, unsigned mode,
+                                                  std::optional<gid_t> group);
 
     Listener(Listener&&) = default;
     Listener& operator=(Listener&&) = delete;

@@ -339,8 +339,9 @@ Result<std::uint16_t> Server::listen_tcp(const Endpoint& endpoint) {
     return port;
 }
 
-Result<void> Server::listen_unix(const std::string& path, unsigned mode) {
-    Result<Listener> listener = Listener::on_unix(path, mode);
+Result<void> Server::listen_unix(const std::string& path, unsigned mode,
+                                 std::optional<gid_t> group) {
+    Result<Listener> listener = Listener::on_unix(path, mode, group);
     if (!listener) {
         return Failure(listener.error());
     }

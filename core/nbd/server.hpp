@@ -45,8 +45,10 @@ class Server {
     /// Binds before it returns, so that a failure ("address in use") reaches the caller. Port 0
     /// takes a free one; the bound port is returned.
     [[nodiscard]] Result<std::uint16_t> listen_tcp(const Endpoint& endpoint);
-    /// Replaces a dead socket file, never a live one; mode is the file's permission bits.
-    [[nodiscard]] Result<void> listen_unix(const std::string& path, unsigned mode);
+    /// Replaces a dead socket file, never a live one; mode is the file's permission bits, group
+    /// whom it belongs to if not to the process's own.
+    [[nodiscard]] Result<void> listen_unix(const std::string& path, unsigned mode,
+                                           std::optional<gid_t> group = std::nullopt);
     /// Closes listeners and connections, waits for all threads, and so for the destructors of all
     /// exports. Newcomers are turned away from its beginning; a TCP port is free for others at its
     /// end (Listener::retire). Idempotent; nothing can be listened on afterwards.

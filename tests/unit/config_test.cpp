@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include "core/base/units.hpp"
+#include "core/config/control_group.hpp"
 #include "tests/unit/temp_dir.hpp"
 
 using namespace mirror;
@@ -35,6 +36,32 @@ std::string refusal_of_line(const std::string& line) {
 }
 
 }  // namespace
+
+TEST_CASE("the control group stands above the tables") {
+    CHECK(parse_config(nodes + r0, "m.toml")->control_group.empty());
+    CHECK(parse_config("control_group = \"disk-operators\"\n" + nodes + r0, "m.toml")
+              ->control_group == "disk-operators");
+    for (const char* wrong : {"\"\"", "\"a b\"", "\"a:b\"", "7", "[\"a\"]"}) {
+        CAPTURE(wrong);
+        const std::string said = refusal(fmt::format("control_group = {}\n", wrong) + nodes + r0);
+        CHECK(said.find("m.toml:1: control_group: ") == 0);
+    }
+    CHECK(refusal("control_grup = \"a\"\n" + nodes).find("control_group, node.NAME") !=
+          std::string::npos);
+}
+
+TEST_CASE("a group that this machine lacks is named, with the key and what to do") {
+    Config config{.path = "m.toml"};
+    CHECK(find_control_group(config).value() == std::nullopt);
+    config.control_group = "root";
+    CHECK(find_control_group(config).value() == gid_t{0});
+    config.control_group = "no-such-group";
+    const auto missing = find_control_group(config);
+    REQUIRE_FALSE(missing);
+    CHECK(missing.error().text() ==
+          "m.toml: control_group: 'no-such-group' is no group of this machine; groupadd --system "
+          "no-such-group, or take the key out");
+}
 
 TEST_CASE("a whole configuration is read") {
     const Result<Config> config = parse_config(R"(
@@ -130,9 +157,10 @@ TEST_CASE("TLS with a key beside the file is the default, and off is refused bey
 }
 
 TEST_CASE("an unknown key is refused on every level, with the known ones") {
-    CHECK(refusal("nodes = 1\n") ==
-          "m.toml:1: nodes: unknown key; known keys are node.NAME, volume.NAME, tls, "
-          "psk_file, x509_dir, i_know_this_network_is_private");
+    CHECK(
+        refusal("nodes = 1\n") ==
+        "m.toml:1: nodes: unknown key; known keys are control_group, node.NAME, volume.NAME, tls, "
+        "psk_file, x509_dir, i_know_this_network_is_private");
     CHECK(refusal("[node.a]\naddress = 'x:1'\nadress = 'x:1'\n") ==
           "m.toml:3: node.a.adress: unknown key; known keys are address, run_dir, state_dir");
     CHECK(refusal_of_line("sise = 512") ==

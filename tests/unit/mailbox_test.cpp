@@ -87,6 +87,26 @@ std::function<void(Fd&)> script(const Handler& handler) {
 }  // namespace
 
 TEST_SUITE("mailbox") {
+    TEST_CASE("what stands against a refused request is told, where there is more than words") {
+        for (const auto& [ground, word] :
+             {std::pair{Ground::who, "who"}, {Ground::state, "state"}}) {
+            Mailbox mailbox(
+                [&](const Json&, const nbd::Client&) -> Result<Json> {
+                    return Failure(Error{ErrorKind::refused, "no", "", 0, ground});
+                },
+                local);
+            CHECK(reply_to(mailbox, "{}")["error"]["ground"] == word);
+            CHECK(ground_from(word) == ground);
+        }
+        Mailbox mailbox(
+            [](const Json&, const nbd::Client&) -> Result<Json> {
+                return fail(ErrorKind::refused, "no");
+            },
+            local);
+        CHECK_FALSE(reply_to(mailbox, "{}")["error"].contains("ground"));
+        CHECK(ground_from("something new") == Ground::other);
+    }
+
     TEST_CASE("before the first request it reads as zeroes") {
         const Mailbox mailbox(echo, local);
         std::vector<std::byte> bytes(4096, std::byte{1});

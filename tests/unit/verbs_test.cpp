@@ -172,7 +172,7 @@ TEST_CASE("a daemon that cannot be asked is named, with its socket and how to st
     NodeConfig node;
     node.name = "alpha";
     node.run_dir = dir.path();
-    DaemonClient client(node);
+    DaemonClient client(node, "");
     const auto answer = client.ask({{"request", "version"}}, std::chrono::seconds(5));
     REQUIRE_FALSE(answer);
     CHECK(answer.error().kind == ErrorKind::unreachable);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Keys and certificates of test clusters, and how a stock client shows them."""
 
+import collections
 import contextlib
 import pathlib
 import secrets
@@ -10,6 +11,9 @@ import tempfile
 import urllib.parse
 
 import nbd
+
+# What is needed to connect to a node as a peer: of a Node, for another process.
+Door = collections.namedtuple("Door", "address tls key_file")
 
 CERTTOOL = ("certtool", "--sec-param", "medium")
 

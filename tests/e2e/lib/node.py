@@ -178,6 +178,10 @@ class Node:
         credentials.show(handle, self)
         handle.connect_tcp(*self.address.rsplit(":", 1))
 
+    @property
+    def door(self):
+        return credentials.Door(self.address, self.tls, self.key_file)
+
     def tcp_uri(self, export):
         return credentials.uri(self, export)
 
