@@ -37,8 +37,8 @@ inline constexpr std::size_t max_depth = 64;
 
 /// Carries out one request, which is an object. What it returns is the reply's body, an object or
 /// null, which gets {"ok": true} added; or the error that is sent as
-/// {"ok": false, "error": {"kind", "message", "remedy"}} and its "ground", if that is told. An exception of nlohmann's (a field of
-/// the wrong type) becomes an error of kind invalid.
+/// {"ok": false, "error": {"kind", "message", "remedy"}} and its "ground", if that is told. An
+/// exception of nlohmann's (a field of the wrong type) becomes an error of kind invalid.
 using Handler = std::function<Result<Json>(const Json& request, const nbd::Client& client)>;
 
 /// The state of one mailbox: used by MailboxExport here and by the plugin's own `control` export.
