@@ -3,8 +3,8 @@
 // session.cpp and credentials.cpp, which fills it in.
 #pragma once
 
-#include <optional>
 #include <gnutls/gnutls.h>
+#include <optional>
 #include <string>
 #include <vector>
 

@@ -45,7 +45,7 @@ TEST_CASE("a file that is not one of keys is refused with the line, and never sh
     CHECK(parse_error("a:" + secret + "\nnonsense\n").message ==
           "cluster.psk:2: not a line NAME:HEX");
     for (const std::string& bad : {std::string("abc"), std::string(30, 'a'), std::string(130, 'a'),
-                                  std::string(63, 'a'), std::string(64, 'g')}) {
+                                   std::string(63, 'a'), std::string(64, 'g')}) {
         const Error error = parse_error("k:" + bad + "\n");
         CHECK(error.message.find(bad) == std::string::npos);
         CHECK(error.message.find("'k'") != std::string::npos);

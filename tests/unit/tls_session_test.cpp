@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "core/tls/session.hpp"
 #include "core/base/units.hpp"
+#include "core/tls/session.hpp"
 #include "tls_pair.hpp"
 
 using namespace mirror;
