@@ -35,7 +35,7 @@ def measure(cluster, options, seconds):
         ["fio", "--name=load", "--ioengine=nbd", f"--uri={cluster.alpha.uri()}", "--rw=randwrite",
          "--size=64m", "--time_based=1", f"--runtime={seconds}", "--output-format=json", *options],
         check=True, capture_output=True, text=True)
-    write = json.loads(done.stdout)["jobs"][0]["write"]
+    write = json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]["write"]
     return write["iops"], write["clat_ns"]["percentile"]["50.000000"] / 1000
 
 
@@ -46,7 +46,7 @@ def spread(values):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--seconds", type=int, default=2)
     options = parser.parse_args()
     clusters = {kind: Cluster(tls=kind).start_active() for kind in KINDS}
     figures = {job: {kind: [] for kind in KINDS} for job in JOBS}
