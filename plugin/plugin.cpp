@@ -10,10 +10,13 @@
 #include <memory>
 #include <string>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/base/error.hpp"
 #include "core/base/memory_lock.hpp"
 #include "core/control/mailbox.hpp"
+#include "core/engine/express_door.hpp"
 #include "core/engine/volume.hpp"
 
 #define NBDKIT_API_VERSION 2
@@ -30,6 +33,7 @@ struct Process {
     Volume::Options options;
     std::string error_file;  ///< where mirrord looks for the reason of a failed start
     std::unique_ptr<Volume> volume;
+    std::unique_ptr<ExpressDoor> express;  ///< goes before the volume does
 };
 
 Process& process() {
@@ -164,18 +168,41 @@ int mirror_get_ready() noexcept {
     });
 }
 
+/// As open to others as nbdkit's own socket: the same owner, group and permissions. Without that
+/// one (somebody serves the volume elsewhere) it is for its owner alone.
+Result<std::unique_ptr<ExpressDoor>> open_express_door(Volume& volume) {
+    const NodeConfig& node = volume.node();
+    const std::string path = node.express_socket(volume.name());
+    struct stat other {};
+    const bool found = ::stat(node.volume_socket(volume.name()).c_str(), &other) == 0;
+    constexpr unsigned permissions = 0777;
+    auto door = ExpressDoor::open(volume, path, found ? other.st_mode & permissions : 0600);
+    if (door && found && ::chown(path.c_str(), other.st_uid, other.st_gid) != 0) {
+        return fail_errno(errno, path);
+    }
+    return door;
+}
+
 int mirror_after_fork() noexcept {
     return guarded([] {
         // nbdkit in the foreground asks the kernel to end it with its parent (and "parent" is the
         // thread that started it); an engine must outlive mirrord.
         (void)::prctl(PR_SET_PDEATHSIG, 0);
         stand_memory_pressure(fmt::format("the engine of {}", process().volume->name()));
-        auto started = process().volume->start();
-        return started ? 0 : refuse_start(started.error());
+        if (auto started = process().volume->start(); !started) {
+            return refuse_start(started.error());
+        }
+        auto express = open_express_door(*process().volume);
+        if (!express) {
+            return refuse_start(express.error());
+        }
+        process().express = std::move(*express);
+        return 0;
     });
 }
 
 void mirror_cleanup() noexcept {
+    process().express.reset();
     process().volume.reset();
 }
 
