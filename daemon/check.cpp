@@ -160,6 +160,7 @@ Json peer_entry(const Context& context, const PeerWatch& peers, const NodeConfig
         problems.push_back(fmt::format("the clocks of {} and {} are {:.1f} s apart",
                                        context.node.name, node.name, std::abs(skew)));
     }
+    compare_keys(context, *answer, problems);
     const bool same = compare_settings(context, *answer, problems);
     entry["reachable"] = true;
     entry["version"] = answer->version;
@@ -171,7 +172,7 @@ Json peer_entry(const Context& context, const PeerWatch& peers, const NodeConfig
 
 }  // namespace
 
-Json check(const Context& context, const PeerWatch& peers) {
+Json check(const Context& context, const PeerWatch& peers, const Keepers& keepers) {
     Json problems = Json::array();
     Json nodes = Json::array();
     check_programs(problems);
@@ -181,7 +182,10 @@ Json check(const Context& context, const PeerWatch& peers) {
         nodes.push_back(name == context.node.name ? own_entry(context)
                                                   : peer_entry(context, peers, node, problems));
     }
-    return {{"problems", problems}, {"nodes", nodes}};
+    Json answer = check_tls(context, peers, keepers, problems);
+    answer["problems"] = std::move(problems);
+    answer["nodes"] = std::move(nodes);
+    return answer;
 }
 
 }  // namespace mirror::daemon

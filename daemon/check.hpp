@@ -3,11 +3,11 @@
 // Called from a request's thread.
 #pragma once
 
-#include "daemon/peer_watch.hpp"
+#include "daemon/check_tls.hpp"
 
 namespace mirror::daemon {
 
-/// Answers `problems` and `nodes`.
-[[nodiscard]] Json check(const Context& context, const PeerWatch& peers);
+/// Answers `problems` and `nodes`, and what check_tls() answers.
+[[nodiscard]] Json check(const Context& context, const PeerWatch& peers, const Keepers& keepers);
 
 }  // namespace mirror::daemon

@@ -3,11 +3,14 @@
 // read-only afterwards, so any thread may look.
 #pragma once
 
+#include <memory>
+
 #include <nlohmann/json.hpp>
 
 #include "core/base/clock.hpp"
 #include "core/config/config.hpp"
 #include "core/events/event_log.hpp"
+#include "core/tls/credentials.hpp"
 
 namespace mirror::daemon {
 
@@ -18,6 +21,8 @@ struct Context {
     const NodeConfig& node;
     const Clock& clock;
     EventLog& events;
+    /// With what connections over TCP are protected; null: not at all.
+    std::shared_ptr<const tls::Credentials> tls = nullptr;
 };
 
 }  // namespace mirror::daemon

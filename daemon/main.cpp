@@ -19,8 +19,10 @@
 #include "daemon/device/netlink.hpp"
 #include "daemon/endpoint.hpp"
 #include "daemon/exports.hpp"
+#include "daemon/key_watch.hpp"
 #include "daemon/service.hpp"
 #include "daemon/silence.hpp"
+#include "daemon/strangers.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -110,7 +112,11 @@ Result<void> serve(const Context& context, const Options& options, const sigset_
     Exports exports(requests, keepers);
     nbd::ServerLimits limits;
     limits.stall_timeout = std::max(limits.stall_timeout, silence_of(context.config));
-    nbd::Server server(exports, limits);
+    Strangers strangers(context);
+    nbd::Server server(exports, limits, context.tls);
+    server.on_stranger(
+        [&](const nbd::Client& client, const Error& error) { strangers.note(client, error); });
+    KeyWatch keys(context, server);
     // First, so that no connection dies unheard after a keeper has looked at its device.
     const LinkDeadListener link_dead(
         [&](DeviceIndex index) { tell_keeper_of(device_of_index(index), keepers); });
@@ -127,12 +133,14 @@ Result<void> serve(const Context& context, const Options& options, const sigset_
             }
         }
     });
+    keys.start();
     BootPromotions boot(context, keepers);
     boot.start();
     notify_service_manager("READY=1");
     wait_for_end(ending);
     notify_service_manager("STOPPING=1");
     boot.stop();
+    keys.stop();
     peers.stop();
     server.stop();
     for (const auto& [name, keeper] : keepers) {
@@ -162,7 +170,9 @@ Result<void> run(const Options& options) {
         return Failure(instance.error());
     }
     EventLog events((*node)->state_dir + "/events.jsonl", (*node)->name, system_clock());
-    return serve({*config, **node, system_clock(), events}, options, ending);
+    return serve(
+        {*config, **node, system_clock(), events, tls::Credentials::of(*config, (*node)->name)},
+        options, ending);
 }
 
 int run_program(int argc, char** argv) {

@@ -2,6 +2,7 @@
 #include "daemon/peer_answer.hpp"
 
 #include "core/control/messages.hpp"
+#include "core/tls/psk_file.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -36,6 +37,19 @@ Result<PeerVolume> parse_volume(const Json& value) {
     return volume;
 }
 
+std::vector<std::string> parse_keys(const Json& answer) {
+    std::vector<std::string> keys;
+    const auto list = answer.find("keys");
+    if (list != answer.end() && list->is_array()) {
+        for (const Json& key : *list) {
+            if (key.is_string() && keys.size() < tls::most_psk_keys) {
+                keys.push_back(key.get<std::string>());
+            }
+        }
+    }
+    return keys;
+}
+
 }  // namespace
 
 Result<PeerAnswer> parse_peer_answer(const Json& answer) {
@@ -63,6 +77,7 @@ Result<PeerAnswer> parse_peer_answer(const Json& answer) {
         }
         result.volumes[name] = std::move(*parsed);
     }
+    result.keys = parse_keys(answer);
     return result;
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/lineage/summary.hpp"
 #include "daemon/context.hpp"
@@ -33,6 +34,8 @@ struct PeerAnswer {
     WallTime time{};
     std::map<std::string, Settings> settings;   ///< of every volume in its config
     std::map<std::string, PeerVolume> volumes;  ///< those that exist there
+    /// The names of the keys that it has, the one that it uses first; empty without keys.
+    std::vector<std::string> keys{};
 };
 
 [[nodiscard]] Result<PeerAnswer> parse_peer_answer(const Json& answer);
@@ -43,6 +46,7 @@ struct PeerView {
     std::optional<PeerAnswer> answer;  ///< the last one, however old
     WallTime last_seen{};              ///< epoch: never since mirrord started
     std::string error;                 ///< why it is not reachable
+    std::optional<tls::Proof> tls{};   ///< of our connection to it
 
     /// The volume as seen there, only while the peer is reachable.
     [[nodiscard]] const PeerVolume* volume(const std::string& name) const;

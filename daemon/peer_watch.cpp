@@ -95,7 +95,7 @@ PeerView PeerWatch::view_now(const std::string& node) {
     }
     MutexLock lock(mutex_);
     PeerView& view = peers_.at(node).view;
-    view = {true, std::move(*answer), context_.clock.wall_now(), {}};
+    view = {true, std::move(*answer), context_.clock.wall_now(), {}, view.tls};
     return view;
 }
 
@@ -111,23 +111,28 @@ Result<PeerAnswer> PeerWatch::ask_status(const std::string& node) const {
 
 Result<Json> PeerWatch::ask(const std::string& node, const Json& request,
                             milliseconds deadline) const {
-    const auto config = context_.config.node(node);
-    if (!config) {
-        return Failure(config.error());
+    const auto address = address_of(node);
+    if (!address) {
+        return Failure(address.error());
     }
-    return control::ask_once({(*config)->address, {}}, node, request, deadline,
-                             silence_of(context_.config));
+    return control::ask_once(*address, node, request, deadline, silence_of(context_.config));
+}
+
+Result<nbd::Address> PeerWatch::address_of(const std::string& node) const {
+    return context_.config.node(node).map([&](const NodeConfig* config) {
+        return nbd::Address{
+            .tcp = config->address, .unix_path = {}, .tls = context_.tls, .node = node};
+    });
 }
 
 Result<PeerAnswer> PeerWatch::poll(const std::string& node,
                                    std::unique_ptr<control::MailboxClient>& connection) const {
     if (!connection) {
-        const auto config = context_.config.node(node);
-        if (!config) {
-            return Failure(config.error());
+        const auto address = address_of(node);
+        if (!address) {
+            return Failure(address.error());
         }
-        auto connected =
-            control::MailboxClient::connect({(*config)->address, {}}, node, status_deadline);
+        auto connected = control::MailboxClient::connect(*address, node, status_deadline);
         if (!connected) {
             return Failure(connected.error());
         }
@@ -136,10 +141,23 @@ Result<PeerAnswer> PeerWatch::poll(const std::string& node,
     return check_answer(node, connection->ask(status_request()));
 }
 
+/// Another one may be about to be retired.
+bool PeerWatch::uses_current_key(const control::MailboxClient& connection) const {
+    const auto& proof = connection.proof();
+    if (!context_.tls || !proof || proof->key.empty()) {
+        return true;
+    }
+    const auto keys = context_.tls->names();
+    return !keys || keys->front() == proof->key;
+}
+
 void PeerWatch::watch(Peer& peer) {
     std::unique_ptr<control::MailboxClient> connection;
     milliseconds next = interval;
     do {
+        if (connection && !uses_current_key(*connection)) {
+            connection.reset();
+        }
         bool had_connection = connection != nullptr;
         auto answer = poll(peer.name, connection);
         if (!answer && had_connection && answer.error().kind == ErrorKind::unreachable) {
@@ -148,7 +166,7 @@ void PeerWatch::watch(Peer& peer) {
             answer = poll(peer.name, connection);
         }
         if (answer) {
-            note_answer(peer, std::move(*answer));
+            note_answer(peer, std::move(*answer), connection->proof());
             next = interval;
         } else {
             connection.reset();
@@ -158,13 +176,13 @@ void PeerWatch::watch(Peer& peer) {
     } while (pause(with_jitter(next)));
 }
 
-void PeerWatch::note_answer(Peer& peer, PeerAnswer answer) {
+void PeerWatch::note_answer(Peer& peer, PeerAnswer answer, const std::optional<tls::Proof>& proof) {
     PeerView view;
     bool appeared = false;
     {
         MutexLock lock(mutex_);
         appeared = !peer.view.reachable;
-        peer.view = {true, std::move(answer), context_.clock.wall_now(), {}};
+        peer.view = {true, std::move(answer), context_.clock.wall_now(), {}, proof};
         view = peer.view;
     }
     if (appeared) {

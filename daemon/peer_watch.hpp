@@ -57,7 +57,9 @@ class PeerWatch {
     void watch(Peer& peer);
     [[nodiscard]] Result<PeerAnswer> poll(
         const std::string& node, std::unique_ptr<control::MailboxClient>& connection) const;
-    void note_answer(Peer& peer, PeerAnswer answer);
+    [[nodiscard]] Result<nbd::Address> address_of(const std::string& node) const;
+    [[nodiscard]] bool uses_current_key(const control::MailboxClient& connection) const;
+    void note_answer(Peer& peer, PeerAnswer answer, const std::optional<tls::Proof>& proof);
     void note_failure(Peer& peer, const Error& error);
     /// Sleeps; false when stopping.
     [[nodiscard]] bool pause(std::chrono::milliseconds time);

@@ -213,6 +213,14 @@ constexpr std::array entries = {
     Entry{"resize-replica", Audience::peer_or_local, pass<resize_replica>},
 };
 
+/// Names are no secrets. Without a usable file: none.
+Json key_names(const Context& context) {
+    if (!context.tls || context.tls->mode() != TlsMode::psk) {
+        return Json::array();
+    }
+    return context.tls->names().value_or(std::vector<std::string>{});
+}
+
 Failure only_local(std::string_view name) {
     return fail(ErrorKind::refused, "request {} is answered on mirrord's local socket only", name);
 }
@@ -247,7 +255,7 @@ Result<Json> Requests::dispatch(const std::string& name, const Json& request, bo
             return only_local(name);
         }
         return name == "version"      ? Result<Json>(version())
-               : name == "check"      ? Result<Json>(check(context_, peers_))
+               : name == "check"      ? Result<Json>(check(context_, peers_, keepers_))
                : name == "demote-all" ? handle_demote_all(keepers_, context_, request)
                                       : status(request);
     }
@@ -322,6 +330,7 @@ Json Requests::peer_status() const {
             {"version", MIRROR_VERSION},
             {"protocol", control::protocol_version},
             {"time", control::encode(context_.clock.wall_now())},
+            {"keys", key_names(context_)},
             {"settings", std::move(settings)},
             {"volumes", std::move(volumes)}};
 }

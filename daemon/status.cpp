@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/status.hpp"
 
+#include "core/control/tls_json.hpp"
 #include "core/lineage/handshake.hpp"
 #include "daemon/evidence.hpp"
 
@@ -178,6 +179,7 @@ Json peer_from_watch(const VolumeFacts& facts, const StateWord& state) {
     const bool in_sync = state.word == "in-sync";
     Json entry = {{"node", peer_name(facts)},
                   {"link", link_word(facts)},
+                  {"tls", facts.peer.reachable ? control::encode(facts.peer.tls) : Json()},
                   {"role", peer == nullptr ? "unknown" : std::string(to_string(peer->role))},
                   {"replica_state",
                    peer == nullptr ? "unknown" : std::string(to_string(peer->summary.state))},
@@ -204,7 +206,7 @@ Json peer_from_engine(const VolumeFacts& facts, const StateWord& state) {
         }
     }
     for (const char* field :
-         {"break_at", "resync", "action", "last_resync", "verify", "incomplete"}) {
+         {"break_at", "resync", "action", "last_resync", "verify", "incomplete", "tls"}) {
         entry[field] = member(seen, field);
     }
     return entry;

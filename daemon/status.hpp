@@ -48,6 +48,11 @@ struct StateWord {
     std::string why;   ///< a sentence
 };
 
+/// With tls = "off": a warning in `status` and `check`.
+inline constexpr std::string_view not_encrypted =
+    "the nodes speak to each other in the clear, and anybody who reaches their ports may read and "
+    "overwrite the volumes: tls = \"off\"";
+
 [[nodiscard]] StateWord judge_state(const VolumeFacts& facts);
 /// An entry of the contract's `volumes`; `since` is when the state word became what it is.
 [[nodiscard]] Json volume_status(const VolumeFacts& facts, const StateWord& state, WallTime since);

@@ -126,6 +126,9 @@ Json VolumeKeeper::status() {
     const VolumeFacts seen = facts(peers_.view_now(peer()));
     const auto [word, since] = state(seen);
     Json status = volume_status(seen, word, since);
+    status["warnings"] = context_.config.tls.mode == TlsMode::off
+                             ? Json::array({std::string(not_encrypted)})
+                             : Json::array();
     status["mounted_on"] = mounted_on(config_);
     status["undo"] = undo_entries(context_.node.state_dir, name());
     return status;

@@ -46,12 +46,35 @@ void print_nodes(const Json& nodes, World& world) {
     world.out << format_table(rows, world.terminal);
 }
 
-void print_problems(const Json& problems, World& world) {
-    for (const Json& problem : problems) {
-        if (problem.is_string()) {
-            world.out << fmt::format("{} {}\n", world.terminal.paint(Style::bad, "problem:"),
-                                     printable(problem.get_ref<const std::string&>()));
+void print_sentences(const char* label, Style style, const Json& sentences, World& world) {
+    for (const Json& sentence : sentences) {
+        if (sentence.is_string()) {
+            world.out << fmt::format("{} {}\n", world.terminal.paint(style, label),
+                                     printable(sentence.get_ref<const std::string&>()));
         }
+    }
+}
+
+std::string protection_words(const Json& link) {
+    const Json& tls = part_field(link, "tls");
+    if (!tls.is_object()) {
+        return "not encrypted";
+    }
+    const std::string key = text_field(tls, "key");
+    const std::string proof =
+        key.empty()
+            ? fmt::format("certificate of {}", text_field(tls, "certificate"))
+            : fmt::format("key {}{}", key,
+                          bool_field(link, "is_current").value_or(true) ? "" : " (the old one)");
+    return fmt::format("TLS 1.3, {}, {}", text_field(tls, "cipher"), proof);
+}
+
+void print_links(const Json& links, World& world) {
+    for (const Json& link : links) {
+        const std::string volume = text_field(link, "volume");
+        world.out << fmt::format(
+            "link {} to {}, {}: {}\n", text_field(link, "from"), text_field(link, "to"),
+            volume.empty() ? "control" : "volume " + volume, protection_words(link));
     }
 }
 
@@ -84,7 +107,9 @@ int check(Session& session) {
         return code_of(*answer);
     }
     print_nodes(part_field(*answer, "nodes"), world);
-    print_problems(part_field(*answer, "problems"), world);
+    print_links(part_field(*answer, "links"), world);
+    print_sentences("warning:", Style::warning, part_field(*answer, "warnings"), world);
+    print_sentences("problem:", Style::bad, part_field(*answer, "problems"), world);
     const int code = code_of(*answer);
     if (code == exit_done) {
         world.out << "no problems\n";

@@ -160,6 +160,17 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
     events.add_option("--since", options.since, "only later ones: a time, or an age such as 1h")
         ->type_name("TIME");
 
+    CLI::App& keygen = verbs.add("keygen", "make or change the cluster's key", Volume::none);
+    keygen.add_flag("--dry-run", options.dry_run, "say what would happen; change nothing");
+    CLI::Option* add =
+        keygen.add_flag("--add", options.add_key, "a second key: accepted, not used yet");
+    CLI::Option* next =
+        keygen.add_flag("--next", options.next_key, "use the second key; the first stays accepted");
+    CLI::Option* retire =
+        keygen.add_flag("--retire", options.retire_key, "remove the key that is not used any more");
+    add->excludes(next)->excludes(retire);
+    next->excludes(retire);
+
     verbs.add("check", "whether the configuration and both nodes are fit", Volume::none);
     verbs.add("version", "the versions of mirrorctl and mirrord", Volume::none);
 }

@@ -49,7 +49,7 @@ int run(const Options& options) {
         return report_setup(node.error(), options, world);
     }
     DaemonClient client(**node);
-    Session session{options, **node, path, client, world};
+    Session session{options, *config, **node, path, client, world};
     return run_verb(session);
 }
 

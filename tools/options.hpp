@@ -35,6 +35,9 @@ struct Options {
     bool all = false;
     std::string size;  ///< of resize, as typed; empty: none given
     std::string rate;  ///< as typed; empty: none given
+    bool add_key = false;
+    bool next_key = false;
+    bool retire_key = false;
     bool no_undo = false;
     bool list = false;
     bool drop = false;

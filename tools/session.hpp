@@ -28,6 +28,7 @@ struct World {
 
 struct Session {
     const Options& options;
+    const Config& config;
     const NodeConfig& node;
     const std::string& config_path;
     Client& client;

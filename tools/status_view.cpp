@@ -203,6 +203,15 @@ std::string resync_line(const Json& volume, const ViewContext& context) {
         context.terminal);
 }
 
+Json warnings_of(const Json& volume) {
+    const Json& warnings = part_field(volume, "warnings");
+    return warnings.is_array() ? warnings : Json::array();
+}
+
+std::string text_of(const Json& warning) {
+    return warning.is_string() ? printable(warning.get_ref<const std::string&>()) : std::string();
+}
+
 Row table_row(const Json& volume, const std::string& node, const ViewContext& context) {
     const std::string state = text_field(volume, "state");
     std::string behind;
@@ -241,6 +250,10 @@ std::string format_overview(const Json& volumes, const std::string& node,
                 sentences += fmt::format("    next: {}\n", step);
             }
         }
+    }
+    // What holds for the node as a whole is the same for each.
+    for (const Json& warning : volumes.empty() ? Json::array() : warnings_of(volumes.front())) {
+        sentences += fmt::format("warning: {}\n", text_of(warning));
     }
     std::string text = format_table(rows, context.terminal);
     return sentences.empty() ? text : text + '\n' + sentences;
@@ -289,6 +302,10 @@ std::string format_volume(const Json& volume, const std::string& node, const Vie
     }
     if (const std::string undo = undo_words(volume, context); !undo.empty()) {
         text += labelled("undo", undo, context.terminal);
+    }
+    for (const Json& warning : warnings_of(volume)) {
+        text += labelled("warn", context.terminal.paint(Style::warning, text_of(warning)),
+                         context.terminal);
     }
     const std::string step = next_step(volume);
     if (!step.empty()) {

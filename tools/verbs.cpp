@@ -12,7 +12,7 @@ namespace {
 
 using Verb = int (*)(Session&);
 
-constexpr std::array<std::pair<std::string_view, Verb>, 19> verbs{{
+constexpr std::array<std::pair<std::string_view, Verb>, 20> verbs{{
     {"create", create},
     {"status", status},
     {"promote", promote},
@@ -30,6 +30,7 @@ constexpr std::array<std::pair<std::string_view, Verb>, 19> verbs{{
     {"resize", resize},
     {"wait", wait},
     {"events", events},
+    {"keygen", keygen},
     {"check", check},
     {"version", version},
 }};

@@ -36,6 +36,9 @@ namespace mirror::tools {
 /// The end of `resync --wait`: until the volume is in sync, or can't get there by itself.
 [[nodiscard]] int wait_for_resync(Session& session);
 
+// keygen.cpp
+[[nodiscard]] int keygen(Session& session);
+
 // check.cpp
 [[nodiscard]] int check(Session& session);
 [[nodiscard]] int version(Session& session);

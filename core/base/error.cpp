@@ -80,10 +80,13 @@ Error Error::within(std::string_view context) const {
 }
 
 Failure fail_errno(int os_error, std::string_view what) {
+    return fail_errno(os_error, what, {});
+}
+
+Failure fail_errno(int os_error, std::string_view what, std::string remedy) {
     return Failure(Error{kind_of_errno(os_error),
                          fmt::format("{}: {}", what, std::generic_category().message(os_error)),
-                         {},
-                         os_error});
+                         std::move(remedy), os_error});
 }
 
 int errno_of(const Error& error) noexcept {

@@ -56,6 +56,9 @@ template <typename... Args>
 /// not_found for ENOENT, else io. The message ends with the system's own words.
 [[nodiscard]] Failure fail_errno(int os_error, std::string_view what);
 
+/// The same with a next step.
+[[nodiscard]] Failure fail_errno(int os_error, std::string_view what, std::string remedy);
+
 /// The errno that stands for this error on an NBD connection.
 [[nodiscard]] int errno_of(const Error& error) noexcept;
 

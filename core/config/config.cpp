@@ -2,11 +2,13 @@
 // What a configuration answers once it is read, and where it is found; parse.cpp reads it.
 #include "core/config/config.hpp"
 
+#include <arpa/inet.h>
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <netinet/in.h>
 #include <string_view>
 #include <unistd.h>
 
@@ -62,6 +64,18 @@ std::string environment(const char* name) {
 std::string Endpoint::text() const {
     return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port)
                                                : fmt::format("[{}]:{}", host, port);
+}
+
+bool Endpoint::is_loopback() const {
+    in_addr v4{};
+    in6_addr v6{};
+    if (::inet_pton(AF_INET, host.c_str(), &v4) == 1) {
+        return ntohl(v4.s_addr) >> 24 == 127;
+    }
+    if (::inet_pton(AF_INET6, host.c_str(), &v6) == 1) {
+        return IN6_IS_ADDR_LOOPBACK(&v6);
+    }
+    return host == "localhost";
 }
 
 std::string VolumeConfig::peer_of(const std::string& node) const {

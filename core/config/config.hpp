@@ -20,6 +20,8 @@ struct Endpoint {
 
     /// "host:port", "[v6]:port".
     [[nodiscard]] std::string text() const;
+    /// Nothing that is sent there leaves the machine. A host name other than localhost may.
+    [[nodiscard]] bool is_loopback() const;
     friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
 
@@ -68,8 +70,20 @@ struct VolumeConfig {
     [[nodiscard]] std::map<std::string, std::string> shared_settings() const;
 };
 
+/// What every connection over TCP is protected by.
+enum class TlsMode { psk, x509, off };
+
+struct TlsConfig {
+    TlsMode mode = TlsMode::psk;
+    std::string psk_file;  ///< the cluster's keys; default: cluster.psk beside the configuration
+    std::string x509_dir;  ///< the CA's and the nodes' certificates; default: x509 beside it
+    /// `i_know_this_network_is_private`: without it only loopback addresses may be unencrypted.
+    bool private_network = false;
+};
+
 struct Config {
     std::string path;
+    TlsConfig tls;
     std::map<std::string, NodeConfig> nodes;
     std::map<std::string, VolumeConfig> volumes;
 

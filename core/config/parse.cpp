@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // From TOML to a Config. The readers take one table each and stop at its first mistake; the rules
 // that span tables (addresses, paths in common) are checked when all of them are read.
+#include <algorithm>
 #include <exception>
 #include <string_view>
 #include <sys/un.h>
@@ -10,6 +11,7 @@
 
 #include "core/config/config.hpp"
 #include "core/config/item.hpp"
+#include "core/config/network.hpp"
 #include "core/config/values.hpp"
 
 namespace mirror {
@@ -236,12 +238,24 @@ Result<void> read_section(Config& config, const Item& section, Read read) {
     return {};
 }
 
+/// The tables are read afterwards, in the order in which they need each other.
+Result<void> read_top_key(Config& config, const Item& item, std::string_view key) {
+    if (key == "node" || key == "volume") {
+        return {};
+    }
+    if (std::find(network_keys.begin(), network_keys.end(), key) != network_keys.end()) {
+        return read_network_key(config.tls, item, key);
+    }
+    return unknown_key(item, {"node.NAME", "volume.NAME", "tls", "psk_file", "x509_dir",
+                              "i_know_this_network_is_private"});
+}
+
 Result<Config> read_root(const toml::table& root, const std::string& path) {
-    Config config{.path = path};
+    Config config{.path = path, .tls = default_tls(path)};
     const Item top{path, "", root, {}};
     for (const auto& [key, value] : root) {
-        if (key.str() != "node" && key.str() != "volume") {
-            return unknown_key(top.child(key, value), {"node.NAME", "volume.NAME"});
+        if (auto read = read_top_key(config, top.child(key, value), key.str()); !read) {
+            return Failure(read.error());
         }
     }
     // Volumes name nodes, wherever in the file these are.
@@ -254,6 +268,11 @@ Result<Config> read_root(const toml::table& root, const std::string& path) {
     if (config.nodes.empty()) {
         return Failure(Error{ErrorKind::invalid, path + ": node: no node is configured",
                              "add [node.NAME] with address = \"HOST:PORT\" for both machines"});
+    }
+    if (const auto tls = root.find("tls"); tls != root.end()) {
+        if (auto safe = check_network(config, top.child(tls->first, tls->second)); !safe) {
+            return Failure(safe.error());
+        }
     }
     if (const auto volumes = root.find("volume"); volumes != root.end()) {
         const Item section = top.child(volumes->first, volumes->second);

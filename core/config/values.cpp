@@ -164,6 +164,14 @@ Result<std::string> mount_options_of(const Item& item) {
     return options;
 }
 
+Result<bool> bool_of(const Item& item) {
+    const auto* choice = item.value.as_boolean();
+    if (choice == nullptr) {
+        return item.wrong("must be true or false", "without quotes");
+    }
+    return choice->get();
+}
+
 Result<Mode> mode_of(const Item& item) {
     Result<Mode> mode = choice_of(item, mode_words);
     if (mode && *mode == Mode::async) {

@@ -30,9 +30,11 @@ namespace mirror {
 [[nodiscard]] Result<std::string> mount_options_of(const Item& item);
 [[nodiscard]] Result<Mode> mode_of(const Item& item);
 
+[[nodiscard]] Result<bool> bool_of(const Item& item);
+
 /// One of the words.
-template <typename Choice>
-[[nodiscard]] Result<Choice> choice_of(const Item& item, const ChoiceWords<Choice>& words) {
+template <typename Choice, std::size_t count>
+[[nodiscard]] Result<Choice> choice_of(const Item& item, const ChoiceWords<Choice, count>& words) {
     const Result<std::string> text = string_of(item, words[0].first);
     if (!text) {
         return Failure(text.error());
@@ -42,8 +44,11 @@ template <typename Choice>
             return choice;
         }
     }
-    return item.wrong(fmt::format("'{}' is not known", *text),
-                      fmt::format("take \"{}\" or \"{}\"", words[0].first, words[1].first));
+    std::string known;
+    for (const auto& [word, choice] : words) {
+        known += fmt::format("{}\"{}\"", known.empty() ? "" : " or ", word);
+    }
+    return item.wrong(fmt::format("'{}' is not known", *text), "take " + known);
 }
 
 }  // namespace mirror

@@ -10,12 +10,14 @@
 
 namespace mirror {
 
-template <typename Choice>
-using ChoiceWords = std::array<std::pair<std::string_view, Choice>, 2>;
+template <typename Choice, std::size_t count = 2>
+using ChoiceWords = std::array<std::pair<std::string_view, Choice>, count>;
 
 inline constexpr ChoiceWords<Mode> mode_words{{{"sync", Mode::sync}, {"async", Mode::async}}};
 inline constexpr ChoiceWords<OnPeerLoss> on_peer_loss_words{
     {{"continue", OnPeerLoss::continue_alone}, {"stop", OnPeerLoss::stop}}};
+inline constexpr ChoiceWords<TlsMode, 3> tls_words{
+    {{"psk", TlsMode::psk}, {"x509", TlsMode::x509}, {"off", TlsMode::off}}};
 
 [[nodiscard]] constexpr std::string_view to_word(Mode mode) noexcept {
     return mode == Mode::sync ? mode_words[0].first : mode_words[1].first;
@@ -23,6 +25,9 @@ inline constexpr ChoiceWords<OnPeerLoss> on_peer_loss_words{
 [[nodiscard]] constexpr std::string_view to_word(OnPeerLoss choice) noexcept {
     return choice == OnPeerLoss::continue_alone ? on_peer_loss_words[0].first
                                                 : on_peer_loss_words[1].first;
+}
+[[nodiscard]] constexpr std::string_view to_word(TlsMode mode) noexcept {
+    return tls_words.at(static_cast<std::size_t>(mode)).first;
 }
 
 }  // namespace mirror

@@ -77,6 +77,8 @@ class MailboxClient {
     /// as it is; errors of the connection name the peer. After one of those the client is of no
     /// further use.
     [[nodiscard]] Result<Json> ask(const Json& request);
+    /// What TLS has shown of the other side.
+    [[nodiscard]] const std::optional<tls::Proof>& proof() const noexcept { return link_->proof(); }
 
   private:
     explicit MailboxClient(std::unique_ptr<nbd::Link> link, std::string name)

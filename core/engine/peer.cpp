@@ -29,6 +29,8 @@ PeerAddress address_of(const Config& config, const VolumeConfig& volume, const s
     PeerAddress address{.node = peer, .timeout = volume.peer_timeout};
     if (found != config.nodes.end()) {
         address.address.tcp = found->second.address;
+        address.address.tls = tls::Credentials::of(config, node);
+        address.address.node = peer;
     }
     return address;
 }

@@ -77,6 +77,7 @@ class Peer {
         /// Why no session can begin although the peer answers; empty: that is not the case.
         std::string refusal{};
         std::optional<Incomplete> incomplete{};
+        std::optional<tls::Proof> tls{};  ///< of the session's data link; none: not encrypted
     };
     [[nodiscard]] View view() const;
 

@@ -125,6 +125,7 @@ Peer::View Peer::view() const {
         view.incomplete = describe_incomplete();
     }
     if (const auto session = parts_.membership.parties().session) {
+        view.tls = session->data().proof();
         const auto age = parts_.clock.steady_now() - session->data().last_answer();
         view.last_seen =
             parts_.clock.wall_now() - std::chrono::duration_cast<std::chrono::microseconds>(age);

@@ -10,6 +10,7 @@
 #include "core/control/comparison_requests.hpp"
 #include "core/control/media_json.hpp"
 #include "core/control/messages.hpp"
+#include "core/control/tls_json.hpp"
 #include "core/engine/hang_up.hpp"
 #include "core/engine/volume.hpp"
 #include "core/meta/transitions.hpp"
@@ -182,6 +183,7 @@ Json Volume::status() const {
         {"peer",
          {{"node", settings_.peer_of(node_)},
           {"link", peer.link},
+          {"tls", control::encode(peer.tls)},
           {"paused", peer.paused},
           {"role", "standby"},
           {"action", peer.action ? Json(to_string(*peer.action)) : Json()},

@@ -9,8 +9,8 @@
 
 namespace mirror::nbd {
 
-Connection::Connection(Fd socket, const ServerLimits& limits)
-    : limits_(limits), client_(identify(socket.get())) {
+Connection::Connection(Fd socket, const ServerLimits& limits, const tls::Credentials* tls)
+    : limits_(limits), tls_(tls), client_(identify(socket.get())) {
     set_tcp_options(socket.get(), limits.stall_timeout);
     stream_ = std::make_unique<SocketStream>(std::move(socket));
     breaker_ = std::make_shared<Breaker>(*stream_);
@@ -29,12 +29,13 @@ void Connection::run(ExportProvider& provider, Admission& admission) noexcept {
 }
 
 Result<void> Connection::serve(ExportProvider& provider, Admission& admission) {
-    Handshake handshake(*stream_, provider, admission, client_, limits_.handshake_timeout);
+    Handshake handshake(*stream_, provider, admission, client_, tls_, limits_.handshake_timeout);
     const Result<Negotiated> negotiated = handshake.run();
     if (!negotiated) {
         return Failure(negotiated.error());
     }
-    return Transmission(*stream_, *negotiated, *breaker_, limits_.stall_timeout).run();
+    Stream& stream = negotiated->encrypted ? *negotiated->encrypted : *stream_;
+    return Transmission(stream, *negotiated, *breaker_, limits_.stall_timeout).run();
 }
 
 }  // namespace mirror::nbd

@@ -16,7 +16,8 @@ namespace mirror::nbd {
 
 class Connection {
   public:
-    Connection(Fd socket, const ServerLimits& limits);
+    /// `tls` as for Handshake; must outlive it.
+    Connection(Fd socket, const ServerLimits& limits, const tls::Credentials* tls);
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
 
@@ -31,6 +32,7 @@ class Connection {
     [[nodiscard]] Result<void> serve(ExportProvider& provider, Admission& admission);
 
     const ServerLimits& limits_;
+    const tls::Credentials* const tls_;
     Client client_;
     std::unique_ptr<Stream> stream_;
     std::shared_ptr<Breaker> breaker_;

@@ -51,11 +51,13 @@ OptionReply refusal_for(const Error& error) {
 }  // namespace
 
 Handshake::Handshake(Stream& stream, ExportProvider& provider, Admission& admission,
-                     const Client& client, std::chrono::milliseconds timeout)
+                     const Client& client, const tls::Credentials* tls,
+                     std::chrono::milliseconds timeout)
     : stream_(stream),
       provider_(provider),
       admission_(admission),
       client_(client),
+      tls_(tls),
       timeout_(timeout),
       patience_{.until = std::chrono::steady_clock::now() + timeout} {}
 
@@ -91,7 +93,7 @@ Result<void> Handshake::greet() {
         return sent;
     }
     std::array<std::byte, 4> answer{};
-    if (Result<void> got = recv_exactly(stream_, answer, patience_); !got) {
+    if (Result<void> got = recv_exactly(stream(), answer, patience_); !got) {
         return got;
     }
     const auto flags = load_be<std::uint32_t>(answer.data());
@@ -105,7 +107,7 @@ Result<void> Handshake::greet() {
 
 Result<Option> Handshake::receive_option() {
     std::array<std::byte, 16> header{};
-    if (Result<void> got = recv_exactly(stream_, header, patience_); !got) {
+    if (Result<void> got = recv_exactly(stream(), header, patience_); !got) {
         return Failure(got.error());
     }
     if (load_be<std::uint64_t>(header.data()) != option_magic) {
@@ -121,13 +123,20 @@ Result<Option> Handshake::receive_option() {
         return fail(ErrorKind::protocol, "an option of {} bytes", length);
     }
     data_.resize(length);
-    if (Result<void> got = recv_exactly(stream_, data_, patience_); !got) {
+    if (Result<void> got = recv_exactly(stream(), data_, patience_); !got) {
         return Failure(got.error());
     }
     return option;
 }
 
+Stream& Handshake::stream() noexcept {
+    return negotiated_.encrypted ? *negotiated_.encrypted : stream_;
+}
+
 Result<Handshake::Step> Handshake::answer(Option option) {
+    if (tls_ != nullptr && !negotiated_.encrypted) {
+        return answer_plain(option);
+    }
     switch (option) {
         case Option::export_name:
             return answer_export_name();
@@ -145,9 +154,55 @@ Result<Handshake::Step> Handshake::answer(Option option) {
         case Option::set_meta_context:
             return answer_meta_context(option);
         case Option::starttls:
-            break;
+            return negotiated_.encrypted
+                       ? reply(option, OptionReply::err_invalid, "TLS was begun already")
+                       : reply(option, OptionReply::err_policy,
+                               "there is no TLS here (tls = \"off\")");
     }
     return reply(option, OptionReply::err_unsupported);
+}
+
+/// Whoever has not proved who he is learns nothing but how to do that.
+Result<Handshake::Step> Handshake::answer_plain(Option option) {
+    switch (option) {
+        case Option::starttls:
+            return answer_starttls();
+        case Option::export_name:  // knows no error reply
+            return fail(ErrorKind::refused, "the client did not begin TLS");
+        case Option::abort:
+            (void)reply(option, OptionReply::ack);
+            return fail(ErrorKind::unreachable, "the client gave up");
+        default:
+            return reply(option, OptionReply::err_tls_required, "TLS is required here");
+    }
+}
+
+/// What was said before is forgotten: it may be somebody else's word (proto.md, "STARTTLS"). There
+/// is none that counts, since answer_plain() answers nothing.
+Result<Handshake::Step> Handshake::answer_starttls() {
+    if (!data_.empty()) {
+        return reply(Option::starttls, OptionReply::err_invalid, "STARTTLS takes no data");
+    }
+    auto session = tls_->accept();
+    if (!session) {
+        admission_.failed_to_prove(client_, session.error());
+        // The reason names files of this machine: it is for this node's log and `check`.
+        return reply(Option::starttls, OptionReply::err_policy,
+                     "this node's own key or certificate can't be used: mirrorctl check there "
+                     "says why");
+    }
+    if (auto acknowledged = reply(Option::starttls, OptionReply::ack); !acknowledged) {
+        return acknowledged;
+    }
+    auto encrypted = std::make_unique<TlsStream>(stream_, std::move(*session));
+    if (auto done = encrypted->handshake(patience_); !done) {
+        admission_.failed_to_prove(client_, done.error());
+        return Failure(done.error());
+    }
+    client_.key = encrypted->proof().key;
+    client_.node = encrypted->proof().node;
+    negotiated_.encrypted = std::move(encrypted);
+    return Step::next_option;
 }
 
 Result<Handshake::Step> Handshake::answer_export_name() {
@@ -246,7 +301,7 @@ Result<void> Handshake::open(const std::string& name) {
     }
     if (negotiated_.exported == nullptr || name != name_) {
         close();
-        if (!admission_.enter()) {
+        if (!admission_.enter(client_)) {
             return fail(ErrorKind::refused, "too many connections");
         }
         Result<std::unique_ptr<Export>> opened =
@@ -326,7 +381,7 @@ Result<Handshake::Step> Handshake::reply(Option option, OptionReply type, std::s
 }
 
 Result<void> Handshake::send_pending() {
-    Result<void> sent = stream_.send_all(pending_, patience_);
+    Result<void> sent = stream().send_all(pending_, patience_);
     pending_.clear();
     return sent;
 }

@@ -14,12 +14,15 @@
 #include "core/base/error.hpp"
 #include "core/nbd/export.hpp"
 #include "core/nbd/stream.hpp"
+#include "core/nbd/tls_stream.hpp"
 #include "core/nbd/wire.hpp"
+#include "core/tls/credentials.hpp"
 
 namespace mirror::nbd {
 
 /// What a handshake leads to.
 struct Negotiated {
+    std::unique_ptr<TlsStream> encrypted;  ///< over the connection's stream; null: that itself
     std::unique_ptr<Export> exported;
     Traits traits;
     bool structured_replies = false;
@@ -34,16 +37,21 @@ class Admission {
   public:
     virtual ~Admission() = default;
     /// Takes a place among the connections that have an export; false if there is none left.
-    [[nodiscard]] virtual bool enter() = 0;
+    /// `client` is who it turned out to be.
+    [[nodiscard]] virtual bool enter(const Client& client) = 0;
     virtual void leave() noexcept = 0;
+    /// TLS did not come about, for which the reason is told to people here.
+    virtual void failed_to_prove(const Client& client, const Error& error) = 0;
     /// For ExportProvider::open.
     [[nodiscard]] virtual std::function<void()> shutdown() = 0;
 };
 
 class Handshake {
   public:
+    /// With `tls` nothing is answered before STARTTLS but that it is wanted; without it there is
+    /// no TLS.
     Handshake(Stream& stream, ExportProvider& provider, Admission& admission, const Client& client,
-              std::chrono::milliseconds timeout);
+              const tls::Credentials* tls, std::chrono::milliseconds timeout);
 
     /// An error for every other end: the client left, ran out of time, broke the protocol.
     [[nodiscard]] Result<Negotiated> run();
@@ -59,6 +67,9 @@ class Handshake {
     [[nodiscard]] Result<Step> answer_go(Option option);
     [[nodiscard]] Result<Step> answer_list();
     [[nodiscard]] Result<Step> answer_structured_reply();
+    [[nodiscard]] Result<Step> answer_starttls();
+    [[nodiscard]] Result<Step> answer_plain(Option option);
+    [[nodiscard]] Stream& stream() noexcept;
     [[nodiscard]] Result<Step> answer_meta_context(Option option);
 
     [[nodiscard]] Result<void> open(const std::string& name);
@@ -73,7 +84,8 @@ class Handshake {
     Stream& stream_;
     ExportProvider& provider_;
     Admission& admission_;
-    const Client& client_;
+    Client client_;
+    const tls::Credentials* const tls_;
     const std::chrono::milliseconds timeout_;
     Patience patience_;
 

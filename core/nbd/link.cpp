@@ -13,7 +13,7 @@ namespace mirror::nbd {
 namespace {
 
 std::uint32_t fua_flag(bool fua) {
-    return fua ? LIBNBD_CMD_FLAG_FUA : 0;
+    return fua ? command_flag::fua : 0;
 }
 
 }  // namespace
@@ -28,7 +28,7 @@ Result<std::unique_ptr<Link>> Link::connect(const Address& address, const std::s
     if (!opened) {
         return Failure(std::move(opened.error()));
     }
-    if (options.framed && opened->size < framed_base) {
+    if (options.framed && opened->facts.size < framed_base) {
         return fail(ErrorKind::protocol, "{}: the export '{}' is not framed", address.text(),
                     export_name);
     }
@@ -48,6 +48,10 @@ std::uint64_t Link::export_size() const noexcept {
     return driver_->size();
 }
 
+const std::optional<tls::Proof>& Link::proof() const noexcept {
+    return driver_->proof();
+}
+
 void Link::read(std::span<std::byte> into, std::uint64_t offset, Completion done) {
     driver_->submit({.verb = Verb::read, .range = {offset, into.size()}, .into = into.data()},
                     std::move(done));
@@ -62,7 +66,7 @@ void Link::write(std::span<const std::byte> from, std::uint64_t offset, bool fua
 }
 
 void Link::zero(ByteRange range, Space space, bool fua, Completion done) {
-    const std::uint32_t no_hole = space == Space::keep_allocated ? LIBNBD_CMD_FLAG_NO_HOLE : 0;
+    const std::uint32_t no_hole = space == Space::keep_allocated ? command_flag::no_hole : 0;
     driver_->submit({.verb = Verb::zero, .range = range, .flags = fua_flag(fua) | no_hole},
                     std::move(done));
 }

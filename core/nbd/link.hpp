@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The active's end of one NBD connection to a peer's export, over libnbd: many commands
-// outstanding, one event thread that drives the handle, and a deadline: when the oldest command
-// stays unanswered for `deadline`, or the connection fails, the link is lost, once and for good
-// (libnbd cannot reconnect); every outstanding command then completes with the same error.
-// While nothing is outstanding a small read every deadline/3 keeps watch over a silent peer.
+// The active's end of one NBD connection to a peer's export: many commands outstanding, one event
+// thread that receives the answers, and a deadline: when the oldest command stays unanswered for
+// `deadline`, or the connection fails, the link is lost, once and for good; every outstanding
+// command then completes with the same error. While nothing is outstanding a small read every
+// deadline/3 keeps watch over a silent peer.
 //
-// libnbd's traps are kept inside (docs/design.md): completions run with the handle's lock held, so
-// they only queue here, and are delivered by the event thread after the lock is released.
+// Callers send what they submit in their own thread; who finds another one sending leaves his
+// commands to it, so that commands that come together leave together.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -21,6 +22,7 @@
 #include "core/config/config.hpp"
 #include "core/nbd/tcp_options.hpp"
 #include "core/store/store.hpp"
+#include "core/tls/credentials.hpp"
 
 namespace mirror::nbd {
 
@@ -43,6 +45,9 @@ struct LinkOptions {
 struct Address {
     Endpoint tcp;
     std::string unix_path;  ///< non-empty: this one
+    /// Over TCP: with what we prove who we are, and see that it is `node`. Null: unencrypted.
+    std::shared_ptr<const tls::Credentials> tls = nullptr;
+    std::string node{};
 
     [[nodiscard]] std::string text() const;
 };
@@ -52,7 +57,7 @@ class LinkDriver;  // core/nbd/link_driver.hpp
 class Link {
   public:
     /// Called exactly once, from the link's event thread (or from submit's caller, when the link
-    /// is lost already, or when a framed one cannot send it). Must not block, must not wait for
+    /// is lost already, or the command cannot be sent). Must not block, must not wait for
     /// another command of this link, and must not destroy it; submitting further commands is fine.
     using Completion = std::function<void(Result<void>)>;
 
@@ -69,6 +74,8 @@ class Link {
     Link& operator=(const Link&) = delete;
 
     [[nodiscard]] std::uint64_t export_size() const noexcept;
+    /// What TLS has shown of the peer; nothing without TLS.
+    [[nodiscard]] const std::optional<tls::Proof>& proof() const noexcept;
 
     // Any thread. Nothing is copied: buffers must live, unchanged, until completion. Ranges are
     // not empty, at most 32 MiB for read and write, below 4 GiB for zero. The caller's thread sends

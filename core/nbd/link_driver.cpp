@@ -22,6 +22,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
+/// Answers that come together; the data of longer reads go past it.
+constexpr std::size_t input_size = 64 * KiB;
+
 SteadyTime now() {
     return std::chrono::steady_clock::now();
 }
@@ -62,25 +65,20 @@ ErrorKind kind_of_loss(int os_error) noexcept {
 
 }  // namespace
 
-namespace {
-/// The link whose event thread this is; its completions need no wake-up.
-thread_local const void* driven_here = nullptr;
-}  // namespace
-
 LinkDriver::LinkDriver(OpenedExport opened, LinkOptions options, std::string peer, Fd wake)
     : options_(std::move(options)),
       peer_(std::move(peer)),
       framed_(options_.framed),
-      size_(framed_ ? opened.size - framed_base : opened.size),
-      socket_(std::move(opened.socket)),
+      facts_(opened.facts),
+      size_(framed_ ? opened.facts.size - framed_base : opened.facts.size),
+      proof_(opened.tls ? std::optional(opened.tls->proof()) : std::nullopt),
       wake_(std::move(wake)),
-      handle_(std::move(opened.handle)) {
-    if (framed_) {
-        return;  // keeps watch with reads of a trailer alone
+      channel_(std::move(opened.socket), std::move(opened.tls)),
+      input_(input_size) {
+    if (!framed_) {  // a framed one keeps watch with reads of a trailer alone
+        watch_buffer_.resize(std::min<std::uint64_t>(
+            std::clamp<std::uint32_t>(facts_.minimum_block, 512, 64 * KiB), size_));
     }
-    const std::int64_t least = ::nbd_get_block_size(handle_.get(), LIBNBD_SIZE_MINIMUM);
-    const std::uint64_t wanted = least > 512 ? static_cast<std::uint64_t>(least) : 512;
-    watch_buffer_.resize(std::min(wanted, size_));
 }
 
 LinkDriver::~LinkDriver() {
@@ -111,33 +109,6 @@ Result<void> LinkDriver::start() {
     return started;
 }
 
-/// Frames are answered in their order. So the only answer that is believed is the one that is due,
-/// and a flipped bit in its number cannot make a success of it for another command.
-bool LinkDriver::is_in_turn(const Command& command) {
-    MutexLock lock(mutex_);
-    return command.self == outstanding_.begin();
-}
-
-void LinkDriver::finish(Command& command, int os_error) {
-    if (framed_ && os_error != ENOTCONN && command.reason.empty() && !is_in_turn(command)) {
-        lose(garbled("an answer came that is not due"));
-        os_error = ENOTCONN;
-    }
-    if (os_error != ENOTCONN && command.reason.empty()) {
-        last_answer_.store(now(), std::memory_order_relaxed);
-    }
-    bool first = false;
-    {
-        MutexLock lock(mutex_);
-        command.os_error = os_error;
-        first = finished_.empty();
-        finished_.splice(finished_.end(), outstanding_, command.self);
-    }
-    if (first && driven_here != this) {
-        wake_up();
-    }
-}
-
 void LinkDriver::wake_up() const noexcept {
     // Fails only when the counter is full, and then the event thread is awake.
     const std::uint64_t one = 1;
@@ -163,28 +134,48 @@ void LinkDriver::lose(Error error) {
     loss_ = std::move(error);
     lost_.store(true);
     // From here on no byte of ours reaches the peer, and the event thread sees the end.
-    std::ignore = ::shutdown(socket_.get(), SHUT_RDWR);
+    channel_.shutdown();
     wake_up();
 }
 
-bool LinkDriver::is_broken() const noexcept {
-    return ::nbd_aio_is_dead(handle_.get()) != 0 || ::nbd_aio_is_closed(handle_.get()) != 0;
+/// What a call of the kernel or TLS says of the connection.
+void LinkDriver::connection_failed(const Error& error) {
+    if (error.os_error == ETIMEDOUT) {
+        lose({.kind = ErrorKind::timed_out,
+              .message = fmt::format("{}: the machine gave no sign of life for {}", peer_,
+                                     format_duration(options_.silence)),
+              .os_error = ETIMEDOUT});
+    } else if (error.os_error != 0) {
+        lose({.kind = kind_of_loss(error.os_error),
+              .message = fmt::format("{}: the connection broke: {}", peer_,
+                                     std::generic_category().message(error.os_error)),
+              .os_error = error.os_error});
+    } else {
+        lose(error.within(peer_));
+    }
 }
 
 void LinkDriver::run() {
-    driven_here = this;
     while (!must_end()) {
         wait_and_drive();
         check_deadline();
-        deliver_answers();
         keep_watch();
     }
     if (lost_.load()) {
         end_lost();
     } else {
-        // Sent if the socket takes it; closing without it is only less polite.
-        std::ignore = ::nbd_aio_disconnect(handle_.get(), 0);
+        say_goodbye();
     }
+}
+
+/// Sent if the socket takes it; closing without it is only less polite.
+void LinkDriver::say_goodbye() {
+    std::array<std::byte, Request::wire_size> request{};
+    store_be(request.data(), request_magic);
+    store_be(request.data() + 6, static_cast<std::uint16_t>(nbd::Command::disconnect));
+    const iovec piece{request.data(), request.size()};
+    std::ignore = channel_.send({&piece, 1});
+    channel_.say_goodbye();
 }
 
 bool LinkDriver::must_end() {
@@ -198,24 +189,22 @@ bool LinkDriver::must_end() {
         }
         // The owner is about to go: it must not hear of the loss that it asked for.
         on_lost_ = nullptr;
-        if (outstanding_.empty()) {
-            return finished_.empty();
+        if (outstanding_.empty() && queued_.empty()) {
+            return true;
         }
     }
     lose({ErrorKind::unreachable, fmt::format("{}: the link was closed", peer_)});
     return true;
 }
 
-/// nbd_poll() would hold the handle lock, and so every submitter, for as long as it waits.
 void LinkDriver::wait_and_drive() {
-    // Withdrawn before the direction is read: a submitter that then still finds it set did its part
-    // early enough to be seen here.
-    watches_writes_.store(false);
-    const unsigned direction = ::nbd_aio_get_direction(handle_.get());
-    const bool writes = (direction & LIBNBD_AIO_DIRECTION_WRITE) != 0;
-    watches_writes_.store(writes);
+    bool writes = channel_.has_rest();
+    {
+        MutexLock lock(mutex_);
+        writes |= is_blocked_;
+    }
     std::array<pollfd, 2> wanted{{
-        {.fd = socket_.get(), .events = static_cast<short>(writes ? POLLIN | POLLOUT : POLLIN)},
+        {.fd = channel_.fd(), .events = static_cast<short>(writes ? POLLIN | POLLOUT : POLLIN)},
         {.fd = wake_.get(), .events = POLLIN},
     }};
     const auto wait = std::chrono::ceil<milliseconds>(next_turn() - now()).count();
@@ -227,33 +216,11 @@ void LinkDriver::wait_and_drive() {
         std::uint64_t count = 0;
         std::ignore = ::read(wake_.get(), &count, sizeof count);
     }
-    drive(wanted[0].revents);
-}
-
-void LinkDriver::drive(short events) {
-    if (is_broken()) {  // a submitter ran into it
-        lose({ErrorKind::unreachable, fmt::format("{}: the connection broke", peer_)});
-        return;
+    if ((wanted[0].revents & POLLOUT) != 0) {
+        go_on_sending();
     }
-    int status = 0;
-    if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) {
-        status = ::nbd_aio_notify_read(handle_.get());
-    }
-    if (status == 0 && (events & POLLOUT) != 0 &&
-        (::nbd_aio_get_direction(handle_.get()) & LIBNBD_AIO_DIRECTION_WRITE) != 0) {
-        status = ::nbd_aio_notify_write(handle_.get());
-    }
-    if (status != 0) {
-        const int os_error = ::nbd_get_errno();
-        const std::string why = os_error == ETIMEDOUT
-                                    ? fmt::format("the machine gave no sign of life for {}",
-                                                  format_duration(options_.silence))
-                                    : fmt::format("the connection broke: {}", last_nbd_error());
-        lose({.kind = kind_of_loss(os_error),
-              .message = fmt::format("{}: {}", peer_, why),
-              .os_error = os_error});
-    } else if (is_broken()) {
-        lose({ErrorKind::unreachable, fmt::format("{}: the peer closed the connection", peer_)});
+    if ((wanted[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
+        receive_all();
     }
 }
 
@@ -261,10 +228,17 @@ void LinkDriver::drive(short events) {
 /// due later still, so submitting needs no wake-up for its deadline.
 SteadyTime LinkDriver::next_turn() {
     MutexLock lock(mutex_);
-    if (!outstanding_.empty()) {
-        return outstanding_.front().submitted + options_.deadline;
+    if (const auto submitted = oldest()) {
+        return *submitted + options_.deadline;
     }
     return options_.heartbeat ? watch_due() : now() + options_.deadline;
+}
+
+std::optional<SteadyTime> LinkDriver::oldest() const noexcept {
+    if (!outstanding_.empty()) {
+        return outstanding_.front().submitted;
+    }
+    return queued_.empty() ? std::nullopt : std::optional(queued_.front().submitted);
 }
 
 SteadyTime LinkDriver::watch_due() const noexcept {
@@ -275,7 +249,8 @@ SteadyTime LinkDriver::watch_due() const noexcept {
 void LinkDriver::check_deadline() {
     {
         MutexLock lock(mutex_);
-        if (outstanding_.empty() || now() < outstanding_.front().submitted + options_.deadline) {
+        const auto submitted = oldest();
+        if (!submitted || now() < *submitted + options_.deadline) {
             return;
         }
     }
@@ -289,7 +264,7 @@ void LinkDriver::keep_watch() {
     }
     {
         MutexLock lock(mutex_);
-        if (!outstanding_.empty() || loss_.has_value() || closing_) {
+        if (oldest() || loss_.has_value() || closing_) {
             return;
         }
     }
@@ -300,23 +275,6 @@ void LinkDriver::keep_watch() {
             {.verb = Verb::read, .range = {0, watch_buffer_.size()}, .into = watch_buffer_.data()},
             [](const Result<void>&) {});
     }
-}
-
-/// What the connection's end has aborted waits until on_lost was called.
-void LinkDriver::deliver_answers() {
-    Commands answered;
-    {
-        MutexLock lock(mutex_);
-        for (auto command = finished_.begin(); command != finished_.end();) {
-            const auto current = command++;
-            Commands& to = current->os_error == ENOTCONN ? unanswered_ : answered;
-            to.splice(to.end(), finished_, current);
-        }
-    }
-    if (!unanswered_.empty()) {
-        lose({ErrorKind::unreachable, fmt::format("{}: the connection broke", peer_)});
-    }
-    tell(answered, nullptr);
 }
 
 void LinkDriver::end_lost() {
@@ -331,37 +289,18 @@ void LinkDriver::end_lost() {
     if (announce) {
         announce(error);
     }
-    make_libnbd_let_go();
-    tell(unanswered_, &error);
-    while (true) {
-        Commands rest;
-        {
-            MutexLock lock(mutex_);
-            if (outstanding_.empty() && finished_.empty()) {
-                return;
-            }
-            rest.splice(rest.end(), finished_);
+    Commands rest;
+    {
+        // Buffers go back to their owners when their commands complete, so nobody may be sending
+        // from them then. The socket is shut: a sender does not stay.
+        MutexLock lock(mutex_);
+        while (is_sending_) {
+            sender_gone_.wait(lock);
         }
-        if (rest.empty()) {
-            // Somebody is on the way from submit() to libnbd's refusal.
-            pollfd wanted{.fd = wake_.get(), .events = POLLIN, .revents = 0};
-            std::ignore = ::poll(&wanted, 1, 1000);
-            std::uint64_t count = 0;
-            std::ignore = ::read(wake_.get(), &count, sizeof count);
-        }
-        tell(rest, &error);
+        rest.splice(rest.end(), outstanding_);
+        rest.splice(rest.end(), queued_);
     }
-}
-
-/// Buffers go back to their owners when their commands complete, so libnbd must not hold any of
-/// them then. The socket is shut: reading gets what had arrived, then the end, and at the end
-/// libnbd aborts everything.
-void LinkDriver::make_libnbd_let_go() noexcept {
-    while (!is_broken()) {
-        if (::nbd_aio_notify_read(handle_.get()) != 0 && !is_broken()) {
-            std::ignore = ::nbd_aio_notify_write(handle_.get());
-        }
-    }
+    tell(rest, &error);
 }
 
 /// Calls the completions, without any lock, and keeps the commands for the next ones.
@@ -389,8 +328,8 @@ void LinkDriver::tell(Commands& commands, const Error* why) {
 Result<void> LinkDriver::take_answer(Command& command) {
     const LinkRequest& request = command.request;
     if (command.os_error != 0) {
-        Error error = error_of(command);
-        if (means_garbled(command)) {
+        Error error = error_of(request, command.os_error, nullptr);
+        if (means_garbled(command.os_error)) {
             lose(error);
         }
         return Failure(std::move(error));
@@ -412,10 +351,8 @@ Result<void> LinkDriver::take_answer(Command& command) {
 
 /// The peer says ESHUTDOWN to a frame that it found garbled. The others it never says to a frame:
 /// either the question was garbled before its checksum came into play, or the answer.
-bool LinkDriver::means_garbled(const Command& command) const noexcept {
-    return framed_ && command.reason.empty() &&
-           (command.os_error == ESHUTDOWN || command.os_error == EINVAL ||
-            command.os_error == EPERM);
+bool LinkDriver::means_garbled(int os_error) const noexcept {
+    return framed_ && (os_error == ESHUTDOWN || os_error == EINVAL || os_error == EPERM);
 }
 
 Error LinkDriver::garbled(const std::string& what) const {
@@ -426,24 +363,24 @@ Error LinkDriver::garbled(const std::string& what) const {
             .remedy = "look at the network cards, cables and switches on the way"};
 }
 
-Error LinkDriver::error_of(const Command& command) const {
-    const LinkRequest& request = command.request;
+/// `reason`: why it was not sent; null for the peer's own answer.
+Error LinkDriver::error_of(const LinkRequest& request, int os_error, const char* reason) const {
     const std::string what = request.verb == Verb::flush
                                  ? "flush"
                                  : fmt::format("{} of {} bytes at {}", to_string(request.verb),
                                                request.range.length, request.range.offset);
-    if (!command.reason.empty()) {
+    if (reason != nullptr) {
         return {.kind = ErrorKind::invalid,
-                .message = fmt::format("{}: {}: {}", peer_, what, command.reason),
-                .os_error = command.os_error};
+                .message = fmt::format("{}: {}: {}", peer_, what, reason),
+                .os_error = os_error};
     }
-    if (means_garbled(command)) {
+    if (means_garbled(os_error)) {
         return garbled(what);
     }
-    return {.kind = kind_of_answer(command.os_error),
-            .message = fmt::format("{}: {}: {}", peer_, what,
-                                   std::generic_category().message(command.os_error)),
-            .os_error = command.os_error};
+    return {.kind = kind_of_answer(os_error),
+            .message =
+                fmt::format("{}: {}: {}", peer_, what, std::generic_category().message(os_error)),
+            .os_error = os_error};
 }
 
 }  // namespace mirror::nbd

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What stands behind a Link: the commands on their way, and the event thread that drives libnbd,
-// keeps the deadline and calls the completions. Made by Link alone.
+// What stands behind a Link: the commands on their way, the sending of them, and the event thread
+// that receives the answers, keeps the deadline and calls the completions. Made by Link alone.
 //
-// Lock order: order_mutex_, libnbd's handle lock, mutex_. So nothing of libnbd is called with
-// mutex_ held; libnbd's completions come with the handle lock held, and take mutex_.
+// A command's way: free → queued_ (submit) → outstanding_ (when its sending begins) → answered by
+// the event thread, which tells the caller → free. Nodes are spliced, so in the steady state
+// nothing is allocated.
 //
-// A command's way: free → outstanding (submit) → finished (by libnbd's completion, in whichever
-// thread drove the handle, or by submit, when libnbd did not take it) → the event thread, which
-// tells the caller → free. Nodes are spliced, so in the steady state nothing is allocated.
+// Sending: whoever submits and finds nobody sending sends what is queued until nothing is; the
+// others leave theirs in the queue. When the socket is full the event thread goes on. So there is
+// one sender at a time, without a lock being held while it sends, and commands that are submitted
+// by many threads at once leave together.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -23,10 +26,12 @@
 #include "core/base/error.hpp"
 #include "core/base/fd.hpp"
 #include "core/base/sync.hpp"
+#include "core/nbd/channel.hpp"
 #include "core/nbd/dial.hpp"
 #include "core/nbd/link.hpp"
 #include "core/nbd/link_frames.hpp"
 #include "core/nbd/link_request.hpp"
+#include "core/nbd/wire.hpp"
 
 namespace mirror::nbd {
 
@@ -47,6 +52,7 @@ class LinkDriver {
     [[nodiscard]] bool is_lost() const noexcept { return lost_.load(); }
     [[nodiscard]] const std::string& peer() const noexcept { return peer_; }
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+    [[nodiscard]] const std::optional<tls::Proof>& proof() const noexcept { return proof_; }
     [[nodiscard]] SteadyTime last_answer() const noexcept {
         return last_answer_.load(std::memory_order_relaxed);
     }
@@ -56,16 +62,20 @@ class LinkDriver {
 
   private:
     struct Command {
-        LinkDriver* driver = nullptr;
-        std::list<Command>::iterator self;
         LinkRequest request;
         SteadyTime submitted;
         Link::Completion done;
-        int os_error = 0;
-        std::string reason;  ///< when libnbd did not take it
-        WireBuffer wire;     ///< what travels on a framed link, unless it is the caller's buffer
-        std::span<const std::byte> payload;  ///< of a framed link's NBD write
-        std::uint64_t at = 0;                ///< and where it goes
+        int os_error = 0;  ///< the peer's answer
+        WireBuffer wire;   ///< what travels on a framed link, unless it is the caller's buffer
+        std::span<const std::byte> payload;  ///< behind the header
+        std::span<std::byte> answer;         ///< where the data of a read go
+        std::uint64_t cookie = 0;
+        std::array<std::byte, Request::wire_size> header{};
+        bool is_sent = false;  ///< wholly; until then the sender reads it
+
+        [[nodiscard]] std::size_t wire_length() const noexcept {
+            return header.size() + payload.size();
+        }
     };
     using Commands = std::list<Command>;
 
@@ -73,69 +83,87 @@ class LinkDriver {
     /// The caller's own until they are enqueued.
     [[nodiscard]] Commands reserve(std::size_t commands) EXCLUDES(mutex_);
     void give_back(Commands& commands) EXCLUDES(mutex_);
-    /// False when the link is lost; they stay the caller's then.
-    [[nodiscard]] bool enqueue(Commands& commands) EXCLUDES(mutex_);
-    void send(Command& command) EXCLUDES(mutex_);
-    /// Leaves `commands` as they are when the link is lost.
-    void send_framed(Commands& commands, const LinkRequest& request) EXCLUDES(mutex_, order_mutex_);
     [[nodiscard]] Error loss() EXCLUDES(mutex_);
-    std::int64_t issue(Command& command) noexcept;
-    std::int64_t issue_framed(Command& command) noexcept;
-    void reject(Command& command) EXCLUDES(mutex_);
+    void prepare_plain(Command& command) noexcept;
+    [[nodiscard]] FrameHeader prepare_framed(Commands& commands, std::uint32_t& sum);
+    /// False when the link is lost; they stay the caller's then.
+    [[nodiscard]] bool enqueue(Commands& commands, FrameHeader* frame, std::uint32_t sum)
+        REQUIRES(mutex_);
 
-    // Whichever thread drives the handle.
-    void finish(Command& command, int os_error) EXCLUDES(mutex_);
-    [[nodiscard]] bool is_in_turn(const Command& command) EXCLUDES(mutex_);
+    // Whoever sends.
+    void send_queued() EXCLUDES(mutex_);
+    void fill_batch() REQUIRES(mutex_);
+    [[nodiscard]] std::size_t gather() noexcept;
+    void note_sent(std::size_t bytes) REQUIRES(mutex_);
+    void go_on_sending() EXCLUDES(mutex_);
     void wake_up() const noexcept;
-    [[nodiscard]] bool is_broken() const noexcept;
 
     // The event thread.
     void run() EXCLUDES(mutex_);
     [[nodiscard]] bool must_end() EXCLUDES(mutex_);
     void wait_and_drive() EXCLUDES(mutex_);
-    void drive(short events) EXCLUDES(mutex_);
+    void receive_all() EXCLUDES(mutex_);
+    [[nodiscard]] Result<std::size_t> receive_some() EXCLUDES(mutex_);
+    [[nodiscard]] Result<void> take_replies() EXCLUDES(mutex_);
+    [[nodiscard]] Result<void> begin_reply(std::span<const std::byte> header) EXCLUDES(mutex_);
+    void fill_answer(std::span<const std::byte>& bytes) noexcept;
+    void finish_reply() EXCLUDES(mutex_);
+    [[nodiscard]] Command* find_outstanding(std::uint64_t cookie) EXCLUDES(mutex_);
     [[nodiscard]] SteadyTime next_turn() EXCLUDES(mutex_);
     [[nodiscard]] SteadyTime watch_due() const noexcept;
+    [[nodiscard]] std::optional<SteadyTime> oldest() const noexcept REQUIRES(mutex_);
     void check_deadline() EXCLUDES(mutex_);
     void keep_watch() EXCLUDES(mutex_);
-    void deliver_answers() EXCLUDES(mutex_);
+    void say_goodbye();
     void end_lost() EXCLUDES(mutex_);
-    void make_libnbd_let_go() noexcept;
     void tell(Commands& commands, const Error* why) EXCLUDES(mutex_);
     [[nodiscard]] Result<void> take_answer(Command& command) EXCLUDES(mutex_);
-    [[nodiscard]] Error error_of(const Command& command) const;
-    [[nodiscard]] bool means_garbled(const Command& command) const noexcept;
+    void connection_failed(const Error& error) EXCLUDES(mutex_);
+    [[nodiscard]] Error error_of(const LinkRequest& request, int os_error,
+                                 const char* reason) const;
+    [[nodiscard]] bool means_garbled(int os_error) const noexcept;
     [[nodiscard]] Error garbled(const std::string& what) const;
 
     const LinkOptions options_;
     const std::string peer_;  ///< for messages
     const bool framed_;
+    const ExportFacts facts_;
     const std::uint64_t size_;  ///< of the volume, framed or not
-    const Fd socket_;
+    const std::optional<tls::Proof> proof_;
     const Fd wake_;
-    const Handle handle_;
+    Channel channel_;
 
     std::atomic<bool> lost_{false};
     std::atomic<SteadyTime> last_answer_{std::chrono::steady_clock::now()};
     std::atomic<std::uint64_t> bytes_written_{0};
-    /// The event thread will notice by itself when the socket takes more bytes.
-    std::atomic<bool> watches_writes_{false};
-
-    /// Frames are numbered, listed in outstanding_ and given to libnbd in one and the same order.
-    Mutex order_mutex_;
-    std::uint64_t last_frame_ GUARDED_BY(order_mutex_) = 0;
 
     Mutex mutex_;
+    CondVar sender_gone_;
     Commands free_ GUARDED_BY(mutex_);
+    Commands queued_ GUARDED_BY(mutex_);
     Commands outstanding_ GUARDED_BY(mutex_);  ///< oldest first
-    Commands finished_ GUARDED_BY(mutex_);
+    std::uint64_t last_cookie_ GUARDED_BY(mutex_) = 0;
+    std::uint64_t last_frame_ GUARDED_BY(mutex_) = 0;
+    bool is_sending_ GUARDED_BY(mutex_) = false;
+    /// The socket is full: only the event thread sends, when there is room.
+    bool is_blocked_ GUARDED_BY(mutex_) = false;
     std::optional<Error> loss_ GUARDED_BY(mutex_);
     bool loss_announced_ GUARDED_BY(mutex_) = false;
     bool closing_ GUARDED_BY(mutex_) = false;
     std::function<void(const Error&)> on_lost_ GUARDED_BY(mutex_);
 
+    // The sender's own, handed on with is_sending_ under the mutex.
+    std::vector<Command*> batch_;
+    std::size_t batch_sent_ = 0;  ///< bytes of the first of the batch
+    std::vector<iovec> pieces_;
+
     // The event thread's own.
-    Commands unanswered_;  ///< aborted by a connection that broke; they wait for on_lost
+    RawBuffer input_;
+    std::size_t input_begin_ = 0;
+    std::size_t input_end_ = 0;
+    Command* replying_ = nullptr;  ///< whose answer is being received
+    std::size_t answer_filled_ = 0;
+    Commands answered_;
     std::vector<std::byte> watch_buffer_;
     SteadyTime next_watch_{};
 

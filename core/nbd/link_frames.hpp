@@ -42,7 +42,11 @@ inline constexpr std::uint64_t copied_at_most = 64 * KiB;
 [[nodiscard]] inline bool goes_apart(const LinkRequest& request) noexcept {
     return request.verb == Verb::write && request.range.length > copied_at_most;
 }
-/// Null, or why this request cannot be sent to a volume of this size.
+/// Null, or why this request cannot be sent to an export of this size, with these
+/// transmission_flags.
+[[nodiscard]] const char* objection(const LinkRequest& request, std::uint64_t size,
+                                    std::uint16_t flags) noexcept;
+/// The same for a framed export, where frames carry everything.
 [[nodiscard]] const char* objection(const LinkRequest& request, std::uint64_t size) noexcept;
 /// Without its number.
 [[nodiscard]] FrameHeader header_of(const LinkRequest& request) noexcept;

@@ -17,7 +17,7 @@ struct LinkRequest {
     ByteRange range;
     std::byte* into = nullptr;        ///< read
     const std::byte* from = nullptr;  ///< write
-    std::uint32_t flags = 0;          ///< LIBNBD_CMD_FLAG_*
+    std::uint32_t flags = 0;          ///< command_flag
 };
 
 }  // namespace mirror::nbd

@@ -53,10 +53,17 @@ struct Server::Impl {
     /// act.
     struct Entry final : Admission {
         Entry(Impl& impl, Fd socket, bool is_local)
-            : server(impl), local(is_local), connection(std::move(socket), impl.limits) {}
+            : server(impl),
+              local(is_local),
+              connection(std::move(socket), impl.limits, is_local ? nullptr : impl.tls.get()) {}
 
-        bool enter() override { return server.enter_open(*this); }
+        bool enter(const Client& client) override { return server.enter_open(*this, client); }
         void leave() noexcept override { server.leave_open(*this); }
+        void failed_to_prove(const Client& client, const Error& error) override {
+            if (server.on_stranger) {
+                server.on_stranger(client, error);
+            }
+        }
         std::function<void()> shutdown() override {
             return [breaker = connection.breaker()] { breaker->trip(); };
         }
@@ -67,12 +74,15 @@ struct Server::Impl {
         std::thread thread;  // guarded by server.mutex, as the next two
         Phase phase = Phase::handshaking;
         bool dropped = false;
+        tls::Proof proof{};  ///< while an export is open
     };
     using Entries = std::list<Entry>;  // in the order of arrival
 
-    Impl(ExportProvider& exports, ServerLimits server_limits)
+    Impl(ExportProvider& exports, ServerLimits server_limits,
+         std::shared_ptr<const tls::Credentials> credentials)
         : provider(exports),
           limits(server_limits),
+          tls(std::move(credentials)),
           stop_event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
         limits.handshaking = std::max<std::size_t>(limits.handshaking, 1);
     }
@@ -91,13 +101,15 @@ struct Server::Impl {
     [[nodiscard]] std::size_t count_of(std::string_view host, Phase phase) const noexcept
         REQUIRES(mutex);
     void run_connection(Entries::iterator self) noexcept;
-    [[nodiscard]] bool enter_open(Entry& entry);
+    [[nodiscard]] bool enter_open(Entry& entry, const Client& client);
     void leave_open(Entry& entry) noexcept;
     void stop();
 
     ExportProvider& provider;
     ServerLimits limits;
+    const std::shared_ptr<const tls::Credentials> tls;
     Fd stop_event;
+    std::function<void(const Client&, const Error&)> on_stranger;  ///< set before listening
 
     // The starter's own; the accept threads know only the descriptors.
     std::vector<Listener> listeners;
@@ -245,7 +257,7 @@ void Server::Impl::run_connection(Entries::iterator self) noexcept {
     changed.notify_all();
 }
 
-bool Server::Impl::enter_open(Entry& entry) {
+bool Server::Impl::enter_open(Entry& entry, const Client& client) {
     MutexLock lock(mutex);
     Crowd& mine = crowd(entry.local);
     if (mine.open >= limits.open || entry.dropped || stopping) {
@@ -256,6 +268,7 @@ bool Server::Impl::enter_open(Entry& entry) {
         return false;
     }
     entry.phase = Phase::open;
+    entry.proof = {.key = client.key, .node = client.node, .cipher = {}};
     ++mine.open;
     --mine.handshaking;
     changed.notify_all();
@@ -306,8 +319,9 @@ void Server::Impl::stop() {
     listeners.clear();
 }
 
-Server::Server(ExportProvider& provider, ServerLimits limits)
-    : impl_(std::make_unique<Impl>(provider, limits)) {}
+Server::Server(ExportProvider& provider, ServerLimits limits,
+               std::shared_ptr<const tls::Credentials> tls)
+    : impl_(std::make_unique<Impl>(provider, limits, std::move(tls))) {}
 
 Server::~Server() {
     stop();
@@ -335,6 +349,30 @@ Result<void> Server::listen_unix(const std::string& path, unsigned mode) {
 
 void Server::stop() {
     impl_->stop();
+}
+
+void Server::on_stranger(std::function<void(const Client&, const Error&)> callback) {
+    impl_->on_stranger = std::move(callback);
+}
+
+void Server::end_connections_of(const std::function<bool(const tls::Proof&)>& is_meant) {
+    MutexLock lock(impl_->mutex);
+    for (const auto& entry : impl_->entries) {
+        if (!entry.local && entry.phase == Phase::open && is_meant(entry.proof)) {
+            entry.connection.breaker()->trip();
+        }
+    }
+}
+
+std::vector<Server::Guest> Server::guests() const {
+    std::vector<Guest> guests;
+    MutexLock lock(impl_->mutex);
+    for (const auto& entry : impl_->entries) {
+        if (!entry.local && entry.phase == Phase::open) {
+            guests.push_back({entry.connection.client().address, entry.proof});
+        }
+    }
+    return guests;
 }
 
 Server::Counters Server::counters() const {

@@ -10,12 +10,15 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/base/error.hpp"
 #include "core/config/config.hpp"
 #include "core/nbd/export.hpp"
+#include "core/tls/credentials.hpp"
 
 namespace mirror::nbd {
 
@@ -32,7 +35,9 @@ struct ServerLimits {
 /// start() and stop() from one thread; everything else inside.
 class Server {
   public:
-    Server(ExportProvider& provider, ServerLimits limits);
+    /// With `tls` everybody who comes over TCP must begin TLS first; Unix sockets have none.
+    Server(ExportProvider& provider, ServerLimits limits,
+           std::shared_ptr<const tls::Credentials> tls = nullptr);
     ~Server();  ///< stops
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
@@ -46,6 +51,18 @@ class Server {
     /// exports. Newcomers are turned away from its beginning; a TCP port is free for others at its
     /// end (Listener::retire). Idempotent; nothing can be listened on afterwards.
     void stop();
+
+    /// Called from connections' threads for whoever failed to prove who he is. Before listening.
+    void on_stranger(std::function<void(const Client&, const Error&)> callback);
+    /// Ends connections over TCP with an export: of those whose key was taken away.
+    void end_connections_of(const std::function<bool(const tls::Proof&)>& is_meant);
+
+    struct Guest {
+        std::string address;
+        tls::Proof proof;
+    };
+    /// Who has an export open over TCP.
+    [[nodiscard]] std::vector<Guest> guests() const;
 
     struct Counters {
         std::uint64_t accepted = 0;

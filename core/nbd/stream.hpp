@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The bytes of one connection, whatever carries them: a plain socket here, TLS elsewhere. One
-// thread receives and sends; shutdown() may come from any thread while the object lives.
+// The bytes of one connection, whatever carries them: a plain socket here, TLS in tls_stream.hpp.
+// One thread receives and sends; shutdown() may come from any thread while the object lives.
 #pragma once
 
 #include <chrono>
@@ -53,6 +53,8 @@ class SocketStream final : public Stream {
     [[nodiscard]] Result<void> send_all(std::span<const std::byte> from,
                                         const Patience& patience) override;
     void shutdown() noexcept override;
+    /// The socket, when the stream is of no further use.
+    [[nodiscard]] Fd release() noexcept { return std::move(fd_); }
 
   private:
     [[nodiscard]] Result<void> wait(short events, const Patience& patience) const;

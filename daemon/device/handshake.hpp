@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Connections to an engine that the kernel can use: negotiated by libnbd, then taken out of its
-// hands. An interface, since the attacher's tests have no engine. Any thread.
+// Connections to an engine that the kernel can use: negotiated, and given away. An interface, since
+// the attacher's tests have no engine. Any thread.
 #pragma once
 
 #include <cstdint>

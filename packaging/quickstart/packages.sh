@@ -4,21 +4,21 @@
 # The lists are found by name, in missing_packages:
 # shellcheck disable=SC2034
 
-debian_build=(g++ meson ninja-build pkg-config nbdkit nbdkit-plugin-dev libnbd-dev libfmt-dev
+debian_build=(g++ meson ninja-build pkg-config nbdkit nbdkit-plugin-dev libgnutls28-dev libfmt-dev
     libtomlplusplus-dev nlohmann-json3-dev libxxhash-dev libexpected-dev libcli11-dev
     libnl-genl-3-dev perl)
 debian_demo=(python3 libnbd-bin e2fsprogs fuse3 util-linux mount kmod)
-debian_test=("${debian_demo[@]}" doctest-dev python3-pytest python3-libnbd fio qemu-utils shellcheck clang
+debian_test=("${debian_demo[@]}" libnbd-dev gnutls-bin doctest-dev python3-pytest python3-libnbd fio qemu-utils shellcheck clang
     clang-tidy clang-format libfaketime iproute2)
 debian_package=(debhelper lintian rpm rpmlint ccache file systemd)
 debian_fuzz=(clang libclang-rt-dev)
 debian_kernel=(qemu-system-x86 qemu-utils seabios mmdebstrap cpio kmod e2fsprogs)
 
-fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-devel libnbd-devel
+fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-devel gnutls-devel
     fmt-devel tomlplusplus-devel json-devel xxhash-devel expected-devel cli11-devel
     libnl3-devel perl-podlators)
 fedora_demo=(python3 libnbd nbdfuse e2fsprogs fuse3 util-linux kmod)
-fedora_test=("${fedora_demo[@]}" doctest-devel nbdkit-basic-plugins nbdkit-basic-filters python3-pytest
+fedora_test=("${fedora_demo[@]}" libnbd-devel gnutls-utils doctest-devel nbdkit-basic-plugins nbdkit-basic-filters python3-pytest
     python3-libnbd fio qemu-img ShellCheck clang clang-tools-extra libasan libubsan libtsan
     perl-Pod-Checker libfaketime iproute)
 fedora_package=(rpm-build rpmlint ccache file systemd systemd-rpm-macros)

@@ -133,7 +133,7 @@ def test_a_peer_with_another_protocol(cluster):
     for request in ({"request": "peer-status", "node": "alpha", "protocol": 99},
                     {"request": "handshake", "volume": "r0", "protocol": 99, "settings": {},
                      "summary": {}}):
-        reply = control.ask(cluster.beta.address, request)
+        reply = control.ask(cluster.beta, request)
         assert not reply["ok"], reply
         assert "99" in reply["error"]["message"] and "protocol" in reply["error"]["message"], reply
     assert cluster.alpha.state() == "in-sync"
@@ -151,15 +151,10 @@ def test_nonsense_in_the_mailbox_gets_an_answer(cluster):
                 b'{"request": "session-synced", "volume": "r0", "session": "", "lineage": 1}',
                 b"[" * 100000, b"\xff\xfe" * 1000, b'{"request": "' + b"a" * 500000 + b'"}',
                 secrets.token_bytes(4096).replace(b"\0", b"x")]
-    for address in (cluster.beta.address, cluster.alpha.address,
-                    cluster.alpha.run_dir / "mirrord.sock", cluster.alpha.socket()):
+    for where in (cluster.beta, cluster.alpha, cluster.alpha.run_dir / "mirrord.sock",
+                  cluster.alpha.socket()):
         for payload in payloads:
-            handle = nbd.NBD()
-            handle.set_export_name("control")
-            if ":" in str(address):
-                handle.connect_tcp(*str(address).rsplit(":", 1))
-            else:
-                handle.connect_unix(str(address))
+            handle = control.dial(where)
             try:
                 reply = control.exchange(handle, payload)
             except nbd.Error:
@@ -172,39 +167,33 @@ def test_nonsense_in_the_mailbox_gets_an_answer(cluster):
 
 def test_only_peer_requests_are_served_over_tcp(cluster):
     for request in ("promote", "demote", "create"):
-        reply = control.ask(cluster.alpha.address, {"request": request, "volume": "r0",
+        reply = control.ask(cluster.alpha, {"request": request, "volume": "r0",
                                                     "force": True, "disconnect_clients": True})
         assert not reply["ok"] or request in ("promote", "demote"), reply
     for request in ("create", "status", "attach"):
-        reply = control.ask(cluster.alpha.address, {"request": request, "volume": "r0"})
+        reply = control.ask(cluster.alpha, {"request": request, "volume": "r0"})
         assert not reply["ok"], reply
 
 
 def test_a_data_export_without_a_session_is_refused(cluster):
     for name in ("r0", "r0@", "r0@" + "0" * 32, "r0@" + secrets.token_hex(16), "r0@x", "", "nope",
                  "r0/digest@" + secrets.token_hex(16), "x" * 4000):
-        handle = nbd.NBD()
-        handle.set_export_name(name)
         with pytest.raises(nbd.Error):
-            handle.connect_tcp(*cluster.beta.address.rsplit(":", 1))
+            control.dial(cluster.beta, name)
     assert cluster.alpha.state() == "in-sync"
 
 
 def test_an_old_session_is_fenced_off_by_a_new_one(cluster):
     cluster.alpha.ctl("demote", "r0")
     cluster.alpha.stop()
-    host, port = cluster.beta.address.rsplit(":", 1)
     handles = []
     for _ in range(2):
         session = secrets.token_hex(16)
-        reply = control.ask(cluster.beta.address,
+        reply = control.ask(cluster.beta,
                             {"request": "session-begin", "volume": "r0", "session": session,
                              "source": "alpha", "resync": True})
         assert reply["ok"], reply
-        handle = nbd.NBD()
-        handle.set_export_name(f"r0@{session}")
-        handle.connect_tcp(host, port)
-        handles.append(handle)
+        handles.append(control.dial(cluster.beta, f"r0@{session}"))
     old, new = handles
     with pytest.raises(nbd.Error):
         old.pwrite(b"late" * 128, 0)

@@ -38,7 +38,7 @@ class Watcher:
 @pytest.mark.sanitizers
 @pytest.mark.parametrize("size", [4096, MIB])
 def test_a_flipped_bit_of_a_write_never_reaches_the_standbys_disk(make_cluster, rng, size):
-    cluster = make_cluster(proxied=True).start_active()
+    cluster = make_cluster(proxied=True, tls="off").start_active()
     link = cluster.proxies["beta"]
     data = rng.randbytes(size)
     offset = 8 * MIB
@@ -72,7 +72,7 @@ def test_a_flipped_bit_of_a_write_never_reaches_the_standbys_disk(make_cluster, 
 
 @pytest.mark.parametrize("what", [b'"session-begin', b'"handshake', b'"session-synced'])
 def test_a_garbled_control_message_is_not_carried_out(make_cluster, what):
-    cluster = make_cluster(proxied=True).start_active()
+    cluster = make_cluster(proxied=True, tls="off").start_active()
     link = cluster.proxies["beta"]
     cluster.alpha.ctl("disconnect", "r0")
     link.garble(what)
@@ -88,7 +88,7 @@ def test_a_garbled_control_message_is_not_carried_out(make_cluster, what):
                                         {"forward": 512 * KIB, "backward": 48 * KIB}],
                          ids=["there", "back", "both"])
 def test_flipped_bits_under_load(make_cluster, make_load, seed, directions):
-    cluster = make_cluster(proxied=True).start_active()
+    cluster = make_cluster(proxied=True, tls="off").start_active()
     load = make_load([cluster.alpha.socket()]).start()
     link = cluster.proxies["beta"]
     for number, proxy in enumerate(cluster.proxies.values()):
@@ -115,7 +115,7 @@ def test_flipped_bits_under_load(make_cluster, make_load, seed, directions):
 
 
 def test_a_peer_with_an_older_protocol_is_refused_in_words(cluster):
-    reply = control.ask(cluster.beta.address,
+    reply = control.ask(cluster.beta,
                         {"request": "peer-status", "node": "alpha", "protocol": 1})
     assert not reply["ok"]
     assert "protocol 1" in reply["error"]["message"], reply

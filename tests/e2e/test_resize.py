@@ -50,7 +50,7 @@ def assert_equal_and_grown(cluster, active, new=NEW):
 def ask_standby(cluster, step, source="alpha", old=OLD, new=NEW):
     """A step of a resize as the active's mirrord asks for it."""
     node = cluster.other(getattr(cluster, source))
-    return control.ask(node.address, {"request": "resize-replica", "volume": "r0", "step": step,
+    return control.ask(node, {"request": "resize-replica", "volume": "r0", "step": step,
                                       "source": source, "from_bytes": old, "size_bytes": new})
 
 

@@ -18,11 +18,11 @@ def data_export(cluster):
     cluster.alpha.ctl("demote", "r0")
     cluster.alpha.stop()
     session = secrets.token_hex(16)
-    reply = control.ask(cluster.beta.address,
+    reply = control.ask(cluster.beta,
                         {"request": "session-begin", "volume": "r0", "session": session,
                          "source": "alpha", "resync": True})
     assert reply["ok"], reply
-    return f"nbd://{cluster.beta.address}/r0@{session}"
+    return cluster.beta.tcp_uri(f"r0@{session}")
 
 
 def exercise(uri, tmp_path, rng, replicas):

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Files that are read back whole: configuration, undo files, the record of a comparison, the event
-// log, the figures of a promotion. They are given as files in memory.
+// Files that are read back whole: configuration, keys, undo files, the record of a comparison, the
+// event log, the figures of a promotion. They are given as files in memory.
 #include <array>
 #include <cerrno>
 #include <fcntl.h>
@@ -16,6 +16,7 @@
 #include "core/control/json_text.hpp"
 #include "core/engine/verify_record.hpp"
 #include "core/meta/bytes.hpp"
+#include "core/tls/psk_file.hpp"
 #include "core/undo/undo_file.hpp"
 #include "core/undo/undo_format.hpp"
 #include "daemon/rto.hpp"
@@ -178,6 +179,23 @@ void small_files(Bytes bytes) {
     // It becomes a part of the status, which is written as text.
     (void)daemon::read_rto(node, "r0")
         .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+/// What was read can be written, and is the same then.
+void psk_file(Bytes bytes) {
+    const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    const auto keys = tls::parse_psk_keys(text, "cluster.psk");
+    if (!keys) {
+        require(!keys.error().message.empty(), "a refusal has a reason");
+        return;
+    }
+    require(!keys->empty() && keys->size() <= tls::most_psk_keys, "the number of keys is bounded");
+    const auto again = tls::parse_psk_keys(tls::text_of(*keys), "cluster.psk");
+    require(again && again->size() == keys->size(), "what is written can be read");
+    for (std::size_t at = 0; at < keys->size(); ++at) {
+        require((*again)[at].name == (*keys)[at].name && (*again)[at].secret == (*keys)[at].secret,
+                "keys stay what they are");
+    }
 }
 
 }  // namespace mirror::fuzz

@@ -65,6 +65,14 @@ def nbd_server():
     }
 
 
+def tls_server():
+    """The same, in pieces through TLS; and bytes that are no TLS, in its place."""
+    seeds = {name: b"\1" + words[1:][4:] for name, words in nbd_server().items()}
+    seeds["plain"] = b"\0" + go(b"disk") + request(READ, 0, 512)
+    seeds["record"] = b"\0" + b"\x16\3\3\0\x20" + bytes(32)
+    return seeds
+
+
 # What a server says to a client that asks for {"request":"version"}.
 
 def link():
@@ -257,11 +265,15 @@ def corpora():
         "metadata": metadata(),
         "nbd_server": nbd_server(),
         "peer_requests": peer_requests(),
+        "psk_file": {"one": b"# comment\nkey-1:" + b"a5" * 32 + b"\n",
+                     "two": b"a:" + b"00" * 16 + b"\nb:" + b"FF" * 64 + b"\n",
+                     "broken": b"name\nx:zz\n"},
         "small_files": {"events": json.dumps(EVENT).encode() + b"\nno json\n",
                         "rto": b'{"seconds":1.4,"phases":{"engine":0.3}}\n'},
         "status_view": status(),
         "superblock": {"good": b"\0", "changed": b"\1" + patched((16, b"\x2b"), (48, b"\1\2\3\5")),
                        "damaged": b"\0" + patched((100, b"\xff"))},
+        "tls_server": tls_server(),
         "undo_file": {"good": b"\0\0", "map": b"\1\0" + patched((10096, b"\1"), (10112, b"\xff" * 9)),
                       "short": b"\1\1"},
         "verify_record": {"good": b"\1" + text, "damaged": b"\0" + text},

@@ -26,6 +26,7 @@ struct Target {
 
 // What a server gets.
 void nbd_server(Bytes input);       ///< a client's bytes, from the greeting on
+void tls_server(Bytes input);       ///< the same behind TLS, and bytes that are no TLS
 void frames(Bytes input);           ///< what a framed export is written and read
 void control_request(Bytes input);  ///< a request in a mailbox, its fields in every decoder
 void peer_requests(Bytes input);    ///< requests of a peer to a mirrord with a standby replica
@@ -38,6 +39,7 @@ void status_view(Bytes input);    ///< a daemon's status in mirrorctl
 
 // What is read back from disks.
 void config(Bytes input);
+void psk_file(Bytes input);
 void superblock(Bytes input);
 void metadata(Bytes input);   ///< a metadata file with patches
 void undo_file(Bytes input);  ///< an undo file with patches

@@ -17,9 +17,11 @@ constexpr std::array all{
     Target{"metadata", metadata},
     Target{"nbd_server", nbd_server},
     Target{"peer_requests", peer_requests},
+    Target{"psk_file", psk_file},
     Target{"small_files", small_files},
     Target{"status_view", status_view},
     Target{"superblock", superblock},
+    Target{"tls_server", tls_server},
     Target{"undo_file", undo_file},
     Target{"verify_record", verify_record},
 };

@@ -31,6 +31,8 @@ class Machine:
         """Both nodes run, r0 is active on alpha and in sync."""
         self.scratch.write("/etc/mirrordisk/mirrordisk.toml", CONFIG)
         self.scratch.must("mkdir", "-p", "/srv")
+        done = self.ctl("keygen", "alpha")
+        assert done.returncode == 0, done.stdout
         for node in ("alpha", "beta"):
             self.scratch.start("mirrord", "--node", node)
             self.wait_for(f"mirrord of {node}", lambda node=node: self.ctl("version", node).returncode == 0)

@@ -512,6 +512,20 @@ TEST_SUITE("a peer that misbehaves after the handshake") {
               big_endian(static_cast<std::uint64_t>(Command::disconnect), 2));
     }
 
+    TEST_CASE("an answer to a write that was not wholly sent is a breach of protocol") {
+        RawServer server([](Fd& connection) {
+            grant_export(connection.get(), 64 * MiB);
+            const std::string request = receive_bytes(connection.get(), nbd::Request::wire_size);
+            send_bytes(connection.get(),
+                       big_endian(simple_reply_magic, 4) + big_endian(0, 4) + request.substr(8, 8));
+        });
+        const auto link = must_connect(server.address(), options_with(20s));
+        // More than the sockets hold: the buffer is still needed when the answer comes.
+        const Bytes data(32 * MiB, std::byte{1});
+        CHECK(link->write(data, 0, false).error().kind == ErrorKind::protocol);
+        CHECK(link->is_lost());
+    }
+
     TEST_CASE("garbage instead of a reply loses the link as a breach of protocol") {
         RawServer server([](Fd& connection) {
             grant_export(connection.get(), MiB);

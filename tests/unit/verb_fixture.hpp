@@ -77,11 +77,13 @@ struct VerbFixture {
                         clock.passed += time;
                         return pauses_left-- > 0;
                     }};
-        NodeConfig config;
+        Config cluster;
+        cluster.tls.psk_file = dir.path() + "/cluster.psk";
+        NodeConfig& config = cluster.nodes[node];
         config.name = node;
         config.state_dir = dir.path();
         const std::string path = "/etc/mirrordisk/mirrordisk.toml";
-        Session session{std::get<Options>(parsed), config, path, client, world};
+        Session session{std::get<Options>(parsed), cluster, config, path, client, world};
         return run_verb(session);
     }
 

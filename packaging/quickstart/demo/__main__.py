@@ -61,6 +61,8 @@ class Demo:
         self.sum_up()
 
     def set_up(self):
+        self.alpha.ctl("keygen")
+        self.show.step("alpha", "made the key of both: what passes between them is encrypted")
         for node in (self.alpha, self.beta):
             node.start()
             self.show.step(node.name, f"mirrord runs, listens on {node.address}")

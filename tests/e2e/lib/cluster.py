@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import uuid
 
-from lib import environment, processes
+from lib import credentials, environment, processes
 from lib.node import Node
 from lib.proxy import Proxy
 from lib.waiting import wait_for
@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 class Cluster:
     """A context manager. `volumes` maps a name to its keys in the config file."""
 
-    def __init__(self, volumes=None, proxied=False):
+    def __init__(self, volumes=None, proxied=False, tls=None):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="mirrordisk-e2e-"))
         self.marker = uuid.uuid4().hex
         self.keep = False
@@ -29,6 +29,8 @@ class Cluster:
         self.alpha = Node("alpha", self.directory / "alpha", self.marker)
         self.beta = Node("beta", self.directory / "beta", self.marker)
         self.nodes = (self.alpha, self.beta)
+        self.tls = tls or environment.tls()
+        self._give_credentials()
         self._give_addresses(proxied)
         for name, keys in (volumes or {"r0": {}}).items():
             self.volumes[name] = {
@@ -39,6 +41,23 @@ class Cluster:
                 "backing.beta": str(self.beta.directory / f"{name}.img"),
             } | keys
         self.write_config()
+
+    def _give_credentials(self):
+        if self.tls == "psk":
+            credentials.write_key(self.alpha.key_file)
+            self.copy_key(self.alpha, self.beta)
+        elif self.tls == "x509":
+            authority = credentials.Authority(self.directory / "ca")
+            for node in self.nodes:
+                authority.sign(node.directory / "x509", node.name)
+        for node in self.nodes:
+            node.tls = self.tls
+
+    def copy_key(self, source, target):
+        """As the person does whom `mirrorctl keygen` told to."""
+        fresh = target.key_file.with_suffix(".copy")
+        shutil.copy2(source.key_file, fresh)
+        fresh.rename(target.key_file)
 
     def _give_addresses(self, proxied):
         ports = environment.free_ports(len(self.nodes))
@@ -59,7 +78,7 @@ class Cluster:
 
     def config_text(self, **overrides):
         """The file; `overrides` maps a volume to keys that replace or (None) remove its own."""
-        lines = []
+        lines = [] if self.tls == "psk" else [f'tls = "{self.tls}"', ""]
         for node in self.nodes:
             lines += [f"[node.{node.name}]", f'address = "{node.address}"',
                       f'run_dir = "{node.run_dir}"', f'state_dir = "{node.state_dir}"', ""]

@@ -5,16 +5,23 @@ import json
 
 import nbd
 
+from lib.node import Node
 
-def ask(address, request):
-    """Sends one request to the `control` export at "HOST:PORT" (or a socket's path)."""
+
+def dial(where, export="control"):
+    """An export of a node over TCP, or at a socket's path."""
     handle = nbd.NBD()
-    handle.set_export_name("control")
-    if ":" in str(address):
-        host, port = str(address).rsplit(":", 1)
-        handle.connect_tcp(host, port)
+    handle.set_export_name(export)
+    if isinstance(where, Node):
+        where.connect(handle)
     else:
-        handle.connect_unix(str(address))
+        handle.connect_unix(str(where))
+    return handle
+
+
+def ask(where, request):
+    """Sends one request to the `control` export of a node (or at a socket's path)."""
+    handle = dial(where)
     try:
         return exchange(handle, json.dumps(request).encode())
     finally:

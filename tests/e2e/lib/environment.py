@@ -43,6 +43,11 @@ def slowness():
     return float(given) if given else {"": 1.0, "asan": 3.0, "tsan": 6.0}[sanitizer()]
 
 
+def tls():
+    """How clusters protect their links, unless a test says otherwise: psk, x509 or off."""
+    return os.environ.get("MIRRORDISK_TEST_TLS", "psk")
+
+
 @functools.lru_cache(maxsize=None)
 def preload():
     """nbdkit itself is not instrumented: its process needs the sanitizer's library first."""

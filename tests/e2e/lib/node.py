@@ -8,7 +8,7 @@ import pathlib
 import signal
 import subprocess
 
-from lib import environment, machine_time, processes
+from lib import credentials, environment, machine_time, processes
 from lib.waiting import wait_for
 
 
@@ -41,6 +41,8 @@ class Node:
         self.reports = self.directory / "sanitizer"
         self.address = ""  # HOST:PORT as in the config
         self.listen = ""   # where mirrord really listens, if a proxy stands in between
+        self.tls = "psk"
+        self.key_file = self.directory / "cluster.psk"
         self.marker = marker
         self.extra_environment = {}
         self.prefix = []   # what mirrord is started through
@@ -178,6 +180,14 @@ class Node:
 
     def uri(self, volume="r0"):
         return f"nbd+unix:///?socket={self.socket(volume)}"
+
+    def connect(self, handle):
+        """Connects an nbd.NBD over TCP, as a peer."""
+        credentials.show(handle, self)
+        handle.connect_tcp(*self.address.rsplit(":", 1))
+
+    def tcp_uri(self, export):
+        return credentials.uri(self, export)
 
     def meta(self, volume="r0"):
         return self.state_dir / volume / "meta"

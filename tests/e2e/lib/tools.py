@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from lib import environment, machine_time
+from lib import credentials, environment, machine_time
 
 
 def require_tool(*names):
@@ -46,12 +46,16 @@ def qemu_io(uri, *commands, check=True):
     """Runs the commands in one qemu-io; its exit code is 1 if one of them failed."""
     require_tool("qemu-io")
     words = [word for command in commands for word in ("-c", command)]
-    return run("qemu-io", "-f", "raw", *words, uri, check=check)
+    with credentials.for_qemu(uri) as secret:
+        return run("qemu-io", *secret, *words, "--image-opts", credentials.image_options(uri),
+                   check=check)
 
 
 def qemu_compare(left, right):
     require_tool("qemu-img")
-    return run("qemu-img", "compare", "-f", "raw", "-F", "raw", left, right)
+    sides = [credentials.image_options(side) for side in (left, right)]
+    with credentials.for_qemu(left, right) as secret:
+        return run("qemu-img", "compare", *secret, "--image-opts", *sides)
 
 
 def fio_verify(uri, directory, size="32m", seconds=5, depth=16, **extra):

@@ -8,6 +8,7 @@ from lib.waiting import wait_for
 DEVICE = "/dev/nbd0"
 MOUNT = "/mnt"
 CONFIG = "/etc/mirrordisk/mirrordisk.toml"
+KEY = "/etc/mirrordisk/cluster.psk"
 
 # Ends what an earlier test has left, in any state; says so when only a reboot helps.
 CLEAN = f"""
@@ -15,7 +16,7 @@ systemctl stop mirrord
 umount -A {DEVICE} 2>/dev/null
 pkill -9 -x nbdkit
 test -b {DEVICE} && mirrorctl detach r0 2>/dev/null
-rm -rf /var/lib/mirrordisk/* /run/mirrordisk/* /srv/* {CONFIG} /etc/mirrordisk/hooks.d/*
+rm -rf /var/lib/mirrordisk/* /run/mirrordisk/* /srv/* {CONFIG} {KEY} /etc/mirrordisk/hooks.d/*
 """
 
 
@@ -35,6 +36,8 @@ class Mirror:
         for node in self.nodes:
             loads.install(node)
             node.write(CONFIG, self._config({"size": size} | keys))
+        self.make_key()
+        for node in self.nodes:
             node.run("modprobe nbd; systemctl reset-failed mirrord; systemctl enable --now mirrord")
         for node in self.nodes:
             self._wait_answers(node)
@@ -42,6 +45,15 @@ class Mirror:
         self.promote(self.alpha)
         self.wait_in_sync()
         return self
+
+    def make_key(self):
+        self.alpha.run("mirrorctl keygen")
+        self.copy_key()
+
+    def copy_key(self):
+        """What scp -p would do, which the guests lack."""
+        key = self.alpha.out(f"cat {KEY}")
+        self.beta.run(f"umask 077; cat > {KEY} && sync {KEY}", data=f"{key}\n".encode())
 
     def _config(self, keys):
         settings = {"device": DEVICE, "peer_timeout": "10s",

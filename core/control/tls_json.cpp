@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/control/tls_json.hpp"
+
+namespace mirror::control {
+namespace {
+
+nlohmann::json text_or_null(const std::string& text) {
+    return text.empty() ? nlohmann::json() : nlohmann::json(text);
+}
+
+}  // namespace
+
+nlohmann::json encode(const std::optional<tls::Proof>& proof) {
+    if (!proof) {
+        return {};
+    }
+    return {{"key", text_or_null(proof->key)},
+            {"certificate", text_or_null(proof->node)},
+            {"cipher", proof->cipher}};
+}
+
+}  // namespace mirror::control

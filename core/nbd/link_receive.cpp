@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// LinkDriver's half that takes the peer's answers, in the event thread. A peer may say anything:
+// only an answer to a command that was wholly sent is one.
+#include <algorithm>
+#include <cstring>
+
+#include "core/nbd/link_driver.hpp"
+
+namespace mirror::nbd {
+namespace {
+
+/// Longer data are received where they belong, without a copy.
+constexpr std::size_t worth_a_call = 4 * KiB;
+
+}  // namespace
+
+/// Until nothing is there: what TLS has decrypted already no poll() would tell of.
+void LinkDriver::receive_all() {
+    for (;;) {
+        const auto got = receive_some();
+        if (!got || !take_replies()) {
+            if (!got) {
+                tell(answered_, nullptr);
+                connection_failed(got.error());
+            }
+            return;
+        }
+        tell(answered_, nullptr);
+        check_deadline();
+        if (*got == 0 || lost_.load()) {
+            return;
+        }
+    }
+}
+
+Result<std::size_t> LinkDriver::receive_some() {
+    if (replying_ != nullptr && input_begin_ == input_end_) {
+        const std::span<std::byte> rest = replying_->answer.subspan(answer_filled_);
+        if (rest.size() >= worth_a_call) {
+            const auto got = channel_.receive(rest);
+            answer_filled_ += got.value_or(0);
+            return got;
+        }
+    }
+    if (input_begin_ > 0) {
+        std::memmove(input_.data(), input_.data() + input_begin_, input_end_ - input_begin_);
+        input_end_ -= input_begin_;
+        input_begin_ = 0;
+    }
+    const auto got = channel_.receive({input_.data() + input_end_, input_.capacity() - input_end_});
+    input_end_ += got.value_or(0);
+    return got;
+}
+
+/// Of what was received.
+Result<void> LinkDriver::take_replies() {
+    for (;;) {
+        std::span<const std::byte> bytes(input_.data() + input_begin_, input_end_ - input_begin_);
+        if (replying_ == nullptr) {
+            if (bytes.size() < simple_reply_size) {
+                return {};
+            }
+            if (auto begun = begin_reply(bytes.first(simple_reply_size)); !begun) {
+                tell(answered_, nullptr);
+                lose(begun.error());
+                return begun;
+            }
+            bytes = bytes.subspan(simple_reply_size);
+        }
+        fill_answer(bytes);
+        input_begin_ = input_end_ - bytes.size();
+        if (answer_filled_ < replying_->answer.size()) {
+            return {};
+        }
+        finish_reply();
+    }
+}
+
+/// Frames are answered in their order. So the only answer that is believed is the one that is due,
+/// and a flipped bit in its number cannot make a success of it for another command.
+Result<void> LinkDriver::begin_reply(std::span<const std::byte> header) {
+    if (load_be<std::uint32_t>(header.data()) != simple_reply_magic) {
+        return fail(ErrorKind::protocol, "{}: the connection broke: what came is no answer", peer_);
+    }
+    Command* const command = find_outstanding(load_be<std::uint64_t>(header.data() + 8));
+    if (command == nullptr) {
+        return framed_ ? Failure(garbled("an answer came that is not due"))
+                       : fail(ErrorKind::protocol,
+                              "{}: the connection broke: an answer came to no question", peer_);
+    }
+    command->os_error = static_cast<int>(load_be<std::uint32_t>(header.data() + 4));
+    if (command->os_error != 0) {
+        command->answer = {};
+    }
+    replying_ = command;
+    answer_filled_ = 0;
+    last_answer_.store(std::chrono::steady_clock::now(), std::memory_order_relaxed);
+    return {};
+}
+
+LinkDriver::Command* LinkDriver::find_outstanding(std::uint64_t cookie) {
+    MutexLock lock(mutex_);
+    const auto is_it = [cookie](const Command& command) { return command.cookie == cookie; };
+    const auto end =
+        framed_ && !outstanding_.empty() ? std::next(outstanding_.begin()) : outstanding_.end();
+    const auto found = std::find_if(outstanding_.begin(), end, is_it);
+    if (found == end) {
+        return nullptr;
+    }
+    // The answer may be here before the sender is back from the kernel.
+    while (!found->is_sent && is_sending_) {
+        sender_gone_.wait(lock);
+    }
+    return found->is_sent ? &*found : nullptr;
+}
+
+void LinkDriver::fill_answer(std::span<const std::byte>& bytes) noexcept {
+    const std::span<std::byte> rest = replying_->answer.subspan(answer_filled_);
+    const std::size_t count = std::min(rest.size(), bytes.size());
+    if (count > 0) {
+        std::memcpy(rest.data(), bytes.data(), count);
+    }
+    answer_filled_ += count;
+    bytes = bytes.subspan(count);
+}
+
+void LinkDriver::finish_reply() {
+    MutexLock lock(mutex_);
+    const auto it = std::find_if(outstanding_.begin(), outstanding_.end(),
+                                 [this](const Command& each) { return &each == replying_; });
+    answered_.splice(answered_.end(), outstanding_, it);
+    replying_ = nullptr;
+}
+
+}  // namespace mirror::nbd

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/key_watch.hpp"
+
+#include <algorithm>
+
+#include "core/base/log.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+constexpr std::chrono::seconds period{1};
+
+}  // namespace
+
+void KeyWatch::start() {
+    if (context_.tls && context_.tls->mode() == TlsMode::psk) {
+        thread_ = std::thread([this] { run(); });
+    }
+}
+
+void KeyWatch::stop() {
+    {
+        MutexLock lock(mutex_);
+        stopping_ = true;
+        stopped_.notify_all();
+    }
+    if (thread_.joinable()) {
+        thread_.join();
+    }
+}
+
+void KeyWatch::run() {
+    MutexLock lock(mutex_);
+    while (!stopping_) {
+        lock.unlock();
+        look();
+        lock.lock();
+        if (!stopping_) {
+            stopped_.wait_for(lock, period);
+        }
+    }
+}
+
+/// A file that can't be read takes nobody's key away: it may be on its way to be replaced, and
+/// nobody comes in meanwhile.
+void KeyWatch::look() {
+    auto keys = context_.tls->names();
+    if (!keys || *keys == keys_) {
+        return;
+    }
+    log(LogLevel::info, "the cluster's keys: {}", fmt::join(*keys, ", "));
+    keys_ = std::move(*keys);
+    server_.end_connections_of([this](const tls::Proof& proof) {
+        return std::find(keys_.begin(), keys_.end(), proof.key) == keys_.end();
+    });
+}
+
+}  // namespace mirror::daemon

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Keeps those out whose key was taken out of the file: looks at it every second, and ends their
+// connections. Who may still come in reconnects with another key at once. One thread of its own.
+#pragma once
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/base/sync.hpp"
+#include "core/nbd/server.hpp"
+#include "daemon/context.hpp"
+
+namespace mirror::daemon {
+
+class KeyWatch {
+  public:
+    KeyWatch(const Context& context, nbd::Server& server) : context_(context), server_(server) {}
+    ~KeyWatch() { stop(); }
+    KeyWatch(const KeyWatch&) = delete;
+    KeyWatch& operator=(const KeyWatch&) = delete;
+
+    /// Does nothing where there are no pre-shared keys.
+    void start();
+    void stop();
+
+  private:
+    void run();
+    void look();
+
+    const Context& context_;
+    nbd::Server& server_;
+    std::vector<std::string> keys_;  ///< the thread's own: as they were seen last
+    Mutex mutex_;
+    CondVar stopped_;
+    bool stopping_ GUARDED_BY(mutex_) = false;
+    std::thread thread_;
+};
+
+}  // namespace mirror::daemon

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Two ends of TLS without a network, and the files that they need.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "core/tls/credentials.hpp"
+#include "core/tls/psk_file.hpp"
+#include "temp_dir.hpp"
+
+namespace mirror::test {
+
+/// A node's credentials with keys of its own file.
+struct KeyedNode {
+    TempDir dir;
+    Config config;
+    std::shared_ptr<const tls::Credentials> credentials;
+
+    explicit KeyedNode(const tls::PskKeys& keys) {
+        config.tls.psk_file = dir.path() + "/cluster.psk";
+        write(keys);
+        credentials = tls::Credentials::of(config, "beta");
+    }
+    void write(const tls::PskKeys& keys) const {
+        REQUIRE(tls::write_psk_file(config.tls.psk_file, keys).has_value());
+    }
+};
+
+inline tls::PskKey key_named(const std::string& name, unsigned char fill) {
+    return {name, std::vector<std::byte>(32, std::byte{fill})};
+}
+
+/// Moves what one end has to say to the other; true if there was anything.
+inline bool carry(tls::Session& from, tls::Session& to) {
+    bool any = false;
+    while (!from.output().empty()) {
+        any = true;
+        const auto space = to.input_space();
+        const std::size_t count = std::min(space.size(), from.output().size());
+        std::copy_n(from.output().begin(), count, space.begin());
+        from.output_taken(count);
+        to.input_filled(count);
+        if (space.size() == count) {
+            break;
+        }
+    }
+    return any;
+}
+
+struct Outcome {
+    Result<void> client;
+    Result<void> server;
+};
+
+/// Until both are done or one has failed.
+inline Outcome shake_hands(tls::Session& client, tls::Session& server) {
+    using Progress = tls::Session::Progress;
+    Outcome outcome;
+    bool client_done = false;
+    bool server_done = false;
+    for (int turn = 0; turn < 20 && !(client_done && server_done); ++turn) {
+        if (!client_done) {
+            const auto step = client.handshake();
+            client_done = !step || *step == Progress::done;
+            outcome.client = step ? Result<void>() : Failure(step.error());
+        }
+        carry(client, server);
+        if (!server_done) {
+            const auto step = server.handshake();
+            server_done = !step || *step == Progress::done;
+            outcome.server = step ? Result<void>() : Failure(step.error());
+        }
+        carry(server, client);
+    }
+    REQUIRE(client_done);
+    REQUIRE(server_done);
+    return outcome;
+}
+
+}  // namespace mirror::test
