@@ -10,6 +10,12 @@ namespace {
 
 /// Replies are sent before the batch's end when they grow beyond this.
 constexpr std::size_t send_threshold = 1 * MiB;
+/// tests/bench compares with a server that flushes for each request.
+#ifdef MIRROR_FLUSH_EACH
+constexpr bool group_flushes = false;
+#else
+constexpr bool group_flushes = true;
+#endif
 /// More of an error's text does not help a client.
 constexpr std::size_t max_error_text = 256;
 constexpr std::size_t max_extents = 1024;
@@ -131,7 +137,8 @@ Result<Transmission::Outcome> Transmission::serve_batch() {
         if (export_.is_over()) {
             return Outcome::disconnect;
         }
-        if (output_.size() > send_threshold) {
+        const bool flush_now = !group_flushes && !unflushed_.empty();
+        if (output_.size() > send_threshold || flush_now) {
             if (Result<void> sent = send_replies(); !sent) {
                 return Failure(sent.error());
             }
