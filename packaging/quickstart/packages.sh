@@ -12,6 +12,8 @@ debian_test=("${debian_demo[@]}" doctest-dev python3-pytest python3-libnbd fio q
     clang-tidy clang-format libfaketime iproute2)
 debian_package=(debhelper lintian rpm rpmlint ccache file systemd)
 debian_fuzz=(clang libclang-rt-dev)
+# nbd_load and mirrord are linked to what build has; doctest, since meson configures all tests.
+debian_bench=(fio nbdkit libnbd-bin qemu-system-common doctest-dev python3 util-linux diffutils)
 debian_kernel=(qemu-system-x86 qemu-utils seabios mmdebstrap cpio kmod e2fsprogs)
 
 fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-devel libnbd-devel
@@ -23,6 +25,7 @@ fedora_test=("${fedora_demo[@]}" doctest-devel nbdkit-basic-plugins nbdkit-basic
     perl-Pod-Checker libfaketime iproute)
 fedora_package=(rpm-build rpmlint ccache file systemd systemd-rpm-macros)
 fedora_fuzz=(clang compiler-rt)
+fedora_bench=(fio nbdkit-basic-plugins libnbd qemu-img doctest-devel python3 util-linux diffutils)
 fedora_kernel=()
 
 package_tool() {

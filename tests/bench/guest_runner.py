@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The comparison in two virtual machines: a real kernel client, and DRBD and md beside it. Without
+KVM a guest is many times slower than the machine, so here too only ratios mean something."""
+
+import json
+import random
+import sys
+
+from guests import image, products
+from guests.pair import Pair
+from jobs import KIB, MIB, Job
+
+import guest_targets
+import load
+from target import Unavailable
+
+MODE = "guests"
+
+
+def _job(name, title, depth, block, kind, **options):
+    bulk = {"figure": "bytes", "unit": "MB/s"} if block >= 64 * KIB else {}
+    return Job(f"guest-{name}", title, "guests", **bulk,
+               fio=({"rw": kind, "bs": block, "iodepth": depth} | options,))
+
+
+JOBS = (
+    _job("randwrite-4k-qd1", "4 KiB random write, depth 1", 1, 4 * KIB, "randwrite"),
+    _job("randwrite-4k-qd16", "4 KiB random write, depth 16", 16, 4 * KIB, "randwrite"),
+    _job("flush-4k-qd1", "4 KiB random write and fdatasync after each, 1 writer", 1, 4 * KIB,
+         "randwrite", fdatasync=1),
+    _job("write-1m-qd4", "1 MiB random write, depth 4", 4, MIB, "randwrite"),
+    _job("read-4k-qd16", "4 KiB random read, depth 16", 16, 4 * KIB, "randread"),
+    _job("mixed-4k-qd16", "4 KiB, 70 % reads and 30 % writes, depth 16", 16, 4 * KIB, "randrw",
+         rwmixread=70),
+)
+
+
+def why_not():
+    return image.why_not()
+
+
+class GuestRunner:
+    """As Runner: run() leaves samples, skipped and broken."""
+
+    def __init__(self, rounds, seconds, seed, say):
+        self._rounds = rounds
+        self._seconds = seconds
+        self._random = random.Random(seed)
+        self._say = say
+        self.samples = []
+        self.skipped = {}
+        self.broken = []
+
+    def run(self):
+        if reason := why_not():
+            self.skipped["guests"] = reason
+            self._say(f"skipped: guests: {reason}")
+            return
+        self._say("starting two virtual machines")
+        pair = Pair(packages=guest_targets.PACKAGES, spares=guest_targets.DISKS, memory=512)
+        try:
+            pair.start()
+            for node in pair.nodes:
+                products.install(node)
+            self._measure_all(self._start_targets(pair))
+        except Exception as error:  # pylint: disable=broad-except
+            self._report("guests", error)
+        finally:
+            pair.close()
+
+    def _start_targets(self, pair):
+        ready = []
+        for kind in guest_targets.TARGETS:
+            self._say(f"starting {kind.title}")
+            try:
+                target = kind(pair)
+                target.start()
+                self._fill(target)
+                ready.append(target)
+            except Unavailable as reason:
+                self.skipped[kind.name] = str(reason)
+            except Exception as error:  # pylint: disable=broad-except
+                self._report(f"{kind.name} in guests could not be started", error)
+        return ready
+
+    def _measure_all(self, ready):
+        for number in range(self._rounds):
+            for job in JOBS:
+                self._compare(ready, number, job)
+
+    def _compare(self, ready, number, job):
+        order = list(ready)
+        self._random.shuffle(order)
+        figures = []
+        for target in order:
+            try:
+                sample = self._measure(target, job)
+            except Exception as error:  # pylint: disable=broad-except
+                self._report(f"{job.name} on {target.name}", error)
+                ready.remove(target)
+                continue
+            self.samples.append({"mode": MODE, "job": job.name, "target": target.name,
+                                 "round": number} | sample)
+            figures.append(f"{target.name} {sample['value']:.0f}")
+        self._say(f"guests {number + 1}/{self._rounds} {job.name} ({job.unit}): "
+                  + ", ".join(sorted(figures)))
+
+    def _measure(self, target, job):
+        sample = load.from_fio(job, self._fio(target, job.fio[0], {
+            "time_based": 1, "runtime": f"{round(self._seconds * 1000)}ms", "norandommap": 1,
+            "randseed": self._random.randrange(2**31)}))
+        sample.pop("load_cpu_seconds")
+        sums = target.sums()
+        if len(set(sums)) != 1:
+            raise load.LoadFailed(f"the replicas differ after the load: {sums}")
+        return sample
+
+    def _fill(self, target):
+        self._fio(target, {"rw": "write", "bs": MIB, "iodepth": 4}, {"refill_buffers": 1})
+
+    def _fio(self, target, job, options):
+        shared = {"output-format": "json", "ioengine": "libaio", "direct": 1,
+                  "filename": target.device, "size": guest_targets.SIZE,
+                  "percentile_list": ":".join(load.PERCENTILES)} | options
+        command = ["fio", *(f"--{key}={value}" for key, value in shared.items()), "--name=load",
+                   *(f"--{key}={value}" for key, value in job.items())]
+        text = target.alpha.out(" ".join(command), timeout=300 + 10 * self._seconds)
+        return json.loads(text[text.index("{"):])["jobs"]
+
+    def _report(self, what, error):
+        self.broken.append(f"{what}: {str(error).strip() or type(error).__name__}")
+        print(f"broken: {self.broken[-1]}", file=sys.stderr)
