@@ -4,7 +4,9 @@
 
 run_bench() { # OPTION…
     local log
-    install_packages build bench
+    local -a purposes=(build bench)
+    [[ " $* " != *" --guests"* ]] || purposes+=(kernel)
+    install_packages "${purposes[@]}"
     note "building into build-bench"
     log=$(mktemp)
     if ! build_bench >"$log" 2>&1; then

@@ -4,6 +4,7 @@
 import dataclasses
 
 KIB, MIB = 1 << 10, 1 << 20
+PINNED, BOTH = ("pinned",), ("pinned", "free")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +24,8 @@ class Job:
     unit: str = "op/s"
     less_is_better: bool = False
     cached: bool = False      # the files are read once after they were evicted
-    free: bool = False        # also measured with all processors
-    quick: bool = False       # part of --quick
-    only: tuple = ()          # of these targets alone
+    modes: tuple = PINNED
+    quick: tuple = ()         # the modes of --quick
 
     @property
     def is_load(self):
@@ -58,36 +58,36 @@ RESYNC_FULL, RESYNC_PART, SWITCH = "resync-full", "resync-1-percent", "switch-id
 
 JOBS = (
     _fio("randwrite-4k-qd1", "4 KiB random write, depth 1", "random writes", 1, 4 * KIB,
-         "randwrite", free=True, quick=True),
+         "randwrite", modes=BOTH, quick=PINNED),
     _fio("randwrite-4k-qd16", "4 KiB random write, depth 16", "random writes", 16, 4 * KIB,
-         "randwrite", free=True, quick=True),
+         "randwrite", modes=BOTH, quick=BOTH),
     _fio("randwrite-4k-qd32", "4 KiB random write, depth 32", "random writes", 32, 4 * KIB,
-         "randwrite", quick=True),
-    _durable("flush", 1, quick=True),
+         "randwrite", quick=PINNED),
+    _durable("flush", 1, quick=PINNED),
     _durable("flush", 16),
     _durable("flush", 32),
     _durable("fua", 1),
-    _durable("fua", 16, quick=True),
+    _durable("fua", 16, quick=PINNED),
     _durable("fua", 32),
     _fio("write-64k-qd16", "64 KiB random write, depth 16", "large writes", 16, 64 * KIB,
          "randwrite"),
     _fio("write-1m-qd8", "1 MiB random write, depth 8", "large writes", 8, MIB, "randwrite",
-         free=True, quick=True),
+         modes=BOTH, quick=PINNED),
     _fio("read-4k-qd1", "4 KiB random read, depth 1", "reads", 1, 4 * KIB, "randread",
          cached=True),
     _fio("read-4k-qd16", "4 KiB random read, depth 16", "reads", 16, 4 * KIB, "randread",
-         cached=True, free=True, quick=True),
+         cached=True, modes=BOTH, quick=PINNED),
     _fio("read-1m-qd8", "1 MiB random read, depth 8", "reads", 8, MIB, "randread", cached=True),
     _fio("mixed-4k-qd16", "4 KiB, 70 % reads and 30 % writes, depth 16", "mixed", 16, 4 * KIB,
          "randrw", cached=True, options={"rwmixread": 70}),
     Job("database", "database: 4 KiB log with a flush after each, 8 KiB pages beside it", "mixed",
         fio=_DATABASE, unit="commits/s", cached=True),
     Job(RESYNC_FULL, "resync of a volume of which every block is dirty", "resync",
-        figure="bytes", unit="MB/s", quick=True),
+        figure="bytes", unit="MB/s", quick=PINNED),
     Job(RESYNC_PART, "resync of a volume of which 1 % is dirty", "resync", figure="seconds",
         unit="s", less_is_better=True),
     Job(SWITCH, "switch of an idle volume to the other node", "switch", figure="seconds",
-        unit="s", less_is_better=True, quick=True),
+        unit="s", less_is_better=True, quick=PINNED),
 )
 
 

@@ -29,6 +29,7 @@ class BenchCluster(Cluster):
 class Mirrordisk(Target):
     name = "mirror"
     title = "mirrordisk"
+    quick = True
     note = "this project, through nbdkit's socket"
     replicates = True
     tls = False
@@ -89,6 +90,7 @@ class MirrordiskTls(Mirrordisk):
     title = "mirrordisk, TLS"
     note = "this project, with TLS between the nodes"
     tls = True
+    quick = False
 
 
 class ExpressTls(Express):
@@ -96,6 +98,7 @@ class ExpressTls(Express):
     title = "mirrordisk express, TLS"
     note = "this project, through the engine's own socket, with TLS between the nodes"
     tls = True
+    quick = False
 
 
 class Ungrouped(Mirrordisk):

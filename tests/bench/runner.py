@@ -17,7 +17,7 @@ from target import Unavailable
 class Plan:
     """What is to be measured, and for how long."""
 
-    def __init__(self, jobs, targets, modes, rounds, seconds, size, resync_size, seed):
+    def __init__(self, jobs, targets, modes, rounds, seconds, size, resync_size, seed, quick):
         self.jobs = jobs
         self.targets = targets
         self.modes = modes
@@ -26,9 +26,10 @@ class Plan:
         self.size = size
         self.resync_size = resync_size
         self.seed = seed
+        self.quick = quick
 
     def jobs_of(self, mode):
-        return [job for job in self.jobs if mode == "pinned" or job.free]
+        return [job for job in self.jobs if mode in (job.quick if self.quick else job.modes)]
 
 
 class Runner:

@@ -52,6 +52,7 @@ class Stock(Target):
 class File(Stock):
     name = "file"
     title = "nbdkit file"
+    quick = True
     note = "no replication: the limit of what any mirror behind nbdkit can reach"
 
     def start(self):
@@ -105,6 +106,7 @@ class Qemu(Stock):
 class Quorum(Qemu):
     name = "quorum"
     title = "qemu quorum"
+    quick = True
     note = "both children must take a write; no resync, no memory of what differs"
 
     def start(self):
@@ -117,6 +119,7 @@ class QuorumTls(Quorum):
     name = "quorum-tls"
     title = "qemu quorum, TLS"
     tls = True
+    quick = False
 
 
 class BlockdevMirror(Qemu):

@@ -29,6 +29,7 @@ class Target:
     note = ""           # what a reader must know before comparing with it
     replicates = False
     only_jobs = ()      # it takes part in these alone
+    quick = False       # part of --quick
 
     def __init__(self, directory, size):
         self.directory = pathlib.Path(directory) / self.name
