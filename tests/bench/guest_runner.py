@@ -65,6 +65,7 @@ class GuestRunner:
             self._measure_all(self._start_targets(pair))
         except Exception as error:  # pylint: disable=broad-except
             self._report("guests", error)
+            print(pair.report(), file=sys.stderr)
         finally:
             pair.close()
 

@@ -123,7 +123,8 @@ class Mirrordisk(GuestTarget):
     device = "/dev/nbd0"
 
     def start(self):
-        Mirror(self.pair).set_up(size=f"{SIZE // MIB}MiB", **{
+        # A replica is as large as its block device.
+        Mirror(self.pair).set_up(size=f"{DISKS[0] // MIB}MiB", **{
             "peer_timeout": "60s", "backing.alpha": self.backing, "backing.beta": self.backing})
 
 

@@ -140,8 +140,9 @@ def show(found, jobs, say):
     for mode, job, rows in table.sections(found["samples"], jobs):
         say(f"\n{job.title}, {mode} ({job.unit})")
         say(table.plain(rows))
-    say("\ngoals (medians of paired ratios)")
-    say(table.plain(table.goal_rows(found["goals"])))
+    if any(goal["met"] is not None for goal in found["goals"]):
+        say("\ngoals (medians of paired ratios)")
+        say(table.plain(table.goal_rows(found["goals"])))
     for target, reason in found["skipped"].items():
         say(f"skipped: {target}: {reason}")
     for what in found["broken"]:
