@@ -123,8 +123,8 @@ class Mirrordisk(GuestTarget):
     device = "/dev/nbd0"
 
     def start(self):
-        # A replica is as large as its block device.
-        Mirror(self.pair).set_up(size=f"{DISKS[0] // MIB}MiB", **{
+        # A replica is as large as its block device, and a block device always counts as in use.
+        Mirror(self.pair).set_up(size=f"{DISKS[0] // MIB}MiB", create="--overwrite-peer", **{
             "peer_timeout": "60s", "backing.alpha": self.backing, "backing.beta": self.backing})
 
 

@@ -30,15 +30,16 @@ class Mirror:
 
     # -- the volume ------------------------------------------------------------------------------
 
-    def set_up(self, size="256MiB", **keys):
-        """Created, alpha is active, both are in sync. The device has no filesystem."""
+    def set_up(self, size="256MiB", create="", **keys):
+        """Created, alpha is active, both are in sync. The device has no filesystem. `create` are
+        options of that verb."""
         for node in self.nodes:
             loads.install(node)
             node.write(CONFIG, self._config({"size": size} | keys))
             node.run("modprobe nbd; systemctl reset-failed mirrord; systemctl enable --now mirrord")
         for node in self.nodes:
             self._wait_answers(node)
-        self.ctl(self.alpha, "create r0")
+        self.ctl(self.alpha, f"create r0 {create}")
         self.promote(self.alpha)
         self.wait_in_sync()
         return self
