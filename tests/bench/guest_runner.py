@@ -108,7 +108,7 @@ class GuestRunner:
 
     def _measure(self, target, job):
         sample = load.from_fio(job, self._fio(target, job.fio[0], {
-            "time_based": 1, "runtime": f"{round(self._seconds * 1000)}ms", "norandommap": 1,
+            "serialize_overlap": 1, "time_based": 1, "runtime": f"{round(self._seconds * 1000)}ms", "norandommap": 1,
             "randseed": self._random.randrange(2**31)}))
         sample.pop("load_cpu_seconds")
         sums = target.sums()

@@ -24,6 +24,7 @@ Written by `./quickstart bench --publish`; do not edit. The figures as JSON: `fi
   cache.
 * The load is fio's NBD engine; writes with a flush or FUA come from `tests/bench/nbd_load.cpp`, since
   fio sends no FUA. An operation "with a flush" is the write and the flush behind it.
+* No two writes in flight overlap (fio's `serialize_overlap`): qemu's quorum leaves its copies different then.
 * After every load on a target that replicates, both files were compared byte by byte.
 * *guests*: two virtual machines, emulated without KVM, each target a block device on
   a disk of its own. fio's libaio engine, direct. Slow, so only its ratios mean anything.

@@ -107,7 +107,8 @@ class Quorum(Qemu):
     name = "quorum"
     title = "qemu quorum"
     quick = True
-    note = "both children must take a write; no resync, no memory of what differs"
+    note = ("both children must take a write; no resync, no memory of what differs, no order of "
+            "writes that overlap in flight")
 
     def start(self):
         self.storage_daemon("--blockdev",
