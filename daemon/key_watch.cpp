@@ -45,11 +45,14 @@ void KeyWatch::run() {
 /// nobody comes in meanwhile.
 void KeyWatch::look() {
     auto keys = context_.tls->names();
-    if (!keys || *keys == keys_) {
+    if (!keys) {
         return;
     }
-    log(LogLevel::info, "the cluster's keys: {}", fmt::join(*keys, ", "));
-    keys_ = std::move(*keys);
+    if (*keys != keys_) {
+        log(LogLevel::info, "the cluster's keys: {}", fmt::join(*keys, ", "));
+        keys_ = std::move(*keys);
+    }
+    // Each time: somebody may have shown a key just before it went, and opened an export after.
     server_.end_connections_of([this](const tls::Proof& proof) {
         return std::find(keys_.begin(), keys_.end(), proof.key) == keys_.end();
     });

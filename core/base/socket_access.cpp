@@ -1,27 +1,35 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/base/socket_access.hpp"
 
-#include <array>
 #include <cerrno>
 #include <grp.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <vector>
 
 namespace mirror {
 
 Result<gid_t> find_group(const std::string& name) {
-    std::array<char, 65536> memory{};  // for a group with thousands of members
-    group entry{};
-    group* found = nullptr;
-    const int error = ::getgrnam_r(name.c_str(), &entry, memory.data(), memory.size(), &found);
-    if (found != nullptr) {
-        return entry.gr_gid;
+    std::vector<char> memory(4096);  // for the members, too
+    while (true) {
+        group entry{};
+        group* found = nullptr;
+        const int error = ::getgrnam_r(name.c_str(), &entry, memory.data(), memory.size(), &found);
+        if (error == ERANGE) {
+            memory.resize(memory.size() * 2);
+            continue;
+        }
+        if (found != nullptr) {
+            return entry.gr_gid;
+        }
+        // getgrnam(3) lists four codes that mean no more than "not there".
+        if (error != 0 && error != ENOENT && error != ESRCH && error != EBADF && error != EPERM) {
+            return fail_errno(error, fmt::format("looking for the group {}", name));
+        }
+        return Failure(
+            Error{ErrorKind::not_found, fmt::format("there is no group {} here", name),
+                  fmt::format("make it (groupadd --system {}), or name another one", name)});
     }
-    if (error != 0) {
-        return fail_errno(error, fmt::format("looking for the group {}", name));
-    }
-    return Failure(Error{ErrorKind::invalid, fmt::format("there is no group {} here", name),
-                         fmt::format("make it (groupadd --system {}), or name another one", name)});
 }
 
 Result<void> open_socket_to(const std::string& path, const std::string& group) {

@@ -103,7 +103,7 @@ class LinkDriver {
     [[nodiscard]] bool must_end() EXCLUDES(mutex_);
     void wait_and_drive() EXCLUDES(mutex_);
     void receive_all() EXCLUDES(mutex_);
-    [[nodiscard]] Result<std::size_t> receive_some() EXCLUDES(mutex_);
+    [[nodiscard]] Result<bool> receive_some() EXCLUDES(mutex_);
     [[nodiscard]] Result<void> take_replies() EXCLUDES(mutex_);
     [[nodiscard]] Result<void> begin_reply(std::span<const std::byte> header) EXCLUDES(mutex_);
     void fill_answer(std::span<const std::byte>& bytes) noexcept;

@@ -16,30 +16,29 @@ constexpr std::size_t worth_a_call = 4 * KiB;
 
 /// Until nothing is there: what TLS has decrypted already no poll() would tell of.
 void LinkDriver::receive_all() {
-    for (;;) {
-        const auto got = receive_some();
-        if (!got || !take_replies()) {
-            if (!got) {
-                tell(answered_, nullptr);
-                connection_failed(got.error());
-            }
+    for (bool may_be_more = true; may_be_more && !lost_.load();) {
+        const Result<bool> received = receive_some();
+        if (!received) {
+            connection_failed(received.error());
+            return;
+        }
+        if (!take_replies()) {
             return;
         }
         tell(answered_, nullptr);
         check_deadline();
-        if (*got == 0 || lost_.load()) {
-            return;
-        }
+        may_be_more = *received;
     }
 }
 
-Result<std::size_t> LinkDriver::receive_some() {
+/// Whether there may be more: all room was filled.
+Result<bool> LinkDriver::receive_some() {
     if (replying_ != nullptr && input_begin_ == input_end_) {
         const std::span<std::byte> rest = replying_->answer.subspan(answer_filled_);
         if (rest.size() >= worth_a_call) {
             const auto got = channel_.receive(rest);
             answer_filled_ += got.value_or(0);
-            return got;
+            return got.map([&](std::size_t count) { return count == rest.size(); });
         }
     }
     if (input_begin_ > 0) {
@@ -47,9 +46,10 @@ Result<std::size_t> LinkDriver::receive_some() {
         input_end_ -= input_begin_;
         input_begin_ = 0;
     }
-    const auto got = channel_.receive({input_.data() + input_end_, input_.capacity() - input_end_});
+    const std::size_t room = input_.capacity() - input_end_;
+    const auto got = channel_.receive({input_.data() + input_end_, room});
     input_end_ += got.value_or(0);
-    return got;
+    return got.map([&](std::size_t count) { return count == room; });
 }
 
 /// Of what was received.
