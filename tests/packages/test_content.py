@@ -66,7 +66,7 @@ def test_systemd_finds_no_mistake_in_the_units(installed_machine):
 def test_systemd_finds_no_mistake_in_the_examples_for_the_unit(installed_machine, example):
     scratch = installed_machine.scratch
     scratch.must("sh", "-c", "mkdir -p /etc/systemd/system/mirrord.service.d; "
-                 f"cp $(find /usr/share/doc/mirrordisk -name {example}) /etc/systemd/system/mirrord.service.d/")
+                 f"cp $(find /usr/share/doc/mirrordisk* -name {example}) /etc/systemd/system/mirrord.service.d/")
     said = scratch.run("systemd-analyze", "verify", "--man=no", "mirrord.service")
     scratch.must("rm", "-r", "/etc/systemd/system/mirrord.service.d")
     ours = [line for line in said.stdout.splitlines() if "mirror" in line]
