@@ -88,8 +88,9 @@ std::function<void(Fd&)> script(const Handler& handler) {
 
 TEST_SUITE("mailbox") {
     TEST_CASE("what stands against a refused request is told, where there is more than words") {
-        for (const auto& [ground, word] :
-             {std::pair{Ground::who, "who"}, {Ground::state, "state"}}) {
+        for (const auto& grounds : {std::pair{Ground::who, "who"}, {Ground::state, "state"}}) {
+            const auto ground = grounds.first;
+            const auto* const word = grounds.second;
             Mailbox mailbox(
                 [&](const Json&, const nbd::Client&) -> Result<Json> {
                     return Failure(Error{ErrorKind::refused, "no", "", 0, ground});

@@ -152,11 +152,15 @@ backing.gamma = "{0}/r1.img"
 TEST_CASE("the manual's table of requests is the rules'") {
     const auto rows = read_table("request");
     CHECK(rows.size() > 30);
-    for (const auto& [request, row] : rows) {
+    for (const auto& entry : rows) {
+        const auto& request = entry.first;
+        const auto& row = entry.second;
         CAPTURE(request);
         const Rule* rule = rule_of(request);
         REQUIRE(rule != nullptr);
-        for (const auto& [column, who] : columns) {
+        for (const auto& heading : columns) {
+            const auto& column = heading.first;
+            const auto& who = heading.second;
             CAPTURE(column);
             CHECK(row.at(column) == letters(places_for(*rule, who)));
         }
@@ -165,9 +169,13 @@ TEST_CASE("the manual's table of requests is the rules'") {
 }
 
 TEST_CASE("the manual's table of exports is the rules'") {
-    for (const auto& [name, row] : read_table("export")) {
+    for (const auto& entry : read_table("export")) {
+        const auto& name = entry.first;
+        const auto& row = entry.second;
         CAPTURE(name);
-        for (const auto& [column, who] : columns) {
+        for (const auto& heading : columns) {
+            const auto& column = heading.first;
+            const auto& who = heading.second;
             CAPTURE(column);
             CHECK(row.at(column) ==
                   letters(name == "control" ? mailbox_places(who) : replica_places(who)));
@@ -195,7 +203,9 @@ TEST_CASE("who is who") {
 }
 
 TEST_CASE_FIXTURE(Alpha, "a node with another one's certificate is refused every request") {
-    for (const auto& [request, row] : read_table("request")) {
+    for (const auto& entry : read_table("request")) {
+        const auto& request = entry.first;
+        const auto& row = entry.second;
         CAPTURE(request);
         const Error error = refusal({{"request", request}, {"volume", "r0"}}, remote("gamma"));
         if (row.at("node") == "---") {
