@@ -70,7 +70,8 @@ Result<Json> stop_waiting(VolumeKeeper& keeper, const VolumeKeeper::Operation& o
 void attach_again(VolumeKeeper& keeper) {
     const std::string& device = keeper.config().device;
     if (!device.empty()) {
-        const auto attached = keeper.devices().attach(device, keeper.paths().socket, keeper.name());
+        const auto attached =
+            keeper.devices().attach(device, keeper.paths().device_socket(), keeper.name());
         if (!attached) {
             log(LogLevel::warning, "{}: {}", keeper.name(), attached.error().text());
         }
@@ -284,7 +285,8 @@ Result<Json> attach(VolumeKeeper& keeper, bool dry_run) {
         return plan(fmt::format("attach {} as {}", keeper.name(), device));
     }
     const Stopwatch watch(keeper.context().clock);
-    if (auto done = keeper.devices().attach(device, keeper.paths().socket, keeper.name()); !done) {
+    if (auto done = keeper.devices().attach(device, keeper.paths().device_socket(), keeper.name());
+        !done) {
         return Failure(done.error());
     }
     return device_answer(keeper, "device-attached", "attached as", watch);

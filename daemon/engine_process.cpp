@@ -71,7 +71,12 @@ bool serves_socket(pid_t pid, const std::string& socket) {
 
 EnginePaths EnginePaths::of(const NodeConfig& node, const std::string& volume) {
     const std::string base = node.run_dir + "/" + volume;
-    return {node.volume_socket(volume), base + ".pid", base + ".engine-error", base + ".active"};
+    return {node.volume_socket(volume), node.express_socket(volume), base + ".pid",
+            base + ".engine-error", base + ".active"};
+}
+
+const std::string& EnginePaths::device_socket() const noexcept {
+    return ::access(express.c_str(), F_OK) == 0 ? express : socket;
 }
 
 std::string nbdkit_program() {
@@ -182,6 +187,7 @@ bool has_pid_file(const EnginePaths& paths, pid_t pid) {
 
 void remove_engine_files(const EnginePaths& paths) noexcept {
     ::unlink(paths.socket.c_str());
+    ::unlink(paths.express.c_str());
     ::unlink(paths.pid_file.c_str());
 }
 

@@ -19,12 +19,16 @@ namespace mirror::daemon {
 
 /// Where the files of one volume's engine are.
 struct EnginePaths {
-    std::string socket;      ///< the volume as NBD
+    std::string socket;      ///< the volume as NBD, and the engine's control requests
+    std::string express;     ///< the volume as NBD, by the engine's own server
     std::string pid_file;    ///< written by nbdkit when it serves
     std::string error_file;  ///< why the plugin did not start, a sentence
     std::string marker;      ///< made at promotion, gone at demote and at reboot
 
     [[nodiscard]] static EnginePaths of(const NodeConfig& node, const std::string& volume);
+    /// For the kernel's client: the express door, unless the engine is an older one without it,
+    /// which outlived its mirrord.
+    [[nodiscard]] const std::string& device_socket() const noexcept;
 };
 
 struct EngineCommand {
@@ -71,7 +75,7 @@ class EngineProcess {
 [[nodiscard]] std::optional<std::string> read_engine_error(const EnginePaths& paths);
 /// Whether nbdkit has written its pid file: it serves.
 [[nodiscard]] bool has_pid_file(const EnginePaths& paths, pid_t pid);
-/// Removes what a dead engine left: socket and pid file.
+/// Removes what a dead engine left: sockets and pid file.
 void remove_engine_files(const EnginePaths& paths) noexcept;
 
 /// nbdkit and the plugin, as they would be started; for `check`.

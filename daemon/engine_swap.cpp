@@ -72,7 +72,7 @@ void Swap::give_up() {
     (void)keeper_.engine().ask({{"request", "let-go"}}, seconds(5));
     if (is_attached_) {
         const auto usual =
-            keeper_.devices().attach(device_, keeper_.paths().socket, keeper_.name());
+            keeper_.devices().attach(device_, keeper_.paths().device_socket(), keeper_.name());
         if (!usual) {
             log(LogLevel::warning, "{}: {}", keeper_.name(), usual.error().text());
         }
@@ -116,7 +116,8 @@ Result<void> Swap::start_new() {
     watch_.end_phase("start");
     Result<void> connected;
     if (is_attached_) {
-        connected = keeper_.devices().attach(device_, keeper_.paths().socket, keeper_.name());
+        connected =
+            keeper_.devices().attach(device_, keeper_.paths().device_socket(), keeper_.name());
     }
     unserved_ = std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - held_);
     watch_.end_phase("connect");

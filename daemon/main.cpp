@@ -112,6 +112,17 @@ void tell_keeper_of(const std::string& device, const Keepers& keepers) {
     }
 }
 
+/// A peer with many volumes has many connections; whoever has an export open over TLS is one.
+nbd::ServerLimits limits_for(const Context& context) {
+    constexpr std::size_t of_a_volume = 8;  // a session has four, and the next one overlaps it
+    constexpr std::size_t besides = 64;
+    nbd::ServerLimits limits;
+    limits.stall_timeout = std::max(limits.stall_timeout, silence_of(context.config));
+    limits.open = std::max(limits.open, besides + of_a_volume * context.config.volumes.size());
+    limits.open_of_one_address = context.tls ? limits.open : limits.open / 4 * 3;
+    return limits;
+}
+
 Result<void> serve(const Context& context, const Options& options, const sigset_t& ending) {
     const std::string who = fmt::format("mirrord of {}", context.node.name);
     give_up_capabilities(who, needless_capabilities);
@@ -123,10 +134,8 @@ Result<void> serve(const Context& context, const Options& options, const sigset_
     Keepers keepers = make_keepers(context, peers, devices);
     Requests requests(context, keepers, peers);
     Exports exports(requests, keepers);
-    nbd::ServerLimits limits;
-    limits.stall_timeout = std::max(limits.stall_timeout, silence_of(context.config));
     Strangers strangers(context);
-    nbd::Server server(exports, limits, context.tls);
+    nbd::Server server(exports, limits_for(context), context.tls);
     server.on_stranger(
         [&](const nbd::Client& client, const Error& error) { strangers.note(client, error); });
     KeyWatch keys(context, server);

@@ -170,7 +170,8 @@ std::string attach_device(VolumeKeeper& keeper) {
     if (device.empty()) {
         return {};
     }
-    const auto attached = keeper.devices().attach(device, keeper.paths().socket, keeper.name());
+    const auto attached =
+        keeper.devices().attach(device, keeper.paths().device_socket(), keeper.name());
     if (attached) {
         keeper.record("device-attached", Severity::info,
                       fmt::format("{} is attached as {}", keeper.name(), device));

@@ -19,6 +19,7 @@
 #include "core/base/privileges.hpp"
 #include "core/base/socket_access.hpp"
 #include "core/control/mailbox.hpp"
+#include "core/engine/express_door.hpp"
 #include "core/engine/volume.hpp"
 
 #define NBDKIT_API_VERSION 2
@@ -35,6 +36,7 @@ struct Process {
     Volume::Options options;
     std::string error_file;  ///< where mirrord looks for the reason of a failed start
     std::unique_ptr<Volume> volume;
+    std::unique_ptr<ExpressDoor> express;  ///< goes before the volume does
 };
 
 Process& process() {
@@ -173,16 +175,39 @@ int mirror_get_ready() noexcept {
 
 /// Not a reason to refuse to serve: who may connect now is fewer than who should, and a kernel
 /// device, whose mirrord is the owner, needs no group.
-void open_socket() {
+void open_socket(const std::string& socket) {
     const Volume& volume = *process().volume;
-    const std::string socket = volume.socket();
-    if (::access(socket.c_str(), F_OK) != 0) {
-        return;  // started by hand, with a socket elsewhere
-    }
     if (const auto opened = open_socket_to(socket, volume.io_group()); !opened) {
-        log(LogLevel::error, "{}: its socket stays its owner's alone: {}", volume.name(),
+        log(LogLevel::error, "{}: {} stays its owner's alone: {}", volume.name(), socket,
             opened.error().text());
     }
+}
+
+Result<void> open_doors() {
+    Volume& volume = *process().volume;
+    if (::access(volume.socket().c_str(), F_OK) == 0) {  // else started by hand, with another one
+        open_socket(volume.socket());
+    }
+    auto express = ExpressDoor::open(volume, volume.express_socket());
+    if (!express) {
+        return Failure(express.error());
+    }
+    open_socket(volume.express_socket());
+    process().express = std::move(*express);
+    return {};
+}
+
+Result<void> start_engine() {
+    const std::string who = fmt::format("the engine of {}", process().volume->name());
+    stand_memory_pressure(who);
+    if (auto opened = open_doors(); !opened) {
+        return opened;
+    }
+    give_up_privileges(who);
+    if (auto started = process().volume->start(); !started) {
+        return started;
+    }
+    return process().express->serve();
 }
 
 int mirror_after_fork() noexcept {
@@ -190,16 +215,13 @@ int mirror_after_fork() noexcept {
         // nbdkit in the foreground asks the kernel to end it with its parent (and "parent" is the
         // thread that started it); an engine must outlive mirrord.
         (void)::prctl(PR_SET_PDEATHSIG, 0);
-        const std::string who = fmt::format("the engine of {}", process().volume->name());
-        stand_memory_pressure(who);
-        open_socket();
-        give_up_privileges(who);
-        auto started = process().volume->start();
+        auto started = start_engine();
         return started ? 0 : refuse_start(started.error());
     });
 }
 
 void mirror_cleanup() noexcept {
+    process().express.reset();
     process().volume.reset();
 }
 

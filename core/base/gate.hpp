@@ -43,6 +43,15 @@ class Gate {
         ++inside_;
         return Pass(*this);
     }
+    /// As enter(), for a caller that must not wait: false also while the gate is held.
+    [[nodiscard]] Pass try_enter() {
+        MutexLock lock(mutex_);
+        if (held_ || closed_) {
+            return Pass();
+        }
+        ++inside_;
+        return Pass(*this);
+    }
     /// No one enters from now on.
     void close() {
         MutexLock lock(mutex_);

@@ -35,6 +35,9 @@ struct NodeConfig {
     [[nodiscard]] std::string volume_socket(const std::string& volume) const {
         return run_dir + "/" + volume + ".sock";
     }
+    [[nodiscard]] std::string express_socket(const std::string& volume) const {
+        return run_dir + "/" + volume + ".express.sock";
+    }
 };
 
 enum class Mode { sync, async };

@@ -155,6 +155,10 @@ Result<void> read_volume(Config& config, const Item& item, const std::string& na
     if (!is_valid_name(name)) {
         return item.wrong("not a valid name of a volume", std::string(name_rule));
     }
+    if (name.ends_with(".express")) {
+        return item.wrong("a volume's name can't end in .express",
+                          "NAME.express.sock is the express door of the volume NAME: take another");
+    }
     const Result<const toml::table*> table = table_of(item);
     if (!table) {
         return Failure(table.error());
@@ -173,7 +177,7 @@ Result<void> read_volume(Config& config, const Item& item, const std::string& na
         return fitting;
     }
     for (const auto& [node, path] : volume.backing) {
-        const std::string socket = config.nodes.at(node).volume_socket(name);
+        const std::string socket = config.nodes.at(node).express_socket(name);
         if (socket.size() > longest_socket_path) {
             return item.wrong(
                 fmt::format("its socket {} has a path of {} bytes", socket, socket.size()),

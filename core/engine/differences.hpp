@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/maps/intent_map.hpp"
@@ -27,6 +28,11 @@ class Differences {
     /// Before any disk may see a write, an application's or a resync's.
     [[nodiscard]] Result<IntentMap::Entered> enter(ByteRange range) {
         return intents_.enter(range);
+    }
+
+    /// As enter(), for a caller that must not wait.
+    [[nodiscard]] std::optional<IntentMap::Entered> try_enter(ByteRange range) {
+        return intents_.try_enter(range);
     }
 
     /// The peer lacks what is written here.

@@ -75,6 +75,25 @@ Result<Membership::Parties> Membership::parties_of_write(ByteRange range) {
     return Parties{session_, !local_failed_, mode_};
 }
 
+std::optional<Membership::Parties> Membership::parties_at_once(ByteRange range) {
+    MutexLock lock(mutex_);
+    if (shut_down_ || local_failed_) {
+        return std::nullopt;
+    }
+    if (!session_) {
+        if (stops_without_peer() || first_attempt_until_ || !alone_recorded_ || recording_) {
+            return std::nullopt;
+        }
+        differences_.mark_changed(range);
+    }
+    return Parties{session_, true, mode_};
+}
+
+bool Membership::alone_is_recorded() const {
+    MutexLock lock(mutex_);
+    return mode_ == MirrorMode::in_sync || (alone_recorded_ && !recording_ && !local_failed_);
+}
+
 Failure Membership::no_replica_left() const {
     return Failure(Error{
         ErrorKind::io,

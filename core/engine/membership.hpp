@@ -59,11 +59,16 @@ class Membership {
     /// For a write that has its range lock and its intent. When the peer is left out its blocks
     /// are marked changed here. Under `on_peer_loss = stop` waits for a session.
     [[nodiscard]] Result<Parties> parties_of_write(ByteRange range) EXCLUDES(mutex_);
+    /// As parties_of_write(), for a caller that must not wait: nothing where it might, or where
+    /// somebody has to decide something first.
+    [[nodiscard]] std::optional<Parties> parties_at_once(ByteRange range) EXCLUDES(mutex_);
     [[nodiscard]] Parties parties() const EXCLUDES(mutex_);
 
     /// Before the answer to a write that the peer did not get: makes it durable that we went on
     /// alone. With `on_peer_loss = stop` call wait_for_peer() instead, without the range lock.
     [[nodiscard]] Result<void> record_alone() EXCLUDES(mutex_);
+    /// Whether record_alone() has nothing to do, so that a write may be answered without waiting.
+    [[nodiscard]] bool alone_is_recorded() const EXCLUDES(mutex_);
     /// A command failed on the peer: marks the range, ends the session if it goes on.
     void peer_failed(const std::shared_ptr<Session>& session, ByteRange range, const Error& error)
         EXCLUDES(mutex_);

@@ -7,22 +7,17 @@
 #include "core/engine/peer_leg.hpp"
 #include "core/meta/transitions.hpp"
 #include "core/nbd/frame.hpp"
-#include "core/nbd/wire.hpp"
 #include "core/store/file_store.hpp"
 
 namespace mirror {
 namespace {
-
-/// The longest change under one range lock: what an NBD peer takes in one request, and short
-/// enough that a slow disk answers it well within any sensible peer_timeout.
-constexpr std::uint64_t max_piece = nbd::max_payload;
 
 std::unique_ptr<Store> with_patience(std::unique_ptr<FileStore> file,
                                      const std::shared_ptr<DiskPatience>& patience) {
     if (!patience) {
         return file;
     }
-    const FileStore& opened = *file;  // kept by the other store, and by whoever hangs in it
+    FileStore& opened = *file;  // kept by the other store, and by whoever hangs in it
     return std::make_unique<TimedStore>(std::move(file), patience, opened.path(),
                                         [&opened](std::span<std::byte> into, std::uint64_t at) {
                                             return opened.read_cached(into, at);
@@ -114,9 +109,13 @@ Volume::Volume(Config config, const std::string& node, const std::string& volume
       recorded_errors_(media_.total()),
       patience_(std::move(patience)) {}
 
-Volume::~Volume() {
+void Volume::refuse_requests() {
     gate_.close();
     membership_.shut_down();
+}
+
+Volume::~Volume() {
+    refuse_requests();
     verify_.stop();
     gate_.wait_until_empty();
     peer_.stop();
@@ -149,10 +148,14 @@ Result<void> Volume::start() {
     return {};
 }
 
+Failure Volume::no_longer_active() const {
+    return fail(ErrorKind::refused, "volume {} is no longer active here", name());
+}
+
 Result<void> Volume::read(std::span<std::byte> into, std::uint64_t offset) {
     const auto pass = gate_.enter();
     if (!pass) {
-        return fail(ErrorKind::refused, "volume {} is no longer active here", name());
+        return no_longer_active();
     }
     return read_inside(into, offset);
 }
@@ -208,45 +211,53 @@ Result<void> Volume::zero(ByteRange range, Space space, Durability durability) {
 Result<void> Volume::apply(const Change& change) {
     const auto pass = gate_.enter();
     if (!pass) {
-        return fail(ErrorKind::refused, "volume {} is no longer active here", name());
+        return no_longer_active();
     }
-    {
-        const auto held = ranges_.acquire(change.range);
-        const auto entered = enter(change.range);
-        if (!entered) {
-            return Failure(entered.error());
-        }
-        const auto parties = membership_.parties_of_write(change.range);
-        if (!parties) {
-            return Failure(parties.error());
-        }
-        PeerLeg leg;
-        if (parties->session) {
-            send(parties->session->data(), change, leg.completion());
-        }
-        Result<void> local = parties->local ? apply_locally(change) : Result<void>{};
-        const Result<void> peer = parties->session ? leg.wait() : Result<void>{};
+    Underway underway;
+    underway.range.emplace(ranges_.acquire(change.range));
+    auto entered = enter(change.range);
+    if (!entered) {
+        return Failure(entered.error());
+    }
+    if (*entered) {
+        underway.intent.emplace(std::move(**entered));
+    }
+    auto parties = membership_.parties_of_write(change.range);
+    if (!parties) {
+        return Failure(parties.error());
+    }
+    underway.parties = std::move(*parties);
+    PeerLeg leg;
+    if (underway.parties.session) {
+        send(underway.parties.session->data(), change, leg.completion());
+    }
+    Result<void> local = underway.parties.local ? apply_locally(change) : Result<void>{};
+    const Result<void> peer = underway.parties.session ? leg.wait() : Result<void>{};
+    return settle(change, underway, std::move(local), peer);
+}
 
-        if (!local) {
-            local =
-                left_out_after(*parties, peer, local.error(), MediaOperation::write, change.range);
-        }
-        if (parties->session && (!peer || !local)) {
-            // Where the peer has what the local disk does not, they differ as well.
-            membership_.peer_failed(parties->session, change.range,
-                                    peer ? local.error() : peer.error());
-        }
-        if (!local || (!parties->local && !peer)) {
-            return local ? peer : local;
-        }
-        if (parties->session && peer) {
-            differences_->clear_covered(change.range, [&] { return parties->session->is_lost(); });
-            return {};
-        }
-        if (!membership_.stops_without_peer()) {
-            return membership_.record_alone();
-        }
+Result<void> Volume::settle(const Change& change, Underway& underway, Result<void> local,
+                            const Result<void>& peer) {
+    const Membership::Parties& parties = underway.parties;
+    if (!local) {
+        local = left_out_after(parties, peer, local.error(), MediaOperation::write, change.range);
     }
+    if (parties.session && (!peer || !local)) {
+        // Where the peer has what the local disk does not, they differ as well.
+        membership_.peer_failed(parties.session, change.range, peer ? local.error() : peer.error());
+    }
+    if (!local || (!parties.local && !peer)) {
+        return local ? peer : local;
+    }
+    if (parties.session && peer) {
+        differences_->clear_covered(change.range, [&] { return parties.session->is_lost(); });
+        return {};
+    }
+    if (!membership_.stops_without_peer()) {
+        return membership_.record_alone();
+    }
+    // A resync of the range must not wait for what waits for that resync.
+    underway.let_go();
     return membership_.wait_for_peer(change.range);
 }
 
@@ -268,8 +279,12 @@ void Volume::send(nbd::Link& link, const Change& change, nbd::Link::Completion d
 Result<void> Volume::flush() {
     const auto pass = gate_.enter();
     if (!pass) {
-        return fail(ErrorKind::refused, "volume {} is no longer active here", name());
+        return no_longer_active();
     }
+    return flushes_.run([this] { return flush_parties(); });
+}
+
+Result<void> Volume::flush_parties() {
     const Membership::Parties parties = membership_.parties();
     if (!parties.local && !parties.session) {
         return membership_.record_alone();  // says that no replica is left
@@ -280,6 +295,11 @@ Result<void> Volume::flush() {
     }
     Result<void> local = parties.local ? store_->flush() : Result<void>{};
     const Result<void> peer = parties.session ? leg.wait() : Result<void>{};
+    return settle_flush(parties, std::move(local), peer);
+}
+
+Result<void> Volume::settle_flush(const Membership::Parties& parties, Result<void> local,
+                                  const Result<void>& peer) {
     if (!local) {
         local = left_out_after(parties, peer, local.error(), MediaOperation::flush, {});
     }

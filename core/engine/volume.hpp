@@ -8,6 +8,7 @@
 // ends the session finds it.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -19,15 +20,15 @@
 
 #include "core/base/gate.hpp"
 #include "core/control/mailbox.hpp"
+#include "core/engine/change.hpp"
 #include "core/engine/client_count.hpp"
 #include "core/engine/peer.hpp"
+#include "core/engine/shared_flush.hpp"
 #include "core/engine/verify.hpp"
 #include "core/store/media_log.hpp"
 #include "core/store/timed_store.hpp"
 
 namespace mirror {
-
-enum class Durability { cached, fua };
 
 class Volume {
   public:
@@ -54,9 +55,10 @@ class Volume {
 
     [[nodiscard]] const std::string& name() const noexcept { return settings_.name; }
     [[nodiscard]] const std::string& io_group() const noexcept { return settings_.io_group; }
-    /// Where mirrord has clients connect.
-    [[nodiscard]] std::string socket() const {
-        return config_.nodes.at(node_).volume_socket(settings_.name);
+    /// Where mirrord has clients connect, and where the express door is.
+    [[nodiscard]] std::string socket() const { return node().volume_socket(settings_.name); }
+    [[nodiscard]] std::string express_socket() const {
+        return node().express_socket(settings_.name);
     }
     [[nodiscard]] std::uint64_t size() const noexcept { return store_->size(); }
 
@@ -73,6 +75,9 @@ class Volume {
     /// the maps; intents that stand for nothing are cleared.
     [[nodiscard]] Result<void> checkpoint() { return peer_.checkpoint(); }
 
+    /// The end of a role: what waits for the peer fails, as does everything from now on.
+    void refuse_requests();
+
     /// Requests of docs/design.md, section 7.3.
     [[nodiscard]] Result<control::Json> handle(const control::Json& request);
 
@@ -81,17 +86,22 @@ class Volume {
     void client_closed() noexcept { clients_.closed(); }
 
   private:
-    /// One piece of a change: at most max_piece bytes, under one range lock.
-    struct Change {
-        ByteRange range;
-        std::span<const std::byte> data{};  ///< empty: zeroes
-        Space space = Space::may_free;
-        Durability durability = Durability::cached;
-    };
+    [[nodiscard]] const NodeConfig& node() const { return config_.nodes.at(node_); }
+
+    /// The submitting form of the requests above; made of the same steps.
+    friend class VolumeRequests;
 
     [[nodiscard]] Result<void> read_inside(std::span<std::byte> into, std::uint64_t offset);
     [[nodiscard]] Result<void> apply(const Change& change);
     [[nodiscard]] Result<void> apply_locally(const Change& change);
+    /// Both sides have answered: what must be so before the application gets its answer. May wait
+    /// for long, and lets go of the range before it does.
+    [[nodiscard]] Result<void> settle(const Change& change, Underway& underway, Result<void> local,
+                                      const Result<void>& peer);
+    [[nodiscard]] Result<void> flush_parties();
+    [[nodiscard]] Result<void> settle_flush(const Membership::Parties& parties, Result<void> local,
+                                            const Result<void>& peer);
+    [[nodiscard]] Failure no_longer_active() const;
     /// The intent of a write, or nothing once the local replica is left out. Metadata that can't be
     /// written leave it out; fails when the peer can't go on alone.
     [[nodiscard]] Result<std::optional<IntentMap::Entered>> enter(ByteRange range);
@@ -130,11 +140,14 @@ class Volume {
     const std::unique_ptr<MetaFile> meta_;
     const std::unique_ptr<Differences> differences_;
     RangeLock ranges_;
+    SharedFlush flushes_;
     Membership membership_;
     Peer peer_;
     Gate gate_;
     Verify verify_;
     ClientCount clients_;
+    std::atomic<std::uint64_t> quick_requests_{0};  ///< of the express door: nothing was waited for
+    std::atomic<std::uint64_t> pooled_requests_{0};  ///< of the express door: a thread had to wait
     MediaLog media_;
     std::uint64_t recorded_errors_;                 ///< the housekeeper's
     const std::shared_ptr<DiskPatience> patience_;  ///< null: the disk is waited for without end

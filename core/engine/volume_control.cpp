@@ -108,7 +108,9 @@ Result<Json> Volume::handle(const Json& request) {
         return verify_.handle(request);
     }
     if (*what == "hang-up") {
-        hang_up_clients(config_.nodes.at(node_).volume_socket(name()), request.value("asker", 0));
+        const pid_t asker = request.value("asker", 0);
+        hang_up_clients(express_socket(), asker);
+        hang_up_clients(socket(), asker);
         return Json::object();
     }
     if (*what == "quiesce") {
@@ -170,6 +172,9 @@ Json Volume::status() const {
         {"since", format_rfc3339(members.since)},
         {"local_failed", members.local_failed},
         {"clients", clients_.count()},
+        {"express",
+         {{"quick_requests", quick_requests_.load()},
+          {"pooled_requests", pooled_requests_.load()}}},
         {"media_errors", media_.total()},
         {"media", control::encode(media_.view())},
         {"rpo_seconds",

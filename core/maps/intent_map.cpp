@@ -71,6 +71,18 @@ Result<IntentMap::Entered> IntentMap::enter(ByteRange range) {
     return entered;
 }
 
+std::optional<IntentMap::Entered> IntentMap::try_enter(ByteRange range) {
+    const BitRange regions = bits_touched(range, region_size);
+    MutexLock lock(mutex_);
+    // Wanted too: what a checkpoint is about to clear is not entered by being on the disk still.
+    if (!durable_.all(regions) || !wanted_.all(regions)) {
+        return std::nullopt;
+    }
+    recent_.set(regions);
+    ++in_progress_[epoch_];
+    return Entered(*this, epoch_);
+}
+
 void IntentMap::leave(unsigned epoch) noexcept {
     MutexLock lock(mutex_);
     if (--in_progress_[epoch] == 0) {

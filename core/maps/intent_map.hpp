@@ -48,6 +48,10 @@ class IntentMap {
     /// nothing may be written.
     [[nodiscard]] Result<Entered> enter(ByteRange range);
 
+    /// Nothing when the regions are not durable in the map yet, so that there is a sync to wait
+    /// for.
+    [[nodiscard]] std::optional<Entered> try_enter(ByteRange range);
+
     /// Makes the map smaller: waits for the writes that began before this call, runs `settle`
     /// (flush both replicas, write the change map), then clears every region not entered since,
     /// durably. When `settle` fails nothing is cleared; when the clearing can't be written, the

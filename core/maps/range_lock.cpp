@@ -31,6 +31,23 @@ RangeLock::Held RangeLock::acquire(ByteRange range) {
     return Held(*this, entry);
 }
 
+std::optional<RangeLock::Held> RangeLock::try_acquire(ByteRange range) {
+    MutexLock lock(mutex_);
+    for (const Entry& earlier : entries_) {
+        if (earlier.range.overlaps(range)) {
+            return std::nullopt;
+        }
+    }
+    if (spare_.empty()) {
+        spare_.emplace_back();
+    }
+    const auto entry = spare_.begin();
+    entry->range = range;
+    entry->held = true;
+    entries_.splice(entries_.end(), spare_, entry);
+    return Held(*this, entry);
+}
+
 void RangeLock::release(std::list<Entry>::iterator entry) noexcept {
     MutexLock lock(mutex_);
     const auto next = std::next(entry);

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <list>
+#include <optional>
 
 #include "core/base/sync.hpp"
 #include "core/base/units.hpp"
@@ -41,6 +42,8 @@ class RangeLock {
 
     /// Blocks until no earlier request overlaps `range`.
     [[nodiscard]] Held acquire(ByteRange range);
+    /// Nothing when it would have to wait. May be let go by another thread.
+    [[nodiscard]] std::optional<Held> try_acquire(ByteRange range);
 
   private:
     void release(std::list<Entry>::iterator entry) noexcept;

@@ -128,6 +128,26 @@ Result<void> Link::flush() {
     return waiter.wait();
 }
 
+void Link::begin_batch() {
+    driver_->begin_batch();
+}
+
+void Link::end_batch() {
+    driver_->end_batch();
+}
+
+void Link::lend(int poll, void* mark) {
+    driver_->lend(poll, mark);
+}
+
+void Link::receive() {
+    driver_->receive_lent();
+}
+
+void Link::take_back() {
+    driver_->take_back();
+}
+
 void Link::lose(const std::string& reason) {
     driver_->lose({ErrorKind::unreachable, fmt::format("{}: {}", driver_->peer(), reason)});
 }

@@ -6,7 +6,8 @@
 // deadline/3 keeps watch over a silent peer.
 //
 // Callers send what they submit in their own thread; who finds another one sending leaves his
-// commands to it, so that commands that come together leave together.
+// commands to it, so that commands that come together leave together. A thread that waits for many
+// sockets anyway can receive the answers, too (lend()).
 #pragma once
 
 #include <chrono>
@@ -56,7 +57,7 @@ class LinkDriver;  // core/nbd/link_driver.hpp
 
 class Link {
   public:
-    /// Called exactly once, from the link's event thread (or from submit's caller, when the link
+    /// Called exactly once, from the thread that receives (or from submit's caller, when the link
     /// is lost already, or the command cannot be sent). Must not block, must not wait for
     /// another command of this link, and must not destroy it; submitting further commands is fine.
     using Completion = std::function<void(Result<void>)>;
@@ -108,6 +109,20 @@ class Link {
     [[nodiscard]] std::chrono::steady_clock::time_point last_answer() const noexcept;
     /// Payload bytes of completed writes, for counters in status.
     [[nodiscard]] std::uint64_t bytes_written() const noexcept;
+
+    /// Until the end what is submitted is queued, whoever submits it: core/nbd/link_batch.hpp.
+    void begin_batch();
+    void end_batch();
+
+    /// From now on the answers are received by whoever waits for the epoll instance `poll`, which
+    /// reports `mark` when some are there. So an answer need not wake a thread of the link's that
+    /// wakes that one. It ends with take_back(), or with the link: the mark is gone from `poll`
+    /// then. Lent to one at a time.
+    void lend(int poll, void* mark);
+    /// The borrower's: takes what is there, completions included. Nothing where it was taken back.
+    void receive();
+    /// When it returns, nobody is in receive(). Not from a completion.
+    void take_back();
 
   private:
     explicit Link(std::unique_ptr<LinkDriver> driver) noexcept;

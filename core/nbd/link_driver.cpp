@@ -133,6 +133,7 @@ void LinkDriver::lose(Error error) {
     }
     loss_ = std::move(error);
     lost_.store(true);
+    stop_lending();
     // From here on no byte of ours reaches the peer, and the event thread sees the end.
     channel_.shutdown();
     wake_up();
@@ -161,6 +162,7 @@ void LinkDriver::run() {
         check_deadline();
         keep_watch();
     }
+    take_back();
     if (lost_.load()) {
         end_lost();
     } else {
@@ -199,12 +201,15 @@ bool LinkDriver::must_end() {
 
 void LinkDriver::wait_and_drive() {
     bool writes = channel_.has_rest();
+    bool reads = true;
     {
         MutexLock lock(mutex_);
         writes |= is_blocked_;
+        reads = lent_to_ < 0;
     }
     std::array<pollfd, 2> wanted{{
-        {.fd = channel_.fd(), .events = static_cast<short>(writes ? POLLIN | POLLOUT : POLLIN)},
+        {.fd = channel_.fd(),
+         .events = static_cast<short>((reads ? POLLIN : 0) | (writes ? POLLOUT : 0))},
         {.fd = wake_.get(), .events = POLLIN},
     }};
     const auto wait = std::chrono::ceil<milliseconds>(next_turn() - now()).count();
@@ -219,8 +224,12 @@ void LinkDriver::wait_and_drive() {
     if ((wanted[0].revents & POLLOUT) != 0) {
         go_on_sending();
     }
-    if ((wanted[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
+    if ((wanted[0].revents & (POLLHUP | POLLERR)) != 0) {
+        take_back();  // the borrower may take its time, and the end is not to be missed
+    }
+    if ((wanted[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && begin_receiving(false)) {
         receive_all();
+        end_receiving();
     }
 }
 

@@ -10,6 +10,8 @@
 // others leave theirs in the queue. When the socket is full the event thread goes on. So there is
 // one sender at a time, without a lock being held while it sends, and commands that are submitted
 // by many threads at once leave together.
+//
+// Receiving: the event thread, or while the link is lent whoever has borrowed it. One at a time.
 #pragma once
 
 #include <array>
@@ -47,6 +49,11 @@ class LinkDriver {
 
     // Any thread; what they mean is said at Link.
     void submit(const LinkRequest& request, Link::Completion done) EXCLUDES(mutex_);
+    void begin_batch() EXCLUDES(mutex_);
+    void end_batch() EXCLUDES(mutex_);
+    void lend(int poll, void* mark) EXCLUDES(mutex_);
+    void receive_lent() EXCLUDES(mutex_);
+    void take_back() EXCLUDES(mutex_);
     void lose(Error error) EXCLUDES(mutex_);
     void on_lost(std::function<void(const Error&)> callback) EXCLUDES(mutex_);
     [[nodiscard]] bool is_lost() const noexcept { return lost_.load(); }
@@ -98,10 +105,9 @@ class LinkDriver {
     void go_on_sending() EXCLUDES(mutex_);
     void wake_up() const noexcept;
 
-    // The event thread.
-    void run() EXCLUDES(mutex_);
-    [[nodiscard]] bool must_end() EXCLUDES(mutex_);
-    void wait_and_drive() EXCLUDES(mutex_);
+    // Whoever receives.
+    [[nodiscard]] bool begin_receiving(bool borrowed) EXCLUDES(mutex_);
+    void end_receiving() EXCLUDES(mutex_);
     void receive_all() EXCLUDES(mutex_);
     [[nodiscard]] Result<bool> receive_some() EXCLUDES(mutex_);
     [[nodiscard]] Result<void> take_replies() EXCLUDES(mutex_);
@@ -109,6 +115,12 @@ class LinkDriver {
     void fill_answer(std::span<const std::byte>& bytes) noexcept;
     void finish_reply() EXCLUDES(mutex_);
     [[nodiscard]] Command* find_outstanding(std::uint64_t cookie) EXCLUDES(mutex_);
+
+    // The event thread.
+    void run() EXCLUDES(mutex_);
+    [[nodiscard]] bool must_end() EXCLUDES(mutex_);
+    void wait_and_drive() EXCLUDES(mutex_);
+    void stop_lending() REQUIRES(mutex_);
     [[nodiscard]] SteadyTime next_turn() EXCLUDES(mutex_);
     [[nodiscard]] SteadyTime watch_due() const noexcept;
     [[nodiscard]] std::optional<SteadyTime> oldest() const noexcept REQUIRES(mutex_);
@@ -147,6 +159,10 @@ class LinkDriver {
     bool is_sending_ GUARDED_BY(mutex_) = false;
     /// The socket is full: only the event thread sends, when there is room.
     bool is_blocked_ GUARDED_BY(mutex_) = false;
+    unsigned batches_ GUARDED_BY(mutex_) = 0;  ///< begun and not ended: nobody sends
+    CondVar receiver_gone_;
+    bool is_receiving_ GUARDED_BY(mutex_) = false;
+    int lent_to_ GUARDED_BY(mutex_) = -1;  ///< the borrower's epoll instance
     std::optional<Error> loss_ GUARDED_BY(mutex_);
     bool loss_announced_ GUARDED_BY(mutex_) = false;
     bool closing_ GUARDED_BY(mutex_) = false;
@@ -157,13 +173,15 @@ class LinkDriver {
     std::size_t batch_sent_ = 0;  ///< bytes of the first of the batch
     std::vector<iovec> pieces_;
 
-    // The event thread's own.
+    // The receiver's own, handed on with is_receiving_ under the mutex.
     RawBuffer input_;
     std::size_t input_begin_ = 0;
     std::size_t input_end_ = 0;
     Command* replying_ = nullptr;  ///< whose answer is being received
     std::size_t answer_filled_ = 0;
     Commands answered_;
+
+    // The event thread's own.
     std::vector<std::byte> watch_buffer_;
     SteadyTime next_watch_{};
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// LinkDriver's half that takes the peer's answers, in the event thread. A peer may say anything:
-// only an answer to a command that was wholly sent is one.
+// LinkDriver's half that takes the peer's answers, in the event thread or the borrower's. A peer
+// may say anything: only an answer to a command that was wholly sent is one.
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <sys/epoll.h>
 
 #include "core/nbd/link_driver.hpp"
 
@@ -13,6 +15,60 @@ namespace {
 constexpr std::size_t worth_a_call = 4 * KiB;
 
 }  // namespace
+
+void LinkDriver::lend(int poll, void* mark) {
+    MutexLock lock(mutex_);
+    while (is_receiving_) {
+        receiver_gone_.wait(lock);
+    }
+    if (loss_.has_value() || closing_ || lent_to_ >= 0) {
+        return;
+    }
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.ptr = mark;
+    if (::epoll_ctl(poll, EPOLL_CTL_ADD, channel_.fd(), &event) == 0) {
+        lent_to_ = poll;
+        wake_up();  // it waits for answers no longer
+    }
+}
+
+void LinkDriver::take_back() {
+    MutexLock lock(mutex_);
+    stop_lending();
+    while (is_receiving_) {
+        receiver_gone_.wait(lock);
+    }
+    wake_up();
+}
+
+/// While the socket is open still, so that its number can't be somebody else's.
+void LinkDriver::stop_lending() {
+    if (lent_to_ >= 0) {
+        (void)::epoll_ctl(lent_to_, EPOLL_CTL_DEL, channel_.fd(), nullptr);
+        lent_to_ = -1;
+    }
+}
+
+bool LinkDriver::begin_receiving(bool borrowed) {
+    MutexLock lock(mutex_);
+    const bool is_mine = borrowed == (lent_to_ >= 0) && !is_receiving_;
+    is_receiving_ |= is_mine;
+    return is_mine;
+}
+
+void LinkDriver::end_receiving() {
+    MutexLock lock(mutex_);
+    is_receiving_ = false;
+    receiver_gone_.notify_all();
+}
+
+void LinkDriver::receive_lent() {
+    if (begin_receiving(true)) {
+        receive_all();
+        end_receiving();
+    }
+}
 
 /// Until nothing is there: what TLS has decrypted already no poll() would tell of.
 void LinkDriver::receive_all() {

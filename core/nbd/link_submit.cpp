@@ -66,7 +66,7 @@ void LinkDriver::submit(const LinkRequest& request, Link::Completion done) {
     const bool has_frame = framed_ && request.verb != Verb::read;
     MutexLock lock(mutex_);
     if (enqueue(commands, has_frame ? &frame : nullptr, sum)) {
-        const bool sends = !is_sending_ && !is_blocked_;
+        const bool sends = !is_sending_ && !is_blocked_ && batches_ == 0;
         is_sending_ |= sends;
         lock.unlock();
         if (sends) {
@@ -78,6 +78,22 @@ void LinkDriver::submit(const LinkRequest& request, Link::Completion done) {
     const Link::Completion unsent = std::exchange(commands.back().done, nullptr);
     give_back(commands);
     unsent(Failure(loss()));
+}
+
+void LinkDriver::begin_batch() {
+    MutexLock lock(mutex_);
+    ++batches_;
+}
+
+void LinkDriver::end_batch() {
+    {
+        MutexLock lock(mutex_);
+        if (--batches_ != 0 || is_sending_ || is_blocked_ || queued_.empty()) {
+            return;
+        }
+        is_sending_ = true;
+    }
+    send_queued();
 }
 
 void LinkDriver::prepare_plain(Command& command) noexcept {
@@ -160,8 +176,8 @@ bool LinkDriver::enqueue(Commands& commands, FrameHeader* frame, std::uint32_t s
     return true;
 }
 
-/// Until nothing is queued, the socket is full, or the link is lost. The mutex is free while the
-/// kernel works. The caller has set is_sending_.
+/// Until nothing is queued or a batch collects, the socket is full, or the link is lost. The mutex
+/// is free while the kernel works. The caller has set is_sending_.
 void LinkDriver::send_queued() {
     std::optional<Error> failure;
     MutexLock lock(mutex_);

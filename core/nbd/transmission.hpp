@@ -40,20 +40,13 @@ class Transmission {
     void serve_read(const Request& request);
     void serve_block_status(const Request& request);
 
-    [[nodiscard]] WireError check(const Request& request) const noexcept;
-    [[nodiscard]] WireError check_change(const Request& request, bool offered, unsigned flags,
-                                         WireError beyond_end) const noexcept;
-    [[nodiscard]] bool has_other_flags(const Request& request, unsigned known) const noexcept;
-
-    void reply_simple(std::uint64_t cookie, WireError error);
     void reply_error(const Request& request, WireError error, std::string_view text);
     [[nodiscard]] Result<void> send_replies();
 
     Stream& stream_;
     Export& export_;
-    const Traits& traits_;
+    const Negotiated& negotiated_;
     const bool structured_;
-    const bool allocation_;
     const Breaker& breaker_;
     const std::chrono::milliseconds stall_;
     const std::uint64_t most_payload_;

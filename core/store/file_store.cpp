@@ -76,7 +76,7 @@ Result<void> FileStore::read(std::span<std::byte> into, std::uint64_t offset) {
     return {};
 }
 
-bool FileStore::read_cached(std::span<std::byte> into, std::uint64_t offset) const noexcept {
+bool FileStore::read_cached(std::span<std::byte> into, std::uint64_t offset) noexcept {
     const ByteRange range{offset, into.size()};
     if (into.empty() || !range.fits_in(size_)) {
         return false;

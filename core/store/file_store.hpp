@@ -46,6 +46,8 @@ class FileStore final : public Store {
 
     [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
     [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override;
+    [[nodiscard]] bool read_cached(std::span<std::byte> into,
+                                   std::uint64_t offset) noexcept override;
     [[nodiscard]] Result<void> write(std::span<const std::byte> from,
                                      std::uint64_t offset) override;
     [[nodiscard]] Result<void> zero(ByteRange range, Space space) override;
@@ -53,8 +55,6 @@ class FileStore final : public Store {
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override;
 
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
-    /// Reads what the page cache holds, without ever waiting for the disk; false when it can't.
-    [[nodiscard]] bool read_cached(std::span<std::byte> into, std::uint64_t offset) const noexcept;
     /// Drops what the page cache holds: after a failed flush it may hold what the disk lacks.
     void forget_cache() const noexcept;
 

@@ -29,6 +29,12 @@ class Store {
     [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
     /// All or nothing; the range must lie within size(). A failure names the file.
     [[nodiscard]] virtual Result<void> read(std::span<std::byte> into, std::uint64_t offset) = 0;
+    /// Reads what is in memory, without ever waiting for the disk; false when it can't, and for
+    /// every error: read() then says what is wrong.
+    [[nodiscard]] virtual bool read_cached(std::span<std::byte> /*into*/,
+                                           std::uint64_t /*offset*/) noexcept {
+        return false;
+    }
     [[nodiscard]] virtual Result<void> write(std::span<const std::byte> from,
                                              std::uint64_t offset) = 0;
     /// The range reads as zeroes afterwards, however the space is handled.

@@ -241,8 +241,12 @@ Result<void> TimedStore::run_plain(const Request& request, std::span<const std::
     return result;
 }
 
+bool TimedStore::read_cached(std::span<std::byte> into, std::uint64_t offset) noexcept {
+    return cached_read_ && !crew_->given_up.load() && cached_read_(into, offset);
+}
+
 Result<void> TimedStore::read(std::span<std::byte> into, std::uint64_t offset) {
-    if (cached_read_ && !crew_->given_up.load() && cached_read_(into, offset)) {
+    if (read_cached(into, offset)) {
         return {};
     }
     auto worker = run({.verb = Request::Verb::read, .range = {offset, into.size()}}, {});

@@ -66,6 +66,8 @@ class TimedStore final : public Store {
 
     [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
     [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override;
+    [[nodiscard]] bool read_cached(std::span<std::byte> into,
+                                   std::uint64_t offset) noexcept override;
     [[nodiscard]] Result<void> write(std::span<const std::byte> from,
                                      std::uint64_t offset) override;
     [[nodiscard]] Result<void> zero(ByteRange range, Space space) override;

@@ -8,6 +8,7 @@
 #include "core/base/log.hpp"
 #include "core/base/units.hpp"
 #include "daemon/device/timing.hpp"
+#include "daemon/engine_process.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -270,7 +271,7 @@ void NbdAttacher::adopt(const std::string& device) {
     const VolumeConfig& volume = *volume_of(device);
     MutexLock lock(here.mutex);
     here.volume = volume.name;
-    here.socket = context_.node.volume_socket(volume.name);
+    here.socket = EnginePaths::of(context_.node, volume.name).device_socket();
     here.need = Need::some;
 }
 

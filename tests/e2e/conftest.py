@@ -74,6 +74,13 @@ def cluster(make_cluster):
     return make_cluster().start_active()
 
 
+@pytest.fixture(params=environment.DOORS)
+def door(request, monkeypatch):
+    """For a test that is run through each door by default, whichever the others are run through."""
+    monkeypatch.setattr(environment, "DOOR", request.param)
+    return request.param
+
+
 @pytest.fixture
 def fuse_backing(make_cluster):  # requested first, so that what hangs is freed before it ends
     """fuse_backing(cluster, node): the node's backing becomes a disk that can hang or fail."""

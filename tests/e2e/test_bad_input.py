@@ -152,7 +152,7 @@ def test_nonsense_in_the_mailbox_gets_an_answer(cluster):
                 b"[" * 100000, b"\xff\xfe" * 1000, b'{"request": "' + b"a" * 500000 + b'"}',
                 secrets.token_bytes(4096).replace(b"\0", b"x")]
     for where in (cluster.beta, cluster.alpha, cluster.alpha.run_dir / "mirrord.sock",
-                  cluster.alpha.socket()):
+                  cluster.alpha.control_socket()):
         for payload in payloads:
             handle = control.dial(where)
             try:

@@ -80,7 +80,7 @@ def test_a_hook_is_told_what_it_is_about_and_inherits_nothing(cluster, hooks):
     lines = told.read_text(encoding="utf-8").splitlines()
     for line in ("MIRRORDISK_VOLUME=r0", "MIRRORDISK_NODE=alpha", "MIRRORDISK_PEER=beta",
                  "MIRRORDISK_DEVICE=", "MIRRORDISK_MOUNT=", "MIRRORDISK_OCCASION=before-demote",
-                 "MIRRORDISK_REASON=demote", f"MIRRORDISK_SOCKET={cluster.alpha.socket()}",
+                 "MIRRORDISK_REASON=demote", f"MIRRORDISK_SOCKET={cluster.alpha.control_socket()}",
                  f"MIRRORDISK_CONFIG={cluster.alpha.config}", "1 before-demote"):
         assert line in lines, "\n".join(lines)
     assert not any(line.startswith("MIRRORDISK_TEST") for line in lines)

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from lib import tools, users
+from lib import environment, tools, users
 
 NONE = "0" * 16
 IPC_LOCK = f"{1 << 14:016x}"
@@ -78,12 +78,14 @@ def test_mirrord_gives_up_what_no_hook_needs(cluster):
 
 
 def test_by_default_the_sockets_are_their_owners_alone(cluster):
-    for path in (cluster.alpha.socket(), cluster.alpha.run_dir / "mirrord.sock"):
+    doors = [cluster.alpha.socket_at(door) for door in environment.DOORS]
+    for path in (*doors, cluster.alpha.run_dir / "mirrord.sock"):
         assert mode_of(path) == 0o600, path
     cluster.alpha.kill_engine()
     cluster.wait(cluster.alpha.engine_pid, "the engine to be started again")
     cluster.wait_in_sync(cluster.alpha)
-    assert mode_of(cluster.alpha.socket()) == 0o600
+    for path in doors:
+        assert mode_of(path) == 0o600, path
 
 
 def test_members_of_io_group_may_use_the_volume_and_control_nothing(make_cluster):
@@ -94,21 +96,26 @@ def test_members_of_io_group_may_use_the_volume_and_control_nothing(make_cluster
     cluster.start_active()
     for path in (cluster.alpha.directory, cluster.alpha.run_dir):
         assert os.stat(path).st_mode & 0o005, path
-    socket = cluster.alpha.socket()
-    assert mode_of(socket) == 0o660 and os.stat(socket).st_gid == group.gr_gid
+    doors = [cluster.alpha.socket_at(door) for door in environment.DOORS]
+    for path in doors:
+        assert mode_of(path) == 0o660 and os.stat(path).st_gid == group.gr_gid, path
     member = users.acting_as(users.STRANGER, group.gr_gid)
-    write = ["qemu-io", "-f", "raw", "-c", "write -P 0x5a 1M 64k", cluster.alpha.uri()]
-    refused = tools.run(*users.acting_as(users.STRANGER), *write, check=False)
-    assert refused.returncode != 0 and "Permission denied" in refused.stderr
-    tools.run(*member, *write)
-    control = tools.run(*member, "nbdinfo", f"nbd+unix:///control?socket={socket}", check=False)
-    assert control.returncode != 0, control.stdout
+    writes = [["qemu-io", "-f", "raw", "-c", "write -P 0x5a 1M 64k", f"nbd+unix:///?socket={path}"]
+              for path in doors]
+    for write in writes:
+        refused = tools.run(*users.acting_as(users.STRANGER), *write, check=False)
+        assert refused.returncode != 0 and "Permission denied" in refused.stderr
+        tools.run(*member, *write)
+    for path in doors:
+        control = tools.run(*member, "nbdinfo", f"nbd+unix:///control?socket={path}", check=False)
+        assert control.returncode != 0, control.stdout
     cluster.alpha.ctl_prefix = member
     assert cluster.alpha.ctl("status", check=False).code == 3, "mirrord's socket is not for them"
     cluster.alpha.ctl_prefix = []
     cluster.alpha.ctl("restart-engine", "r0")
-    assert mode_of(socket) == 0o660 and os.stat(socket).st_gid == group.gr_gid
-    tools.run(*member, *write)
+    for path, write in zip(doors, writes):
+        assert mode_of(path) == 0o660 and os.stat(path).st_gid == group.gr_gid, path
+        tools.run(*member, *write)
     cluster.wait_in_sync(cluster.alpha)
     cluster.alpha.ctl("demote", "r0")
     cluster.assert_replicas_equal()

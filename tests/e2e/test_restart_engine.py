@@ -64,7 +64,7 @@ def test_a_hold_that_nobody_comes_back_for_ends_by_itself(cluster, make_load):
     load = make_load([cluster.alpha.socket()], follow=True).start()
     load.wait_progress(50)
     before = resyncs(cluster.alpha)
-    held = control.ask(cluster.alpha.socket(), {"request": "hold", "limit_ms": 2000})
+    held = control.ask(cluster.alpha.control_socket(), {"request": "hold", "limit_ms": 2000})
     assert held["intent_bytes"] == 0, held
     load.wait_progress(50)  # the requests that waited are answered
     load.stop()

@@ -46,6 +46,7 @@ def exercise(uri, tmp_path, rng, replicas):
 
 
 @pytest.mark.sanitizers
+@pytest.mark.usefixtures("door")
 def test_on_the_volume(cluster, tmp_path, rng):
     files = [cluster.backing(node) for node in cluster.nodes]
     exercise(cluster.alpha.uri(), tmp_path, rng, files)
@@ -60,6 +61,7 @@ def test_on_the_data_export_of_mirrord(data_export, tmp_path, rng):
     exercise(uri, tmp_path, rng, [cluster.backing(cluster.beta)])
 
 
+@pytest.mark.usefixtures("door")
 def test_what_the_volume_claims_is_true(cluster):
     info = tools.nbdinfo(cluster.alpha.uri())
     assert info["export-size"] == 64 * MIB
@@ -88,6 +90,7 @@ def test_what_the_data_export_claims_is_true(data_export):
         assert info[claim], claim
 
 
+@pytest.mark.usefixtures("door")
 @pytest.mark.parametrize("size", [1, 511, 512, 513, 4095, 4096, 4097, 65536 + 3, MIB - 1,
                                   32 * MIB])
 def test_requests_of_any_size_and_alignment(cluster, rng, size):
@@ -106,6 +109,7 @@ def test_requests_of_any_size_and_alignment(cluster, rng, size):
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.usefixtures("door")
 def test_requests_beyond_the_end_are_refused(cluster):
     handle = nbd.NBD()
     handle.set_strict_mode(0)
@@ -120,6 +124,7 @@ def test_requests_beyond_the_end_are_refused(cluster):
     handle.shutdown()
 
 
+@pytest.mark.usefixtures("door")
 def test_sparse_stays_sparse_on_both_sides(cluster):
     handle = nbd.NBD()
     handle.connect_unix(str(cluster.alpha.socket()))
@@ -135,6 +140,7 @@ def test_sparse_stays_sparse_on_both_sides(cluster):
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.usefixtures("door")
 def test_overlapping_writes_in_flight_leave_both_replicas_alike(cluster, rng):
     handles = []
     for _ in range(4):

@@ -289,7 +289,7 @@ def test_a_local_refusal_is_told_to_who_asks_and_to_nobody_else(make_cluster, me
 def test_a_volume_serves_io_to_whom_the_mode_lets_in_and_control_to_root(cluster, nobody, export,
                                                                        who, letter):
     volume = VOLUMES[letter]
-    socket = cluster.alpha.socket(volume)
+    socket = cluster.alpha.control_socket(volume)
     cell = ENGINE_EXPORTS[export][who]
     if letter != "a":
         assert letter not in cell and not socket.exists()

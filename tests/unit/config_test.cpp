@@ -299,8 +299,15 @@ TEST_CASE("a socket's path that the system cannot bind is refused early") {
         "[node.a]\naddress = 'h:1'\nrun_dir = '/{}'\n[node.b]\naddress = 'h:2'\n"
         "[volume.r0]\nbacking.a = '/x'\nbacking.b = '/x'\n",
         std::string(100, 'd'));
-    CHECK(refusal(text).find("has a path of 109 bytes; the system allows 107") !=
+    CHECK(refusal(text).find("has a path of 117 bytes; the system allows 107") !=
           std::string::npos);
+}
+
+TEST_CASE("a volume whose socket would be another one's express door is refused") {
+    const std::string text =
+        "[node.a]\naddress = 'h:1'\n[node.b]\naddress = 'h:2'\n"
+        "[volume.'r0.express']\nbacking.a = '/x'\nbacking.b = '/x'\n";
+    CHECK(refusal(text).find("can't end in .express") != std::string::npos);
 }
 
 TEST_CASE("a name that is not in the file is answered with those that are") {

@@ -16,6 +16,11 @@ MIRRORD = BUILD / "daemon" / "mirrord"
 MIRRORCTL = BUILD / "tools" / "mirrorctl"
 PLUGIN = BUILD / "plugin" / "nbdkit-mirror-plugin.so"
 
+# Through which door applications use a volume: "nbdkit" or "express".
+DOORS = ("nbdkit", "express")
+DOOR = os.environ.get("MIRRORDISK_TEST_DOOR", "nbdkit")
+assert DOOR in DOORS, f"MIRRORDISK_TEST_DOOR={DOOR}: there are {DOORS}"
+
 # Below the range that the kernel hands out to clients, so that nobody is there by chance.
 PORTS = range(26000, 32000)
 

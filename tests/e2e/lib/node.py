@@ -168,7 +168,16 @@ class Node:
                 and (volume is None or event["volume"] == volume)]
 
     def socket(self, volume="r0"):
-        return self.run_dir / f"{volume}.sock"
+        """Where applications have the volume: at the door that MIRRORDISK_TEST_DOOR names."""
+        return self.socket_at(environment.DOOR, volume)
+
+    def socket_at(self, door, volume="r0"):
+        """`nbdkit` or `express`."""
+        return self.run_dir / (f"{volume}.express.sock" if door == "express" else f"{volume}.sock")
+
+    def control_socket(self, volume="r0"):
+        """The engine's control requests are asked at nbdkit's door alone."""
+        return self.socket_at("nbdkit", volume)
 
     def uri(self, volume="r0"):
         return f"nbd+unix:///?socket={self.socket(volume)}"

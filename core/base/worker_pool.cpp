@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/base/worker_pool.hpp"
+
+#include <chrono>
+#include <csignal>
+#include <pthread.h>
+#include <system_error>
+#include <utility>
+
+#include "core/base/log.hpp"
+
+namespace mirror {
+namespace {
+
+/// Threads that stay however little there is to do.
+constexpr std::size_t kept_idle = 4;
+constexpr std::chrono::seconds idle_life{10};
+
+}  // namespace
+
+WorkerPool::~WorkerPool() {
+    stop();
+}
+
+Result<void> WorkerPool::start() {
+    MutexLock lock(mutex_);
+    return add_thread();
+}
+
+void WorkerPool::run(Job job) {
+    Threads ended;
+    {
+        MutexLock lock(mutex_);
+        jobs_.push_back(std::move(job));
+        ended.splice(ended.end(), ended_);
+        if (jobs_.size() <= idle_) {
+            work_.notify_one();
+        } else if (auto added = add_thread(); !added) {
+            log(LogLevel::warning, "{}: work waits for a thread: {}", name_, added.error().message);
+        }
+    }
+    for (std::thread& thread : ended) {
+        thread.join();
+    }
+}
+
+void WorkerPool::stop() {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    work_.notify_all();
+    while (alive_ != 0) {
+        ended_one_.wait(lock);
+    }
+    Threads ended = std::move(ended_);
+    lock.unlock();
+    for (std::thread& thread : ended) {
+        thread.join();
+    }
+}
+
+Result<void> WorkerPool::add_thread() {
+    // Signals are for the threads of the program that loads this.
+    sigset_t all;
+    sigset_t before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    const auto self = threads_.emplace(threads_.end());
+    Result<void> added;
+    try {
+        *self = std::thread([this, self] { serve(self); });
+        ::pthread_setname_np(self->native_handle(), name_.c_str());
+        ++alive_;
+    } catch (const std::system_error& error) {
+        threads_.erase(self);
+        added = fail_errno(error.code().value(), "starting a thread");
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return added;
+}
+
+bool WorkerPool::wait_for_job(MutexLock& lock) {
+    const auto until = std::chrono::steady_clock::now() + idle_life;
+    ++idle_;
+    while (jobs_.empty() && !stopping_) {
+        if (idle_ <= kept_idle) {
+            work_.wait(lock);
+        } else if (work_.wait_until(lock, until) == std::cv_status::timeout && jobs_.empty()) {
+            break;
+        }
+    }
+    --idle_;
+    return !jobs_.empty();
+}
+
+void WorkerPool::serve(Threads::iterator self) noexcept {
+    MutexLock lock(mutex_);
+    while (!jobs_.empty() || wait_for_job(lock)) {
+        Job job = std::move(jobs_.front());
+        jobs_.pop_front();
+        lock.unlock();
+        job();
+        job = nullptr;
+        lock.lock();
+    }
+    ended_.splice(ended_.end(), threads_, self);
+    --alive_;
+    ended_one_.notify_all();
+}
+
+}  // namespace mirror
