@@ -5,6 +5,10 @@
 
 #include "core/nbd/request_rules.hpp"
 
+#ifdef MIRROR_FLUSH_EACH
+#include "tests/bench/flush_each.hpp"
+#endif
+
 namespace mirror::nbd {
 namespace {
 
@@ -151,6 +155,9 @@ void Transmission::reply_error(const Request& request, WireError error, std::str
 
 Result<void> Transmission::send_replies() {
     if (!unflushed_.empty()) {
+#ifdef MIRROR_FLUSH_EACH
+        bench::requests_of_flush = unflushed_.size();
+#endif
         const WireError error = wire_error(export_.flush());
         for (const std::size_t reply : unflushed_) {
             store_be(output_.at(reply) + sizeof(simple_reply_magic),

@@ -10,6 +10,21 @@ build_main() {
 }
 # Without precompiled headers: each file must include what it uses.
 build_clang() { build_in build-clang clang++ -Dbuildtype=plain -Doptimization=0 -Db_pch=false; }
+# As the packages are, and without the libraries' assertions: what is measured is what is used.
+build_bench() {
+    configure_in build-bench g++ -Dbuildtype=debugoptimized -Db_ndebug=true || return 1
+    local -a installed
+    mapfile -t installed < <(/usr/bin/meson introspect --installed build-bench |
+        /usr/bin/python3 -c '
+import json, os, sys
+build = os.path.join(os.getcwd(), "build-bench")
+for path in json.load(sys.stdin):
+    # Those of packaging are made when it is configured, and ninja knows nothing of them.
+    if path.startswith(build + "/") and "/packaging/" not in path:
+        print(os.path.relpath(path, build))')
+    ninja -j "$(nproc)" -C build-bench "${installed[@]}" tests/bench/nbd_load \
+        tests/bench/mirrord_ungrouped
+}
 # Optimised just enough: these are compiled more often than they run. No -Werror: with sanitizers
 # gcc 12 sees uninitialised values that are none; the two plain builds are the judges of warnings.
 build_asan() {

@@ -12,6 +12,9 @@ debian_test=("${debian_demo[@]}" libnbd-dev gnutls-bin doctest-dev python3-pytes
     clang-tidy clang-format libfaketime iproute2)
 debian_package=(debhelper lintian rpm rpmlint ccache file systemd)
 debian_fuzz=(clang libclang-rt-dev)
+# doctest, since meson configures all tests.
+debian_bench=(fio nbdkit libnbd-bin libnbd-dev python3-libnbd qemu-system-common doctest-dev python3 util-linux
+    diffutils)
 debian_kernel=(qemu-system-x86 qemu-utils seabios mmdebstrap cpio kmod e2fsprogs)
 
 fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-devel gnutls-devel
@@ -23,6 +26,8 @@ fedora_test=("${fedora_demo[@]}" libnbd-devel gnutls-utils doctest-devel nbdkit-
     perl-Pod-Checker libfaketime iproute)
 fedora_package=(rpm-build rpmlint ccache file systemd systemd-rpm-macros)
 fedora_fuzz=(clang compiler-rt)
+fedora_bench=(fio nbdkit-basic-plugins libnbd libnbd-devel python3-libnbd qemu-img doctest-devel python3
+    util-linux diffutils)
 fedora_kernel=()
 
 package_tool() {

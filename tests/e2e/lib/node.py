@@ -47,6 +47,7 @@ class Node:
         self.extra_environment = {}
         self.prefix = []   # what mirrord is started through
         self.ctl_prefix = []  # and mirrorctl
+        self.program = environment.MIRRORD
         self.daemon = None
         for path in (self.run_dir, self.state_dir):
             path.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,8 @@ class Node:
 
     def launch(self):
         """Starts mirrord without waiting for it."""
-        command = [*self.prefix, str(environment.MIRRORD), "--config", str(self.config), "--node", self.name]
+        command = [*self.prefix, str(self.program), "--config", str(self.config), "--node",
+                   self.name]
         if self.listen:
             command += ["--listen", self.listen]
         with open(self.log, "ab") as log:

@@ -117,16 +117,18 @@ def why_not():
     return ""
 
 
-def get():
-    """The image, made if it is not in the cache; takes a minute or two then."""
+def get(more=()):
+    """The image, made if it is not in the cache; takes a minute or two then. `more` are packages
+    besides those that the tests need: an image of its own."""
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     cache = cache / "mirrordisk" / "kernel-guest"
     cache.mkdir(parents=True, exist_ok=True)
-    image = Image(cache / _key())
+    packages = [*PACKAGES, *more]
+    image = Image(cache / _key(packages))
     with open(cache / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not image.directory.exists():
-            _make(cache, image)
+            _make(cache, image, packages)
         image.directory.touch()
         _sweep(cache)
     return image
@@ -139,9 +141,9 @@ def _sweep(cache):
             shutil.rmtree(old)
 
 
-def _key():
+def _key(packages):
     """Of all that goes into the image."""
-    parts = [LAYOUT, _suite(), PACKAGES, KERNEL, MODULES, ROOT_SIZE, INIT, FILES, MASKED,
+    parts = [LAYOUT, _suite(), packages, KERNEL, MODULES, ROOT_SIZE, INIT, FILES, MASKED,
              (HERE / "agent.py").read_text(encoding="utf-8")]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -169,13 +171,13 @@ def _sources():
     return "".join(sorted(lines))
 
 
-def _make(cache, image):
+def _make(cache, image, packages):
     print("making the guests' root filesystem; it is kept in", cache, flush=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="new-") as made:
         made = pathlib.Path(made)
         made.chmod(0o755)
         root = made / "root"
-        _install(root, made)
+        _install(root, made, packages)
         _configure(root)
         version = _take_kernel(root, made)
         _make_ramdisk(root, made, version)
@@ -189,7 +191,7 @@ def _make(cache, image):
         result.rename(image.directory)
 
 
-def _install(root, made):
+def _install(root, made, packages):
     sources = made / "sources.list"
     sources.write_text(_sources(), encoding="ascii")
     proxies = subprocess.run(["apt-config", "dump", "--format", '%F "%v";%n',
@@ -201,7 +203,7 @@ def _install(root, made):
     log = made / "log"
     with open(log, "wb") as output:
         done = subprocess.run(
-            ["mmdebstrap", "--variant=apt", "--include=" + ",".join(PACKAGES), *options,
+            ["mmdebstrap", "--variant=apt", "--include=" + ",".join(packages), *options,
              f"--customize-hook=cd {made} && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -q download "
              f'"$(APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-cache depends {KERNEL}'
              " | sed -n 's/.*Depends: //p')\"",

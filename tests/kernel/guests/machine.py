@@ -32,7 +32,7 @@ class Guest:
     """Files in `directory`: the disks stay, so that start() goes on where it was."""
 
     def __init__(self, name, directory, address, ports, memory=384, disk="1G",
-                 outlive=False, options=()):
+                 outlive=False, options=(), packages=(), spares=()):
         self.name = name
         self.directory = pathlib.Path(directory)
         self.memory = memory
@@ -42,6 +42,8 @@ class Guest:
         self._disk = disk
         self._outlive = outlive
         self._options = options  # more of QEMU's
+        self._packages = packages  # besides those of every guest
+        self._spares = spares  # bytes of empty disks: /dev/vdd and on
         self._process = None
         self._channel = None
         self._checked = 0
@@ -60,7 +62,7 @@ class Guest:
 
     def launch(self):
         """Starts QEMU without waiting for the guest."""
-        self._image = image.get()
+        self._image = image.get(self._packages)
         self._make_disks()
         for name in ("qmp", "agent"):
             (self.directory / name).unlink(missing_ok=True)
@@ -199,6 +201,9 @@ class Guest:
                             self._image.root, root], check=True)
         with open(self.exchange, "ab") as exchange:
             exchange.truncate(EXCHANGE_SIZE)
+        for number, size in enumerate(self._spares):
+            with open(self.directory / f"spare{number}.img", "ab") as spare:
+                spare.truncate(size)
         if not data.exists():
             subprocess.run(["mkfs.ext4", "-q", "-F", data, self._disk], check=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -219,6 +224,9 @@ class Guest:
             "-drive", f"file={here}/root.qcow2,if=virtio,format=qcow2,cache=writeback",
             "-drive", f"file={here}/data.img,if=virtio,format=raw,cache=writeback",
             "-drive", f"file={here}/exchange.img,if=virtio,format=raw,cache=writeback",
+            *(word for number in range(len(self._spares)) for word in (
+                "-drive",
+                f"file={here}/spare{number}.img,if=virtio,format=raw,cache=writeback")),
             "-netdev", f"dgram,id=net,local.type=inet,local.host=127.0.0.1,local.port={own},"
                        f"remote.type=inet,remote.host=127.0.0.1,remote.port={other}",
             "-device", f"virtio-net-pci,id=nic,netdev=net,mac=52:54:00:77:00:{_last(self._address)}",

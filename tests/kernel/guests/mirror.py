@@ -31,17 +31,19 @@ class Mirror:
 
     # -- the volume ------------------------------------------------------------------------------
 
-    def set_up(self, size="256MiB", **keys):
-        """Created, alpha is active, both are in sync. The device has no filesystem."""
+    def set_up(self, size="256MiB", create="", tls="psk", **keys):
+        """Created, alpha is active, both are in sync. The device has no filesystem. `create` are
+        options of that verb."""
         for node in self.nodes:
             loads.install(node)
-            node.write(CONFIG, self._config({"size": size} | keys))
-        self.make_key()
+            node.write(CONFIG, self._config({"size": size} | keys, tls))
+        if tls == "psk":
+            self.make_key()
         for node in self.nodes:
             node.run("modprobe nbd; systemctl reset-failed mirrord; systemctl enable --now mirrord")
         for node in self.nodes:
             self._wait_answers(node)
-        self.ctl(self.alpha, "create r0")
+        self.ctl(self.alpha, f"create r0 {create}")
         self.promote(self.alpha)
         self.wait_in_sync()
         return self
@@ -55,11 +57,12 @@ class Mirror:
         key = self.alpha.out(f"cat {KEY}")
         self.beta.run(f"umask 077; cat > {KEY} && sync {KEY}", data=f"{key}\n".encode())
 
-    def _config(self, keys):
+    def _config(self, keys, tls="psk"):
         settings = {"device": DEVICE, "peer_timeout": "10s",
                     "backing.alpha": "/srv/r0.img", "backing.beta": "/srv/r0.img"} | keys
-        lines = [f'[node.{name}]\naddress = "{address}:10809"'
-                 for name, address in ADDRESSES.items()]
+        lines = [] if tls == "psk" else [f'tls = "{tls}"']
+        lines += [f'[node.{name}]\naddress = "{address}:10809"'
+                  for name, address in ADDRESSES.items()]
         lines += ["[volume.r0]"] + [f'{key} = "{value}"' for key, value in settings.items()]
         return "\n".join(lines) + "\n"
 
