@@ -7,7 +7,7 @@
 # machine well. The long ones take more time than all others together: only on request.
 first_stages=(static build)
 compiling_stages=(clang package kernel)
-waiting_stages=(unit e2e torture)
+waiting_stages=(unit e2e torture e2e-express)
 long_compiling_stages=(asan tsan tidy fuzz)
 long_waiting_stages=(e2e-asan e2e-tsan)
 long_stages=("${long_compiling_stages[@]}" "${long_waiting_stages[@]}")
@@ -26,7 +26,8 @@ describe_stage() {
         tidy) echo "clang-tidy on every source file" ;;
         unit) echo "unit tests" ;;
         e2e) echo "end-to-end tests: two nodes, real processes" ;;
-        torture) echo "one minute of faults drawn from a seed, on two nodes under load" ;;
+        e2e-express) echo "the same, with the applications at the express door" ;;
+        torture) echo "a minute of faults drawn from a seed through each door, on two nodes under load" ;;
         kernel) echo "virtual machines with systemd, the packages and the kernel's nbd" ;;
         fuzz) echo "libFuzzer on everything that strangers and disks hand us, 10 s a target" ;;
         asan) echo "unit tests under AddressSanitizer and UBSan" ;;
@@ -42,7 +43,7 @@ run_tests() {
         case $1 in
             --list)
                 for stage in "${all_stages[@]}"; do
-                    printf '%-9s %s\n' "$stage" "$(describe_stage "$stage")"
+                    printf '%-12s %s\n' "$stage" "$(describe_stage "$stage")"
                 done
                 return 0
                 ;;
@@ -212,6 +213,7 @@ stage_unit() { unit_tests "$1" build build_main; }
 stage_asan() { unit_tests "$1" build-asan build_asan; }
 stage_tsan() { unit_tests "$1" build-tsan build_tsan; }
 stage_e2e() { e2e_tests "$1" build build_main ''; }
+stage_e2e_express() { MIRRORDISK_TEST_DOOR=express e2e_tests "$1" build build_main ''; }
 stage_e2e_asan() { e2e_tests "$1" build-asan build_asan sanitizers; }
 stage_e2e_tsan() { e2e_tests "$1" build-tsan build_tsan sanitizers; }
 
@@ -236,7 +238,7 @@ e2e_tests() ( # STAGE DIR BUILD-FUNCTION MARKER
     local -a options=(-q --junitxml="$junit" -p no:cacheprovider --tb=short)
     [ -z "$4" ] || options+=(-m "$4")
     [ -z "$pytest_expression" ] || options+=(-k "$pytest_expression")
-    MIRRORDISK_BUILD="$PWD/$2" timeout --kill-after=30 1500 \
+    MIRRORDISK_BUILD="$PWD/$2" timeout --kill-after=30 2400 \
         /usr/bin/python3 -B -m pytest "${options[@]}" tests/e2e || true
     /usr/bin/python3 packaging/quickstart/results.py junit "$results" "$1" "$junit"
     rm -f "$junit"
@@ -244,13 +246,18 @@ e2e_tests() ( # STAGE DIR BUILD-FUNCTION MARKER
 
 # The seed is new each time; the line of the result has it, so that the moves can be repeated.
 stage_torture() {
-    local seconds=${QUICKSTART_TORTURE_SECONDS:-60} seed figures outcome=passed
     check_build "$1" build_main || return 0
+    torture_through nbdkit "$1"
+    torture_through express "$1"
+}
+
+torture_through() { # DOOR STAGE
+    local seconds=${QUICKSTART_TORTURE_SECONDS:-60} seed figures outcome=passed
     seed=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
     figures=$(mktemp)
-    timeout --kill-after=30 $((seconds + 600)) tests/torture/torture --quiet \
-        --seconds "$seconds" --seed "$seed" --json "$figures" || outcome=failed
-    /usr/bin/python3 packaging/quickstart/results.py torture "$results" "$1" "$figures" \
+    MIRRORDISK_TEST_DOOR=$1 timeout --kill-after=30 $((seconds + 600)) tests/torture/torture \
+        --quiet --seconds "$seconds" --seed "$seed" --json "$figures" || outcome=failed
+    /usr/bin/python3 packaging/quickstart/results.py torture "$results" "$2" "$figures" \
         "$outcome" "$seed"
     rm -f "$figures"
 }

@@ -6,7 +6,7 @@ import traceback
 
 from arena import Arena, Violation
 from layout import draw_layout
-from lib import machine_time
+from lib import environment, machine_time
 from plan import Plan
 from registry import NotNow
 
@@ -34,7 +34,9 @@ class Run:
         self._options = options
 
     def replay(self):
-        return f"tests/torture/torture --seed {self.seed} --rounds {self.rounds}{self._options}"
+        door = f"MIRRORDISK_TEST_DOOR={environment.DOOR}"
+        return (f"{door} tests/torture/torture --seed {self.seed} --rounds {self.rounds}"
+                f"{self._options}")
 
     def go(self, summarise):
         """`summarise` is called before the nodes are taken away."""
