@@ -43,7 +43,7 @@ class GuestTarget:
         """Of the part that the loads use, past all caches; one a replica."""
         nodes = self.pair.nodes if self.replicates else (self.alpha,)
         return [node.out(f"sync; dd if={self.backing} bs=1M count={SIZE // MIB} iflag=direct "
-                         "status=none | md5sum", timeout=180) for node in nodes]
+                         "status=none | md5sum", timeout=180).split()[0] for node in nodes]
 
 
 class Disk(GuestTarget):
