@@ -19,12 +19,15 @@ MODE = "guests"
 
 def _job(name, title, depth, block, kind, **options):
     bulk = {"figure": "bytes", "unit": "MB/s"} if block >= 64 * KIB else {}
-    return Job(f"guest-{name}", title, "guests", **bulk,
+    rested = options.pop("rested", False)
+    return Job(f"guest-{name}", title, "guests", **bulk, rested=rested,
                fio=({"rw": kind, "bs": block, "iodepth": depth} | options,))
 
 
 JOBS = (
     _job("randwrite-4k-qd1", "4 KiB random write, depth 1", 1, 4 * KIB, "randwrite"),
+    _job("randwrite-rested-4k-qd1", "4 KiB random write, depth 1, first seconds after a rest", 1,
+         4 * KIB, "randwrite", rested=True),
     _job("randwrite-4k-qd16", "4 KiB random write, depth 16", 16, 4 * KIB, "randwrite"),
     _job("flush-4k-qd1", "4 KiB random write and fdatasync after each, 1 writer", 1, 4 * KIB,
          "randwrite", fdatasync=1),
@@ -35,9 +38,13 @@ JOBS = (
     Job("guest-switch-idle", "switch of an idle volume to the other node, /dev/nbd0 attached",
         "guests", figure="seconds", unit="s", less_is_better=True),
 )
-# Two guests up and filled; a load's program started; all replicas read, on two processors without KVM.
-START_SECONDS = 330
-LOAD_SECONDS = 4
+# One write to each MiB, as load.touch().
+TOUCH = {"name": "touch", "rw": f"write:{MIB - 4 * KIB}", "bs": 4 * KIB, "iodepth": 16,
+         "number_ios": guest_targets.SIZE // MIB}
+# Two guests up and filled; a load's program started; rests and replicas read: on two processors
+# without KVM.
+START_SECONDS = 120
+LOAD_SECONDS = 2
 CHECK_SECONDS = 40
 
 
@@ -148,19 +155,26 @@ class GuestRunner:
                 ready.remove(target)
 
     def _measure(self, target, job):
-        sample = load.from_fio(job, self._fio(target, job.fio[0], load.fio_options(
-            self._seconds, self._random.randrange(2**31))))
+        options = load.fio_options(self._seconds, self._random.randrange(2**31))
+        jobs = [{"name": "load", "stonewall": 1} | options | job.fio[0]]
+        if job.rested:
+            target.rest()
+        else:
+            jobs.insert(0, TOUCH)
+        found = self._fio(target, jobs)
+        target.was_used()
+        sample = load.from_fio(job, found[-1:])
         sample.pop("load_cpu_seconds")
         return sample
 
     def _fill(self, target):
-        self._fio(target, {"rw": "write", "bs": MIB, "iodepth": 4}, {"refill_buffers": 1})
+        self._fio(target, [{"name": "fill", "rw": "write", "bs": MIB, "iodepth": 4,
+                            "refill_buffers": 1}])
 
-    def _fio(self, target, job, options):
+    def _fio(self, target, jobs):
         shared = {"output-format": "json", "ioengine": "libaio", "direct": 1,
-                  "filename": target.device, "size": guest_targets.SIZE} | options
-        command = ["fio", *(f"--{key}={value}" for key, value in shared.items()), "--name=load",
-                   *(f"--{key}={value}" for key, value in job.items())]
+                  "filename": target.device, "size": guest_targets.SIZE}
+        command = ["fio", *load.fio_words(shared, jobs)]
         text = target.alpha.out(" ".join(command), timeout=300 + 10 * self._seconds)
         return json.loads(text[text.index("{"):])["jobs"]
 

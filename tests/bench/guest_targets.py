@@ -4,9 +4,13 @@ a disk and `nbdkit file` without replication. All at once, each on a disk of its
 device of alpha.
 """
 
+import time
+
 from guests.mirror import Mirror
 from guests.pair import ADDRESSES
 from lib.waiting import wait_for
+
+from target import REST_SECONDS
 
 MIB = 1 << 20
 PACKAGES = ("drbd-utils", "mdadm", "nbd-client")
@@ -35,6 +39,14 @@ class GuestTarget:
     def __init__(self, pair):
         self.pair = pair
         self.alpha, self.beta = pair.nodes
+        self._last_used = 0.0
+
+    def was_used(self):
+        self._last_used = time.monotonic()
+
+    def rest(self):
+        """Until this project and md note nothing as in flight any more."""
+        time.sleep(max(0.0, self._last_used + REST_SECONDS - time.monotonic()))
 
     def start(self):
         raise NotImplementedError

@@ -56,6 +56,15 @@ def fio_options(seconds, seed):
             "norandommap": 1, "randseed": seed, "percentile_list": ":".join(PERCENTILES)}
 
 
+def fio_words(shared, jobs):
+    """The name begins a new job; what comes before the first one is true of all."""
+    words = [f"--{key}={value}" for key, value in shared.items()]
+    for job in jobs:
+        words += [f"--name={job['name']}",
+                  *(f"--{key}={value}" for key, value in job.items() if key != "name")]
+    return words
+
+
 def _run(command, mode, limit, **options):
     def place():
         os.sched_setaffinity(0, processors.MODES[mode])
@@ -72,12 +81,7 @@ def _run(command, mode, limit, **options):
 
 def _fio(uri, directory, mode, jobs, options, limit=600):
     shared = {"output-format": "json", "ioengine": "nbd", "uri": uri} | options
-    command = ["fio", *(f"--{key}={value}" for key, value in shared.items())]
-    for job in jobs:
-        # The name begins a new job; what came before the first one is true of all.
-        command += [f"--name={job['name']}",
-                    *(f"--{key}={value}" for key, value in job.items() if key != "name")]
-    text = _run(command, mode, limit, cwd=directory)
+    text = _run(["fio", *fio_words(shared, jobs)], mode, limit, cwd=directory)
     found = json.loads(text[text.index("{"):])["jobs"]
     if errors := [job["error"] for job in found if job["error"]]:
         raise LoadFailed(f"fio: error {errors[0]}\n{text[-2000:]}")

@@ -23,7 +23,8 @@ Written by `./quickstart bench --publish`; do not edit. The figures as JSON: `fi
   are written back and evicted; for jobs with reads or large writes they are then read once: reads come from
   the cache, and large writes do not wait for memory, which virtual machines hand out slowly.
 * **The first write to a place** costs more in a mirror that remembers what is in flight. Each MiB got one write
-  before each measurement, so what is shown is a volume in use; *after a rest* is shown beside it.
+  before each measurement, so what is shown is a volume in use; *after a rest* is shown beside it. (DRBD's
+  activity log stays as it is in a rest of these seconds.)
 * **TLS** is off, also in this project, but for the targets whose names say otherwise: they take part in the
   jobs in which the link's encryption shows.
 * The load is fio's NBD engine; writes with a flush or FUA come from `tests/bench/nbd_load.cpp`, since
