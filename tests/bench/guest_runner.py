@@ -44,8 +44,8 @@ TOUCH = {"name": "touch", "rw": f"write:{MIB - 4 * KIB}", "bs": 4 * KIB, "iodept
 # Two guests up and filled; a load's program started; rests and replicas read: on two processors
 # without KVM.
 START_SECONDS = 120
-LOAD_SECONDS = 2
-CHECK_SECONDS = 40
+LOAD_SECONDS = 1
+CHECK_SECONDS = 25
 
 
 def why_not():

@@ -15,7 +15,7 @@ from resync import Resync
 from target import Unavailable
 
 # What is not the load itself: files evicted and read, programs started, replicas compared.
-LOAD_SECONDS = 0.8
+LOAD_SECONDS = 0.6
 START_SECONDS = 4
 OTHER_SECONDS_PER_GIB = 8
 
