@@ -2,12 +2,10 @@
 #include "core/base/worker_pool.hpp"
 
 #include <chrono>
-#include <csignal>
-#include <pthread.h>
-#include <system_error>
 #include <utility>
 
 #include "core/base/log.hpp"
+#include "core/base/start_thread.hpp"
 
 namespace mirror {
 namespace {
@@ -59,23 +57,15 @@ void WorkerPool::stop() {
 }
 
 Result<void> WorkerPool::add_thread() {
-    // Signals are for the threads of the program that loads this.
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
     const auto self = threads_.emplace(threads_.end());
-    Result<void> added;
-    try {
-        *self = std::thread([this, self] { serve(self); });
-        ::pthread_setname_np(self->native_handle(), name_.c_str());
-        ++alive_;
-    } catch (const std::system_error& error) {
+    auto started = start_thread(name_, [this, self] { serve(self); });
+    if (!started) {
         threads_.erase(self);
-        added = fail_errno(error.code().value(), "starting a thread");
+        return Failure(started.error());
     }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return added;
+    *self = std::move(*started);
+    ++alive_;
+    return {};
 }
 
 bool WorkerPool::wait_for_job(MutexLock& lock) {

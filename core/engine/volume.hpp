@@ -19,11 +19,11 @@
 #include <vector>
 
 #include "core/base/gate.hpp"
+#include "core/base/shared_flush.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/engine/change.hpp"
 #include "core/engine/client_count.hpp"
 #include "core/engine/peer.hpp"
-#include "core/engine/shared_flush.hpp"
 #include "core/engine/verify.hpp"
 #include "core/store/media_log.hpp"
 #include "core/store/timed_store.hpp"

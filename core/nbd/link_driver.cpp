@@ -4,9 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <poll.h>
-#include <pthread.h>
 #include <string_view>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -14,6 +12,7 @@
 #include <tuple>
 #include <utility>
 
+#include "core/base/start_thread.hpp"
 #include "core/base/units.hpp"
 #include "core/nbd/wire.hpp"
 
@@ -93,20 +92,12 @@ LinkDriver::~LinkDriver() {
 }
 
 Result<void> LinkDriver::start() {
-    // Signals are for the threads of the program that loads this.
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    Result<void> started;
-    try {
-        thread_ = std::thread([this] { run(); });
-        ::pthread_setname_np(thread_.native_handle(), ("nbd-" + peer_).substr(0, 15).c_str());
-    } catch (const std::system_error& error) {
-        started = fail_errno(error.code().value(), fmt::format("{}: starting a thread", peer_));
+    auto started = start_thread("nbd-" + peer_, [this] { run(); });
+    if (!started) {
+        return Failure(started.error().within(peer_));
     }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return started;
+    thread_ = std::move(*started);
+    return {};
 }
 
 void LinkDriver::wake_up() const noexcept {
@@ -133,7 +124,6 @@ void LinkDriver::lose(Error error) {
     }
     loss_ = std::move(error);
     lost_.store(true);
-    stop_lending();
     // From here on no byte of ours reaches the peer, and the event thread sees the end.
     channel_.shutdown();
     wake_up();

@@ -120,7 +120,6 @@ class LinkDriver {
     void run() EXCLUDES(mutex_);
     [[nodiscard]] bool must_end() EXCLUDES(mutex_);
     void wait_and_drive() EXCLUDES(mutex_);
-    void stop_lending() REQUIRES(mutex_);
     [[nodiscard]] SteadyTime next_turn() EXCLUDES(mutex_);
     [[nodiscard]] SteadyTime watch_due() const noexcept;
     [[nodiscard]] std::optional<SteadyTime> oldest() const noexcept REQUIRES(mutex_);

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <sys/epoll.h>
+#include <utility>
 
 #include "core/nbd/link_driver.hpp"
 
@@ -33,21 +34,16 @@ void LinkDriver::lend(int poll, void* mark) {
     }
 }
 
+/// While the socket is open still, so that its number can't be somebody else's.
 void LinkDriver::take_back() {
     MutexLock lock(mutex_);
-    stop_lending();
+    if (const int poll = std::exchange(lent_to_, -1); poll >= 0) {
+        (void)::epoll_ctl(poll, EPOLL_CTL_DEL, channel_.fd(), nullptr);
+    }
     while (is_receiving_) {
         receiver_gone_.wait(lock);
     }
     wake_up();
-}
-
-/// While the socket is open still, so that its number can't be somebody else's.
-void LinkDriver::stop_lending() {
-    if (lent_to_ >= 0) {
-        (void)::epoll_ctl(lent_to_, EPOLL_CTL_DEL, channel_.fd(), nullptr);
-        lent_to_ = -1;
-    }
 }
 
 bool LinkDriver::begin_receiving(bool borrowed) {

@@ -15,7 +15,8 @@
 namespace mirror::nbd {
 namespace {
 
-/// Answers of large reads otherwise need many sends; the system gives less where this is too much.
+/// Answers of large reads otherwise need many sends. An engine has no capability to have more than
+/// net.core.wmem_max, which is what it gets then.
 constexpr int send_buffer = 1 << 20;
 
 Result<void> watch_with(int poll, int operation, int fd, std::uint32_t events, void* whose) {
@@ -203,8 +204,7 @@ void LoopServer::take_newcomers() {
 }
 
 void LoopServer::add(Newcomer newcomer) {
-    // Where the system refuses this, answers of large reads take more sends.
-    (void)::setsockopt(newcomer.socket.get(), SOL_SOCKET, SO_SNDBUFFORCE, &send_buffer,
+    (void)::setsockopt(newcomer.socket.get(), SOL_SOCKET, SO_SNDBUF, &send_buffer,
                        sizeof send_buffer);
     clients_.emplace_back(std::move(newcomer.socket), std::move(newcomer.negotiated), export_,
                           stock_);

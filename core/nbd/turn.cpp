@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/nbd/turn.hpp"
 
-#include <csignal>
-#include <pthread.h>
-#include <system_error>
+#include <utility>
+
+#include "core/base/start_thread.hpp"
 
 namespace mirror::nbd {
 namespace {
@@ -19,20 +19,12 @@ Turn::~Turn() {
 }
 
 Result<void> Turn::start() {
-    // Signals are for the threads of the program that loads this.
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    Result<void> started;
-    try {
-        watcher_ = std::thread([this] { watch(); });
-        ::pthread_setname_np(watcher_.native_handle(), "express-watch");
-    } catch (const std::system_error& error) {
-        started = fail_errno(error.code().value(), "starting a thread");
+    auto started = start_thread("express-watch", [this] { watch(); });
+    if (!started) {
+        return Failure(started.error());
     }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return started;
+    watcher_ = std::move(*started);
+    return {};
 }
 
 void Turn::stop() {

@@ -146,32 +146,20 @@ Result<void> FileStore::zero(ByteRange range, Space space) {
 }
 
 Result<void> FileStore::flush() {
-    MutexLock lock(flush_mutex_);
-    // A sync that runs already may have passed by what was written since it began: only one
-    // that begins from here on counts.
-    const std::uint64_t mine = ++flushes_asked_;
-    while (flushing_ && flushes_done_ < mine) {
-        flush_done_.wait(lock);
-    }
-    if (flushes_done_ < mine && !flush_error_) {
-        flushing_ = true;
-        const std::uint64_t covered = flushes_asked_;
-        lock.unlock();
-        int result = -1;
-        do {
-            result = ::fdatasync(fd_.get());
-        } while (result != 0 && errno == EINTR);
-        const int error = result == 0 ? 0 : errno;
-        lock.lock();
-        flushing_ = false;
-        flushes_done_ = covered;
-        if (error != 0) {
-            flush_error_ = fail_errno(error, path_ + ": flush").value();
-            flush_error_->remedy = "what was written since the last flush may be lost";
-        }
-        flush_done_.notify_all();
-    }
+    return flushes_.run([this] { return sync(); });
+}
+
+Result<void> FileStore::sync() {
     if (flush_error_) {
+        return Failure(*flush_error_);
+    }
+    int result = -1;
+    do {
+        result = ::fdatasync(fd_.get());
+    } while (result != 0 && errno == EINTR);
+    if (result != 0) {
+        flush_error_ = fail_errno(errno, path_ + ": flush").value();
+        flush_error_->remedy = "what was written since the last flush may be lost";
         return Failure(*flush_error_);
     }
     return {};

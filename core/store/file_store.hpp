@@ -11,7 +11,7 @@
 #include <string>
 
 #include "core/base/fd.hpp"
-#include "core/base/sync.hpp"
+#include "core/base/shared_flush.hpp"
 #include "core/store/store.hpp"
 
 namespace mirror {
@@ -66,6 +66,7 @@ class FileStore final : public Store {
           is_device_(is_device),
           alignment_(alignment) {}
 
+    [[nodiscard]] Result<void> sync();
     [[nodiscard]] Result<void> check_range(std::string_view verb, ByteRange range) const;
     [[nodiscard]] Result<void> write_zeroes(ByteRange range);
     [[nodiscard]] bool zero_at_once(ByteRange range, Space space);
@@ -76,12 +77,8 @@ class FileStore final : public Store {
     const bool is_device_;
     const std::uint64_t alignment_;  ///< of what can be zeroed without writing, bytes
 
-    Mutex flush_mutex_;
-    CondVar flush_done_;
-    bool flushing_ GUARDED_BY(flush_mutex_) = false;
-    std::uint64_t flushes_asked_ GUARDED_BY(flush_mutex_) = 0;
-    std::uint64_t flushes_done_ GUARDED_BY(flush_mutex_) = 0;
-    std::optional<Error> flush_error_ GUARDED_BY(flush_mutex_);
+    SharedFlush flushes_;
+    std::optional<Error> flush_error_;  ///< of whoever runs in flushes_
 };
 
 }  // namespace mirror

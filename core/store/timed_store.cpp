@@ -2,13 +2,13 @@
 #include "core/store/timed_store.hpp"
 
 #include <algorithm>
-#include <csignal>
 #include <cstring>
 #include <optional>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "core/base/start_thread.hpp"
 
 namespace mirror {
 namespace {
@@ -122,19 +122,12 @@ struct TimedStore::Crew {
             }
         }
         auto worker = std::make_shared<Worker>();
-        // Signals are for the threads of the program that loads this.
-        sigset_t all;
-        sigset_t before;
-        ::sigfillset(&all);
-        ::pthread_sigmask(SIG_SETMASK, &all, &before);
-        Result<std::shared_ptr<Worker>> hired = worker;
-        try {
-            worker->thread = std::thread([crew, worker] { crew->serve(*worker); });
-        } catch (const std::system_error& error) {
-            hired = fail_errno(error.code().value(), "starting a thread for the disk");
+        auto started = start_thread("disk", [crew, worker] { crew->serve(*worker); });
+        if (!started) {
+            return Failure(started.error());
         }
-        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        return hired;
+        worker->thread = std::move(*started);
+        return worker;
     }
 
     void give_back(std::shared_ptr<Worker> worker) {

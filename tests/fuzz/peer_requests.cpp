@@ -86,7 +86,9 @@ class Node {
                                                                 peers_, devices_);
         daemon::VolumeKeeper& keeper = *keepers_["r0"];
         const auto operation = keeper.begin("fuzz");
-        require(operation && keeper.open_standby(*operation), "the replica can be opened");
+        require(operation.has_value(), "nothing else is under way");
+        const Result<void> opened = keeper.open_standby(*operation);
+        require(opened.has_value(), opened ? "" : opened.error().text().c_str());
     }
 
     void ask(const std::string& line) {

@@ -145,6 +145,38 @@ TEST_CASE("a link that the peer ends is lost, and leaves the borrower's epoll in
     CHECK_FALSE(loan.reports(0ms));
 }
 
+TEST_CASE("the loss is not told, and fails no command, while the borrower is receiving") {
+    std::promise<void> over;
+    Loan loan([done = over.get_future().share()](int connection) {
+        const std::string first = receive_bytes(connection, Request::wire_size);
+        send_bytes(connection,
+                   big_endian(simple_reply_magic, 4) + big_endian(0, 4) + first.substr(8, 8));
+        done.wait();
+    });
+    loan.lend();
+    std::promise<void> inside, leave, told;
+    loan.link->on_lost([&](const Error&) { told.set_value(); });
+    loan.link->flush([&](const Result<void>&) {
+        inside.set_value();
+        leave.get_future().wait();  // longer than a completion may: to be caught at it
+    });
+    const Answer unanswered(*loan.link);
+    std::thread borrower([&] {
+        REQUIRE(loan.reports(60s));
+        loan.link->receive();
+    });
+    inside.get_future().wait();
+    loan.link->lose("it is enough");
+    auto heard = told.get_future();
+    CHECK(heard.wait_for(300ms) == std::future_status::timeout);
+    CHECK_FALSE(unanswered.is_there());
+    leave.set_value();
+    CHECK(heard.wait_for(60s) == std::future_status::ready);
+    CHECK_FALSE(unanswered.wait());
+    borrower.join();
+    over.set_value();
+}
+
 TEST_CASE("the commands of a batch leave at its end, those of others too") {
     std::promise<void> submitted;
     std::promise<ssize_t> early;

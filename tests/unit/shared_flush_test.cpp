@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "core/engine/shared_flush.hpp"
+#include "core/base/shared_flush.hpp"
 
 #include <atomic>
 #include <chrono>

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/base/start_thread.hpp"
+
+#include <csignal>
+#include <pthread.h>
+#include <system_error>
+#include <utility>
+
+namespace mirror {
+namespace {
+
+constexpr std::size_t longest_name = 15;  // pthread_setname_np(3)
+
+}  // namespace
+
+Result<std::thread> start_thread(const std::string& name, std::function<void()> run) {
+    sigset_t all;
+    sigset_t before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    Result<std::thread> started;
+    try {
+        started = std::thread(std::move(run));
+        ::pthread_setname_np(started->native_handle(), name.substr(0, longest_name).c_str());
+    } catch (const std::system_error& error) {
+        started = fail_errno(error.code().value(), "starting the thread " + name);
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return started;
+}
+
+}  // namespace mirror
