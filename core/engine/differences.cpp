@@ -148,8 +148,35 @@ void Differences::clear_covered(ByteRange range, const std::function<bool()>& se
     }
 }
 
+Result<std::uint64_t> Differences::prepare(std::uint64_t from, std::uint64_t count) {
+    std::vector<BitRange> runs;
+    {
+        MutexLock lock(mutex_);
+        for (std::uint64_t listed = 0; listed < count; ++listed) {
+            const auto region = first_with_work(from);
+            if (!region) {
+                break;
+            }
+            from = *region + 1;
+            if (!runs.empty() && runs.back().last == *region) {
+                runs.back().last = from;
+            } else {
+                runs.push_back({*region, from});
+            }
+        }
+    }
+    if (auto prepared = intents_.prepare(runs); !prepared) {
+        return Failure(prepared.error());
+    }
+    return from;
+}
+
 std::optional<std::uint64_t> Differences::next_region(std::uint64_t from) const {
     MutexLock lock(mutex_);
+    return first_with_work(from);
+}
+
+std::optional<std::uint64_t> Differences::first_with_work(std::uint64_t from) const {
     const auto suspect = suspect_.next_run(from, 1);
     const auto changed = changed_.next_run(from * blocks_per_region, 1);
     if (!suspect && !changed) {

@@ -35,6 +35,11 @@ class Differences {
         return intents_.try_enter(range);
     }
 
+    /// Makes the intents of the first `count` regions with work at or after `from` durable
+    /// together, so that enter() waits for none of them unless a checkpoint came between. Returns
+    /// the region after them.
+    [[nodiscard]] Result<std::uint64_t> prepare(std::uint64_t from, std::uint64_t count);
+
     /// The peer lacks what is written here.
     void mark_changed(ByteRange range);
     /// The peer may differ in every region with an intent: its session is over.
@@ -92,6 +97,8 @@ class Differences {
     Differences(MetaFile& meta, Bitmap suspect, Bitmap changed);
 
     [[nodiscard]] Result<void> write_maps();
+    [[nodiscard]] std::optional<std::uint64_t> first_with_work(std::uint64_t from) const
+        REQUIRES(mutex_);
     void touch_suspect(BitRange bits) REQUIRES(mutex_);
     void touch_changed(BitRange bits) REQUIRES(mutex_);
 

@@ -18,6 +18,11 @@ constexpr unsigned worker_count = 4;
 /// write to it gets through; the rest of it comes in the next pass.
 constexpr std::chrono::milliseconds longest_hold{500};
 
+/// Regions whose intents are entered with one sync: few at first, then twice as many each time. If
+/// the session ends they are compared whole, sent or not, so a short one should not leave many.
+constexpr std::uint64_t first_prepared = 4;
+constexpr std::uint64_t most_prepared = 64;
+
 /// The set bits, as blocks of the volume: the first bit is block `base`.
 void list_runs(const Bitmap& bits, std::uint64_t base, std::vector<BitRange>& runs) {
     runs.clear();
@@ -45,6 +50,9 @@ struct Resync::Worker {
 struct Resync::Pass {
     Mutex mutex;
     std::uint64_t next GUARDED_BY(mutex) = 0;
+    std::uint64_t prepared GUARDED_BY(mutex) = 0;  ///< up to this region, intents are entered
+    std::uint64_t window GUARDED_BY(mutex) = first_prepared;  ///< regions to be entered next
+    bool is_preparing GUARDED_BY(mutex) = false;
     bool got_further GUARDED_BY(mutex) = false;
     std::optional<Error> error GUARDED_BY(mutex);
 
@@ -58,6 +66,24 @@ struct Resync::Pass {
             next = *region + 1;
         }
         return region;
+    }
+    /// Of how many regions, from which one on, the intents are to be entered before `region` is
+    /// worked on; 0: none. Then prepared_until() must follow.
+    [[nodiscard]] std::pair<std::uint64_t, std::uint64_t> to_prepare(std::uint64_t region) {
+        MutexLock lock(mutex);
+        // A sync can take long: the other threads have enough to do meanwhile.
+        const std::uint64_t early = window == most_prepared ? most_prepared / 2 : 0;
+        if (is_preparing || region + early < prepared) {
+            return {0, 0};
+        }
+        is_preparing = true;
+        return {std::exchange(window, std::min(2 * window, most_prepared)),
+                std::max(region, prepared)};
+    }
+    void prepared_until(std::uint64_t region) {
+        MutexLock lock(mutex);
+        is_preparing = false;
+        prepared = region;
     }
     void note_progress() {
         MutexLock lock(mutex);
@@ -90,23 +116,7 @@ Result<void> Resync::run(Session& session) {
         Pass pass;
         std::vector<std::thread> threads;
         for (unsigned i = 0; i < worker_count; ++i) {
-            threads.emplace_back([&] {
-                Worker worker;
-                while (!stopping_.load() && !salvage_.has_too_many()) {
-                    const auto region = pass.take(differences_);
-                    if (!region) {
-                        return;
-                    }
-                    const auto synced = sync_region(session, worker, *region);
-                    if (!synced) {
-                        pass.fail_with(synced.error());
-                        return;
-                    }
-                    if (*synced) {
-                        pass.note_progress();
-                    }
-                }
-            });
+            threads.emplace_back([&] { work_through(session, pass); });
         }
         for (std::thread& thread : threads) {
             thread.join();
@@ -120,6 +130,28 @@ Result<void> Resync::run(Session& session) {
         }
         if (!got_further || salvage_.has_too_many()) {
             return {};
+        }
+    }
+}
+
+void Resync::work_through(Session& session, Pass& pass) {
+    Worker worker;
+    while (!stopping_.load() && !salvage_.has_too_many()) {
+        const auto region = pass.take(differences_);
+        if (!region) {
+            return;
+        }
+        if (const auto [count, from] = pass.to_prepare(*region); count != 0) {
+            // Where it failed, the region's own entering will say so.
+            pass.prepared_until(differences_.prepare(from, count).value_or(from));
+        }
+        const auto synced = sync_region(session, worker, *region);
+        if (!synced) {
+            pass.fail_with(synced.error());
+            return;
+        }
+        if (*synced) {
+            pass.note_progress();
         }
     }
 }

@@ -55,6 +55,8 @@ class Resync {
     struct Worker;
     struct Pass;
 
+    /// One thread's part of a pass.
+    void work_through(Session& session, Pass& pass);
     /// Whether there was anything to be done that can be done.
     [[nodiscard]] Result<bool> sync_region(Session& session, Worker& worker, std::uint64_t region);
     [[nodiscard]] static bool choose_sendable(Worker& worker, std::uint64_t base);

@@ -46,10 +46,7 @@ Result<IntentMap::Entered> IntentMap::enter(ByteRange range) {
     // From here on a checkpoint waits for this write or leaves its regions alone.
     Entered entered(*this, epoch_);
     ++in_progress_[epoch_];
-    recent_.set(regions);
-    if (wanted_.set(regions) > 0) {
-        mark_dirty(regions);
-    }
+    want(regions);
     const std::uint64_t covering_commit = commits_begun_ + 1;
     while (!durable_.all(regions)) {
         if (commits_ended_ >= covering_commit) {
@@ -81,6 +78,23 @@ std::optional<IntentMap::Entered> IntentMap::try_enter(ByteRange range) {
     recent_.set(regions);
     ++in_progress_[epoch_];
     return Entered(*this, epoch_);
+}
+
+Result<void> IntentMap::prepare(std::span<const BitRange> regions) {
+    {
+        MutexLock lock(mutex_);
+        for (const BitRange& run : regions) {
+            want(run);
+        }
+    }
+    // The first commit takes all of them along.
+    for (const BitRange& run : regions) {
+        const auto entered = enter({run.first * region_size, (run.last - run.first) * region_size});
+        if (!entered) {
+            return Failure(entered.error());
+        }
+    }
+    return {};
 }
 
 void IntentMap::leave(unsigned epoch) noexcept {
@@ -127,6 +141,13 @@ void IntentMap::drop_all_but_recent() {
             wanted_.set_chunk(i, kept);
             dirty_chunks_.push_back(i);
         }
+    }
+}
+
+void IntentMap::want(BitRange regions) {
+    recent_.set(regions);
+    if (wanted_.set(regions) > 0) {
+        mark_dirty(regions);
     }
 }
 

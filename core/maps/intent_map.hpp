@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "core/base/error.hpp"
@@ -52,6 +53,10 @@ class IntentMap {
     /// for.
     [[nodiscard]] std::optional<Entered> try_enter(ByteRange range);
 
+    /// Makes all these regions durable in the map with one sync, so that enter() need not wait for
+    /// one each. They are not entered: a checkpoint may clear them before they are.
+    [[nodiscard]] Result<void> prepare(std::span<const BitRange> regions);
+
     /// Makes the map smaller: waits for the writes that began before this call, runs `settle`
     /// (flush both replicas, write the change map), then clears every region not entered since,
     /// durably. When `settle` fails nothing is cleared; when the clearing can't be written, the
@@ -70,6 +75,7 @@ class IntentMap {
     };
 
     void leave(unsigned epoch) noexcept;
+    void want(BitRange regions) REQUIRES(mutex_);
     void mark_dirty(BitRange regions) REQUIRES(mutex_);
     void drop_all_but_recent() REQUIRES(mutex_);
     // Between the two, the caller lets go of the mutex and calls persist_.

@@ -256,3 +256,20 @@ TEST_CASE("the work in a region is cut at its borders") {
     CHECK(differences.overlaps({2 * MiB - 1, 1}));
     CHECK_FALSE(differences.overlaps({0, MiB}));
 }
+
+TEST_CASE("preparing makes the intents of regions with work durable, and of no other") {
+    Node node;
+    node.differences->mark_changed({3 * MiB, 4096});
+    node.differences->mark_changed({9 * MiB - 4096, 8192});
+    node.differences->mark_changed({64 * MiB, 4096});
+    CHECK(node.differences->prepare(4, 2).value_or(0) == 10);
+    CHECK(node.map(MapKind::intent).count() == 2);
+    CHECK(node.map(MapKind::intent).all({8, 10}));
+    CHECK(node.differences->prepare(10, 2).value_or(0) == 65);
+    CHECK(node.differences->prepare(65, 2).value_or(0) == 65);
+    node.cut_power([](std::size_t) { return false; });
+    CHECK(node.map(MapKind::intent).count() == 3);
+    node.differences->mark_changed({20 * MiB, 4096});
+    node.machine.meta_faults.fail_flushes(Error{ErrorKind::io, "broken"});
+    CHECK_FALSE(node.differences->prepare(20, 1));
+}

@@ -287,6 +287,22 @@ TEST_CASE("an interrupted resync goes on where it was") {
     CHECK(superblock_on(pair.beta.meta).state == ReplicaState::up_to_date);
 }
 
+TEST_CASE("a resync makes the intents of many regions durable with one sync") {
+    constexpr std::uint64_t size = 64 * MiB;
+    MirrorPair pair({.size = size});
+    REQUIRE(pair.wait_in_sync());
+    pair.cut();
+    REQUIRE(pair.wait_alone());
+    REQUIRE(pair.volume().write(pattern(size, 33), 0, Durability::cached));
+    REQUIRE(pair.volume().checkpoint());
+    std::atomic<unsigned> flushes{0};
+    pair.alpha.meta_faults.before_flush([&] { ++flushes; });
+    pair.restore();
+    REQUIRE(pair.wait_in_sync());
+    CHECK(flushes < size / region_size / 4);
+    CHECK(pair.equal());
+}
+
 TEST_CASE("a full resync finds a difference that no map knows") {
     for (const bool in_session : {true, false}) {
         MirrorPair pair;

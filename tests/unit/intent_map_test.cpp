@@ -183,6 +183,46 @@ TEST_CASE("many first touches at once cost few syncs, the same regions again non
     }
 }
 
+TEST_CASE("regions that are prepared together cost one sync, and entering them none") {
+    Disk disk;
+    IntentMap map(volume_size, disk.persist());
+    const std::array<BitRange, 3> runs{{{3, 5}, {9, 10}, {Bitmap::chunk_bits, regions}}};
+    REQUIRE(map.prepare(runs));
+    CHECK(disk.writes() == 1);
+    for (const BitRange& run : runs) {
+        CHECK(disk.has(run));
+        CHECK(map.try_enter(region(run.first, run.last - run.first)));
+    }
+    CHECK(disk.count() == 3 + regions - Bitmap::chunk_bits);
+    CHECK_FALSE(map.try_enter(region(8)));
+    CHECK(disk.writes() == 1);
+}
+
+TEST_CASE("a checkpoint clears what was prepared and never entered") {
+    Disk disk;
+    IntentMap map(volume_size, disk.persist());
+    const std::array<BitRange, 1> runs{{{3, 5}}};
+    REQUIRE(map.prepare(runs));
+    REQUIRE(map.checkpoint(nothing_to_settle));
+    CHECK(disk.count() == 0);
+    CHECK_FALSE(map.try_enter(region(3)));
+    CHECK(map.enter(region(3)));
+    CHECK(disk.has({3, 4}));
+}
+
+TEST_CASE("preparing fails where the map can't be written, and so does entering") {
+    Disk disk;
+    IntentMap map(volume_size, disk.persist());
+    const std::array<BitRange, 1> runs{{{3, 5}}};
+    disk.break_it(true);
+    CHECK_FALSE(map.prepare(runs));
+    CHECK_FALSE(map.enter(region(4)));
+    disk.break_it(false);
+    CHECK(map.prepare({}));
+    CHECK(map.enter(region(4)));
+    CHECK(disk.has({3, 5}));
+}
+
 TEST_CASE("however much time passes, an intent goes only when both replicas have flushed") {
     Disk disk;
     IntentMap map(volume_size, disk.persist());
