@@ -65,6 +65,23 @@ def nbd_server():
     }
 
 
+def loop_client():
+    """Bytes: negotiated, size of the pieces, habits of the disk, whether the client listens, KiB of
+    zeroes behind."""
+    all_kinds = (request(WRITE, 4096, data=b"x" * 512, flags=1) + request(READ, 4000, 700) +
+                 request(ZERO, 0, 8192) + request(ZERO, 0, 8192, flags=2) +
+                 request(TRIM, 0, 65536) + request(FLUSH) + request(STATUS, 0, 65536) +
+                 request(STATUS, 0, 65536, flags=8) + request(READ, 1 << 20, 1) +
+                 request(READ, 0, 300000) + request(WRITE, (1 << 20) - 1, data=b"ab"))
+    return {
+        "all": bytes([3, 0, 0x5a, 1, 0]) + all_kinds + request(DISCONNECT),
+        "pieces": bytes([1, 13, 0xc3, 0, 0]) + all_kinds,
+        "read-only": bytes([4, 200, 0xff, 1, 0]) + all_kinds + request(DISCONNECT),
+        "large": bytes([0, 0, 0x0f, 1, 200]) + request(WRITE, 65536, 100 << 10),
+        "deaf": bytes([3, 0, 0xa5, 0, 0]) + 40 * request(READ, 0, 65536) + request(FLUSH),
+    }
+
+
 def tls_server():
     """The same, in pieces through TLS; and bytes that are no TLS, in its place."""
     seeds = {name: b"\1" + words[1:][4:] for name, words in nbd_server().items()}
@@ -274,6 +291,7 @@ def corpora():
         "status_view": status(),
         "superblock": {"good": b"\0", "changed": b"\1" + patched((16, b"\x2b"), (48, b"\1\2\3\5")),
                        "damaged": b"\0" + patched((100, b"\xff"))},
+        "loop_client": loop_client(),
         "tls_server": tls_server(),
         "undo_file": {"good": b"\0\0", "map": b"\1\0" + patched((10096, b"\1"), (10112, b"\xff" * 9)),
                       "short": b"\1\1"},

@@ -27,6 +27,7 @@ struct Target {
 // What a server gets.
 void nbd_server(Bytes input);       ///< a client's bytes, from the greeting on
 void tls_server(Bytes input);       ///< the same behind TLS, and bytes that are no TLS
+void loop_client(Bytes input);      ///< after the handshake, at the engine's own door
 void frames(Bytes input);           ///< what a framed export is written and read
 void control_request(Bytes input);  ///< a request in a mailbox, its fields in every decoder
 void peer_requests(Bytes input);    ///< requests of a peer to a mirrord with a standby replica

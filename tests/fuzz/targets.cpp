@@ -14,6 +14,7 @@ constexpr std::array all{
     Target{"control_request", control_request},
     Target{"frames", frames},
     Target{"link", link},
+    Target{"loop_client", loop_client},
     Target{"metadata", metadata},
     Target{"nbd_server", nbd_server},
     Target{"peer_requests", peer_requests},
