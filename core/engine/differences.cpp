@@ -29,7 +29,7 @@ std::vector<std::uint64_t> take(Bitmap& dirty) {
 }
 
 /// A copy of the named chunks alone, so that they can be written without holding the mutex.
-Bitmap copy_chunks(const Bitmap& bits, const std::vector<std::uint64_t>& chunks) {
+Bitmap copy_chunks(const Bitmap& bits, std::span<const std::uint64_t> chunks) {
     Bitmap copy(bits.size());
     for (const std::uint64_t index : chunks) {
         if (const Bitmap::Chunk* chunk = bits.chunk(index)) {
@@ -38,6 +38,9 @@ Bitmap copy_chunks(const Bitmap& bits, const std::vector<std::uint64_t>& chunks)
     }
     return copy;
 }
+
+/// Copied and written at a time: a volume of which all differs needs little memory beside its maps.
+constexpr std::size_t chunks_at_a_time = 4096;
 
 }  // namespace
 
@@ -296,21 +299,17 @@ Result<void> Differences::write_maps() {
     MutexLock one(writing_mutex_);
     std::vector<std::uint64_t> suspect_chunks;
     std::vector<std::uint64_t> changed_chunks;
-    Bitmap suspect(0);
-    Bitmap changed(0);
     {
         MutexLock lock(mutex_);
         suspect_chunks = take(suspect_dirty_);
         changed_chunks = take(changed_dirty_);
-        suspect = copy_chunks(suspect_, suspect_chunks);
-        changed = copy_chunks(changed_, changed_chunks);
     }
     if (suspect_chunks.empty() && changed_chunks.empty()) {
         return {};
     }
-    Result<void> done = meta_.write_chunks(MapKind::suspect, suspect, suspect_chunks);
+    Result<void> done = write_chunks(MapKind::suspect, suspect_chunks);
     if (done) {
-        done = meta_.write_chunks(MapKind::changed, changed, changed_chunks);
+        done = write_chunks(MapKind::changed, changed_chunks);
     }
     if (done) {
         done = meta_.sync();
@@ -325,6 +324,22 @@ Result<void> Differences::write_maps() {
         }
     }
     return done;
+}
+
+Result<void> Differences::write_chunks(MapKind kind, std::span<const std::uint64_t> chunks) {
+    while (!chunks.empty()) {
+        const auto some = chunks.first(std::min(chunks.size(), chunks_at_a_time));
+        chunks = chunks.subspan(some.size());
+        Bitmap copy(0);
+        {
+            MutexLock lock(mutex_);
+            copy = copy_chunks(kind == MapKind::suspect ? suspect_ : changed_, some);
+        }
+        if (auto written = meta_.write_chunks(kind, copy, {some.begin(), some.end()}); !written) {
+            return written;
+        }
+    }
+    return {};
 }
 
 }  // namespace mirror

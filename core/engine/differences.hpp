@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "core/maps/intent_map.hpp"
@@ -97,6 +98,7 @@ class Differences {
     Differences(MetaFile& meta, Bitmap suspect, Bitmap changed);
 
     [[nodiscard]] Result<void> write_maps();
+    [[nodiscard]] Result<void> write_chunks(MapKind kind, std::span<const std::uint64_t> chunks);
     [[nodiscard]] std::optional<std::uint64_t> first_with_work(std::uint64_t from) const
         REQUIRES(mutex_);
     void touch_suspect(BitRange bits) REQUIRES(mutex_);

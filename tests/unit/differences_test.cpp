@@ -2,6 +2,7 @@
 // The three maps together: what is durable when, and what survives a loss of power.
 #include "core/engine/differences.hpp"
 
+#include <atomic>
 #include <memory>
 
 #include <doctest/doctest.h>
@@ -34,8 +35,8 @@ Kept kept_by(unsigned loss) {
 
 /// A metadata file, and what an engine loads of it.
 struct Node {
-    Node() : machine(0, meta_file_size(size)) {
-        REQUIRE(MetaFile::format(machine.meta.open(), full_superblock(size)));
+    explicit Node(std::uint64_t volume_size = size) : machine(0, meta_file_size(volume_size)) {
+        REQUIRE(MetaFile::format(machine.meta.open(), full_superblock(volume_size)));
         load();
     }
     Result<void> try_load() {
@@ -175,6 +176,29 @@ TEST_CASE("maps that could not be written are written by the next checkpoint") {
     REQUIRE(node.differences->checkpoint(nothing_to_flush));
     CHECK(node.map(MapKind::changed).test(0));
     CHECK(node.map(MapKind::intent).empty());
+}
+
+TEST_CASE("maps that are written in many parts are written whole, or again") {
+    constexpr std::uint64_t large = 200 * GiB;
+    Node node(large);
+    node.differences->mark_changed({0, large});
+    std::atomic<unsigned> writes{0};
+    const Error broken{ErrorKind::io, "broken"};
+    node.machine.meta_faults.before_write([&] {
+        if (++writes == 10) {
+            node.machine.meta_faults.fail_writes(broken);
+        }
+    });
+    CHECK_FALSE(node.differences->checkpoint(nothing_to_flush));
+    CHECK(writes == 10);
+    CHECK_FALSE(node.differences->settled());
+    node.machine.meta_faults.before_write({});
+    node.machine.meta_faults.fail_writes({});
+    node.cut_power([](std::size_t) { return false; });
+    CHECK(node.map(MapKind::changed).empty());
+    REQUIRE(node.differences->checkpoint(nothing_to_flush));
+    node.cut_power([](std::size_t) { return false; });
+    CHECK(node.map(MapKind::changed).count() == large / block_size);
 }
 
 TEST_CASE("the end of a session makes every region with an intent suspect") {
