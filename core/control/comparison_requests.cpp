@@ -30,11 +30,7 @@ std::uint64_t blocks_in(std::uint64_t region, std::uint64_t blocks) {
 Result<std::string> digests_of(std::uint64_t region, const Digester& digest, Store& store) {
     const ByteRange range = bytes_of({region, region + 1}, region_size, store.size());
     std::vector<std::byte> data(range.length);
-    const auto extents = store.extents(range);
-    if (!extents) {
-        return Failure(extents.error());
-    }
-    const bool hole = extents->size() == 1 && extents->front().hole;
+    const bool hole = is_hole(store, range);
     if (auto read = hole ? Result<void>{} : store.read(data, range.offset); !read) {
         return Failure(read.error());
     }

@@ -46,14 +46,11 @@ Failure Comparison::over() const {
 
 Comparison::Piece Comparison::piece_at(std::uint64_t offset) {
     const std::uint64_t left = parts_.store.size() - offset;
-    const auto extents = parts_.store.extents({offset, std::min(left, hole_factor * data_piece_)});
-    if (extents && !extents->empty() && extents->front().hole) {
-        // Whole digest blocks, since only these have a digest that is known.
-        const std::uint64_t length =
-            extents->front().range.length / digest_block_size * digest_block_size;
-        if (length != 0) {
-            return {{offset, length}, true};
-        }
+    const std::uint64_t hole =
+        parts_.store.hole_length({offset, std::min(left, hole_factor * data_piece_)});
+    // Whole digest blocks, since only these have a digest that is known.
+    if (const std::uint64_t length = hole / digest_block_size * digest_block_size; length != 0) {
+        return {{offset, length}, true};
     }
     return {{offset, std::min(left, data_piece_)}, false};
 }

@@ -181,13 +181,13 @@ std::optional<std::uint64_t> Differences::next_region(std::uint64_t from) const 
 
 std::optional<std::uint64_t> Differences::first_with_work(std::uint64_t from) const {
     const auto suspect = suspect_.next_run(from, 1);
-    const auto changed = changed_.next_run(from * blocks_per_region, 1);
-    if (!suspect && !changed) {
-        return std::nullopt;
+    const std::uint64_t end = suspect ? suspect->first : suspect_.size();
+    // Not beyond that: with few bits far away each look would take time as the volume is large.
+    const auto changed = changed_.next_run_in({from * blocks_per_region, end * blocks_per_region});
+    if (changed) {
+        return changed->first / blocks_per_region;
     }
-    const std::uint64_t beyond = suspect_.size();
-    return std::min(suspect ? suspect->first : beyond,
-                    changed ? changed->first / blocks_per_region : beyond);
+    return suspect ? std::optional(suspect->first) : std::nullopt;
 }
 
 Differences::Work Differences::work_in(std::uint64_t region) const {
@@ -196,15 +196,9 @@ Differences::Work Differences::work_in(std::uint64_t region) const {
               suspect_.test(region)};
     const BitRange blocks = blocks_of_region(region, changed_.size());
     std::uint64_t from = blocks.first;
-    while (const auto run = changed_.next_run(from, blocks.last - blocks.first)) {
-        if (run->first >= blocks.last) {
-            break;
-        }
-        work.changed.push_back({run->first, std::min(run->last, blocks.last)});
-        from = work.changed.back().last;
-        if (from >= blocks.last) {
-            break;
-        }
+    while (const auto run = changed_.next_run_in({from, blocks.last})) {
+        work.changed.push_back(*run);
+        from = run->last;
     }
     return work;
 }

@@ -44,6 +44,7 @@ struct Resync::Worker {
     std::vector<BitRange> sent{};      ///< blocks, of sendable
     /// Blocks of the region, from its first one on, that are not in `data`.
     Bitmap missing{region_size / block_size};
+    std::optional<Digest> zero_digest{};  ///< of this session
 };
 
 /// Hands out regions in order, and keeps the first error.
@@ -171,6 +172,10 @@ Result<bool> Resync::sync_region(Session& session, Worker& worker, std::uint64_t
     if (!entered) {
         return Failure(entered.error());
     }
+    if (both_are_holes(session, worker, work)) {
+        differences_.clear_covered(work.range, [&] { return session.is_lost(); });
+        return true;
+    }
     const std::span<std::byte> data(worker.data.data(), work.range.length);
     if (auto read = salvage_.read(work.range, wanted, data, worker.missing, stopping_); !read) {
         return Failure(read.error());
@@ -191,6 +196,23 @@ Result<bool> Resync::sync_region(Session& session, Worker& worker, std::uint64_t
         leave_rest(session, worker, work);
     }
     return true;
+}
+
+/// Zeroes on both sides, found without reading here. Where the peer has something else the disk is
+/// read: nothing is overwritten by zeroes that only the filesystem's word stands for.
+bool Resync::both_are_holes(Session& session, Worker& worker, const Differences::Work& work) {
+    if (!work.suspect || !work.changed.empty() || work.range.length % digest_block_size != 0 ||
+        !is_hole(local_, work.range) || !read_digests(session, work.range, worker.theirs)) {
+        return false;
+    }
+    if (!worker.zero_digest) {
+        worker.zero_digest = session.digester()(std::vector<std::byte>(digest_block_size));
+    }
+    const bool zeroes =
+        std::all_of(worker.theirs.begin(), worker.theirs.end(),
+                    [&](const Digest& each) { return each == *worker.zero_digest; });
+    compared_ += zeroes ? work.range.length : 0;
+    return zeroes;
 }
 
 /// Whether nothing had to be kept back: what could not be read is not sent.

@@ -59,6 +59,8 @@ class Resync {
     void work_through(Session& session, Pass& pass);
     /// Whether there was anything to be done that can be done.
     [[nodiscard]] Result<bool> sync_region(Session& session, Worker& worker, std::uint64_t region);
+    [[nodiscard]] bool both_are_holes(Session& session, Worker& worker,
+                                      const Differences::Work& work);
     [[nodiscard]] static bool choose_sendable(Worker& worker, std::uint64_t base);
     /// False when a part of it is left for another pass.
     [[nodiscard]] Result<bool> send_all(Session& session, Worker& worker,

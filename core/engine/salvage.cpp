@@ -47,12 +47,12 @@ std::vector<BitRange> Salvage::worth_reading(const std::vector<BitRange>& blocks
     for (const BitRange& run : blocks) {
         std::uint64_t from = run.first;
         while (from < run.last) {
-            const auto bad = unreadable_.next_run(from, run.last - from);
-            const std::uint64_t until = bad ? std::min(bad->first, run.last) : run.last;
+            const auto bad = unreadable_.next_run_in({from, run.last});
+            const std::uint64_t until = bad ? bad->first : run.last;
             if (from < until) {
                 left.push_back({from, until});
             }
-            from = bad ? std::max(until, bad->last) : until;
+            from = bad ? bad->last : until;
         }
     }
     return left;

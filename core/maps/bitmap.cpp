@@ -195,6 +195,18 @@ std::optional<BitRange> Bitmap::next_run(std::uint64_t from, std::uint64_t longe
     return BitRange{first, find_clear(first, limit)};
 }
 
+std::optional<BitRange> Bitmap::next_run_in(BitRange range) const noexcept {
+    range = cut(range, size_);
+    if (range.empty()) {
+        return std::nullopt;
+    }
+    const std::uint64_t first = find_set(range.first, range.last);
+    if (first >= range.last) {
+        return std::nullopt;
+    }
+    return BitRange{first, find_clear(first, range.last)};
+}
+
 const Bitmap::Chunk* Bitmap::chunk(std::uint64_t index) const noexcept {
     return chunks_[index].get();
 }

@@ -40,6 +40,8 @@ class Bitmap {
     /// The first run of set bits at or after `from`, at most `longest` bits long.
     [[nodiscard]] std::optional<BitRange> next_run(std::uint64_t from,
                                                    std::uint64_t longest) const noexcept;
+    /// The first run of set bits within `range`, cut at its end; looks no further.
+    [[nodiscard]] std::optional<BitRange> next_run_in(BitRange range) const noexcept;
 
     // For the metadata file and the `changes` export.
     [[nodiscard]] std::uint64_t chunk_count() const noexcept { return chunks_.size(); }

@@ -112,12 +112,7 @@ class DigestExport final : public ReadOnlyExport {
         const std::uint64_t offset = index * digest_block_size;
         const std::uint64_t length =
             std::min(digest_block_size, member_->backing().size() - offset);
-        const auto extents = member_->backing().extents({offset, length});
-        if (!extents) {
-            return Failure(extents.error());
-        }
-        const bool hole = extents->size() == 1 && extents->front().hole;
-        if (hole && length == digest_block_size) {
+        if (length == digest_block_size && is_hole(member_->backing(), {offset, length})) {
             return zero_digest_;
         }
         const std::span<std::byte> data(block_.data(), length);

@@ -195,4 +195,15 @@ Result<std::vector<Extent>> FileStore::extents(ByteRange range) {
     return found;
 }
 
+std::uint64_t FileStore::hole_length(ByteRange range) {
+    if (is_device_ || range.empty() || !range.fits_in(size_)) {
+        return 0;
+    }
+    const off_t data = ::lseek(fd_.get(), static_cast<off_t>(range.offset), SEEK_DATA);
+    if (data < 0) {
+        return errno == ENXIO ? range.length : 0;
+    }
+    return std::min(static_cast<std::uint64_t>(data) - range.offset, range.length);
+}
+
 }  // namespace mirror

@@ -53,6 +53,7 @@ class FileStore final : public Store {
     [[nodiscard]] Result<void> zero(ByteRange range, Space space) override;
     [[nodiscard]] Result<void> flush() override;
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override;
+    [[nodiscard]] std::uint64_t hole_length(ByteRange range) override;
 
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
     /// Drops what the page cache holds: after a failed flush it may hold what the disk lacks.

@@ -41,8 +41,20 @@ class Store {
     [[nodiscard]] virtual Result<void> zero(ByteRange range, Space space) = 0;
     /// Everything written before the call is durable when it returns.
     [[nodiscard]] virtual Result<void> flush() = 0;
-    /// Covers the range without gaps, in order. One data extent where holes can't be told.
+    /// Covers the range without gaps, in order. One data extent where holes can't be told. In a
+    /// file it looks for the end of the last data, however far behind the range that is.
     [[nodiscard]] virtual Result<std::vector<Extent>> extents(ByteRange range) = 0;
+    /// So many bytes at the range's beginning are a hole, which reads as zeroes. 0: none, or it
+    /// can't be told. Quick wherever the data ends, so it may be asked for each piece of a volume.
+    [[nodiscard]] virtual std::uint64_t hole_length(ByteRange range) {
+        const auto found = extents(range);
+        const bool begins = found && !found->empty() && found->front().hole;
+        return begins ? found->front().range.length : 0;
+    }
 };
+
+[[nodiscard]] inline bool is_hole(Store& store, ByteRange range) {
+    return store.hole_length(range) == range.length;
+}
 
 }  // namespace mirror

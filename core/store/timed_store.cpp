@@ -38,7 +38,7 @@ void DiskPatience::note_silence(SteadyTime since) noexcept {
 }
 
 struct TimedStore::Request {
-    enum class Verb { read, write, zero, flush, extents };
+    enum class Verb { read, write, zero, flush, extents, hole };
     Verb verb = Verb::flush;
     ByteRange range;
     Space space = Space::may_free;
@@ -51,6 +51,7 @@ struct TimedStore::Worker {
     std::vector<std::byte> buffer;
     Result<void> result;
     std::vector<Extent> extents;
+    std::uint64_t hole_length = 0;
     SteadyTime begun{};
     std::thread thread;
 
@@ -92,6 +93,10 @@ struct TimedStore::Crew {
                 worker.extents = found ? std::move(*found) : std::vector<Extent>{};
                 return;
             }
+            case Request::Verb::hole:
+                worker.hole_length = inner->hole_length(request.range);
+                worker.result = {};
+                return;
         }
     }
 
@@ -277,6 +282,16 @@ Result<std::vector<Extent>> TimedStore::extents(ByteRange range) {
     }
     crew_->give_back(std::move(*worker));
     return found;
+}
+
+std::uint64_t TimedStore::hole_length(ByteRange range) {
+    auto worker = run({.verb = Request::Verb::hole, .range = range}, {});
+    if (!worker) {
+        return 0;
+    }
+    const std::uint64_t length = (*worker)->hole_length;
+    crew_->give_back(std::move(*worker));
+    return length;
 }
 
 }  // namespace mirror

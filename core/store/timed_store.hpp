@@ -73,6 +73,7 @@ class TimedStore final : public Store {
     [[nodiscard]] Result<void> zero(ByteRange range, Space space) override;
     [[nodiscard]] Result<void> flush() override;
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override;
+    [[nodiscard]] std::uint64_t hole_length(ByteRange range) override;
 
   private:
     struct Request;

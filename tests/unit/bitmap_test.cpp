@@ -152,3 +152,20 @@ TEST_CASE("a chunk put in drops what lies beyond the end") {
     CHECK(bitmap.count() == 5);
     CHECK(bitmap.chunk(0) == nullptr);
 }
+
+TEST_CASE("a run within a range is cut at its end, and what is behind it is not seen") {
+    Bitmap bits(3 * Bitmap::chunk_bits);
+    CHECK_FALSE(bits.next_run_in({0, bits.size()}));
+    bits.set({100, 200});
+    bits.set({2 * Bitmap::chunk_bits - 5, 3 * Bitmap::chunk_bits});
+    CHECK(bits.next_run_in({0, 150}) == BitRange{100, 150});
+    CHECK(bits.next_run_in({150, 1000}) == BitRange{150, 200});
+    CHECK_FALSE(bits.next_run_in({0, 100}));
+    CHECK_FALSE(bits.next_run_in({200, 2 * Bitmap::chunk_bits - 5}));
+    CHECK(bits.next_run_in({200, 2 * Bitmap::chunk_bits - 4}) ==
+          BitRange{2 * Bitmap::chunk_bits - 5, 2 * Bitmap::chunk_bits - 4});
+    CHECK(bits.next_run_in({200, 9 * Bitmap::chunk_bits}) ==
+          BitRange{2 * Bitmap::chunk_bits - 5, 3 * Bitmap::chunk_bits});
+    CHECK_FALSE(bits.next_run_in({150, 150}));
+    CHECK_FALSE(bits.next_run_in({bits.size(), bits.size() + 9}));
+}

@@ -46,6 +46,7 @@ TEST_CASE("a disk that answers is used as if nothing stood in between") {
     const auto extents = disk.store->extents({0, MiB});
     REQUIRE(extents);
     CHECK(extents->front().hole);
+    CHECK(disk.store->hole_length({64 * KiB + 4096, 4096}) == 4096);
     disk.machine.disk_faults.fail_writes(Error{ErrorKind::no_space, "full"});
     CHECK(disk.store->write(pattern(512, 2), 0).error().kind == ErrorKind::no_space);
     CHECK(disk.asked == 0);

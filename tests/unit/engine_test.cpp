@@ -303,6 +303,23 @@ TEST_CASE("a resync makes the intents of many regions durable with one sync") {
     CHECK(pair.equal());
 }
 
+TEST_CASE(
+    "a full resync of holes reads nothing here, and sends what the standby has in their place") {
+    constexpr std::uint64_t size = 8 * MiB;
+    MirrorPair pair({.size = size});
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 34), 5 * MiB, Durability::cached));
+    REQUIRE(pair.volume().flush());
+    pair.beta.disk.damage(3 * MiB + 70000, std::byte{1});
+    const std::uint64_t before = pair.alpha.disk.bytes_read();
+    (void)pair.ask({{"request", "resync"}, {"full", true}});
+    REQUIRE(
+        eventually([&] { return pair.status()["peer"]["last_resync"]["compared_bytes"] == size; }));
+    REQUIRE(pair.wait_in_sync());
+    CHECK(pair.alpha.disk.bytes_read() - before == 2 * MiB);
+    CHECK(pair.equal());
+}
+
 TEST_CASE("a full resync finds a difference that no map knows") {
     for (const bool in_session : {true, false}) {
         MirrorPair pair;

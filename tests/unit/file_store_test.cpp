@@ -242,6 +242,20 @@ TEST_CASE("extents tell holes from data and cover the range without gaps") {
     CHECK(store->extents({MiB, 0})->empty());
 }
 
+TEST_CASE("the length of a hole is told, and 0 where there is none") {
+    const test::TempDir dir;
+    auto store = new_store(dir.file("r0.img"), MiB);
+    REQUIRE(store->write(pattern(64 * KiB), 256 * KiB).has_value());
+    CHECK(store->hole_length({0, MiB}) == 256 * KiB);
+    CHECK(store->hole_length({100, 1000}) == 1000);
+    CHECK(store->hole_length({255 * KiB, 2 * KiB}) == KiB);
+    CHECK(store->hole_length({256 * KiB, MiB - 256 * KiB}) == 0);
+    CHECK(store->hole_length({320 * KiB, MiB - 320 * KiB}) == MiB - 320 * KiB);
+    CHECK(store->hole_length({0, MiB + 1}) == 0);
+    CHECK(is_hole(*store, {0, 256 * KiB}));
+    CHECK_FALSE(is_hole(*store, {0, 256 * KiB + 1}));
+}
+
 TEST_CASE("a second owner is refused, and told who has it") {
     const test::TempDir dir;
     auto store = new_store(dir.file("r0.img"), 4096);
@@ -376,6 +390,7 @@ TEST_CASE("a block device is a store too") {
     REQUIRE(extents->size() == 1);
     CHECK((*extents)[0].range == ByteRange{512, 8192});
     CHECK_FALSE((*extents)[0].hole);
+    CHECK((*store)->hole_length({512, 8192}) == 0);
 
     const auto second = FileStore::open(loop.path(), Lock::exclusive);
     REQUIRE_FALSE(second.has_value());
