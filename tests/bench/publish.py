@@ -39,13 +39,15 @@ Written by `./quickstart bench --publish`; do not edit. The figures as JSON: `fi
 * *guests*: two virtual machines, emulated without KVM, each target a block device on
   a disk of its own. fio's libaio engine, direct. Slow, so only its ratios mean anything: that goes for the
   seconds of a switch there, too.
+* *size and number*: sparse volumes, without a load, each step once, TLS on. "engine, every block changed" is the
+  engine's memory when the peer lacks everything: the change map is 32 MiB a TiB.
 * CPU time an operation is that of all of a target's servers, and of the load program.
 * Rounds are few and short, so that the whole takes less than an hour; the order within a round is what makes
   them comparable, and the range says how much they can tell.
 """
 
 
-def results(plan, machine, runners, judged, seconds):
+def results(plan, machine, runners, judged, seconds, scale):
     """Everything of a run, for a program. `runners` have been run."""
     return {
         "schema": 1,
@@ -57,6 +59,7 @@ def results(plan, machine, runners, judged, seconds):
         "skipped": {name: why for runner in runners for name, why in runner.skipped.items()},
         "broken": [what for runner in runners for what in runner.broken],
         "goals": judged,
+        "scale": scale,
         "samples": [sample for runner in runners for sample in _in_order(plan, runner.samples)],
     }
 
@@ -114,6 +117,8 @@ def page(found, jobs, drawn):
              table.markdown(table.goal_rows(found["goals"]))]
     for mode, job, rows in table.sections(found["samples"], jobs):
         parts += [f"## {job.title}, {mode}", table.markdown(rows)]
+    for section in found["scale"]:
+        parts += [f"## {section['title']}", table.markdown(section["rows"])]
     parts += ["## Plots", *(f"![{name.removesuffix('.svg')}]({name})" for name in drawn)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -154,6 +159,9 @@ def show(found, jobs, say):
     for mode, job, rows in table.sections(found["samples"], jobs):
         say(f"\n{job.title}, {mode} ({job.unit})")
         say(table.plain(rows))
+    for section in found["scale"]:
+        say(f"\n{section['title']}")
+        say(table.plain(section["rows"]))
     if any(goal["met"] is not None for goal in found["goals"]):
         say("\ngoals (medians of paired ratios)")
         say(table.plain(table.goal_rows(found["goals"])))
