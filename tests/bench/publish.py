@@ -141,7 +141,8 @@ def _machine(found):
             f"* mirrordisk {machine['commit']}, built with {machine['build']}\n"
             f"* {settings['rounds']} rounds of {settings['seconds']:g} s, volumes of "
             f"{settings['size_bytes'] >> 20} MiB (resync: {settings['resync_size_bytes'] >> 20} "
-            f"MiB), seed {settings['seed']}{disturbed}")
+            f"MiB), seed {settings['seed']}{disturbed}"
+            + "".join(f"\n* {note}" for note in found.get("notes", [])))
 
 
 def _targets(found):

@@ -96,7 +96,7 @@ class Resync:
         return {"value": self._size / seconds / 1e6}
 
     def _dirty_all(self, mode, seed):
-        # In large pieces: both files are evicted before they are used.
+        # In large pieces: both files are evicted, and read, before they are used.
         self._dirty(mode, seed, block=jobs.MIB)
 
     def _dirty(self, mode, seed, **how):
@@ -109,8 +109,9 @@ class Resync:
     def _settle(self, mode):
         source, target = self._pair.files
         processors.place(self._pair.pids(), mode)
-        backing.reset([source], cached=True)
-        backing.reset([target], cached=False)
+        # The target's pages, too, are there before: a host that hands memory out for the first time
+        # is slower than a disk, and only who comes first in a round would wait for it.
+        backing.reset([source, target], cached=True)
 
     def _resync(self):
         """Seconds of the sending, and from the command until both were durably equal."""

@@ -7,16 +7,12 @@ import os
 import tempfile
 import time
 
-import nbd
-
+from lib import sizes
 from lib.cluster import Cluster
 
-GIB = 1 << 30
-MIB = 1 << 20
-SIZES = (("1 GiB", GIB), ("1 TiB", GIB << 10), ("16 TiB", (GIB << 14) - MIB))
+SIZES = (("1 GiB", sizes.GIB), ("1 TiB", sizes.GIB << 10), ("16 TiB", sizes.LARGEST))
 NUMBERS = (1, 10, 100)
-DIRTY = 64 * GIB
-LARGEST_ZERO = 2 * GIB
+DIRTY = 64 * sizes.GIB
 IDLE_SECONDS = 10
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -64,12 +60,12 @@ class Scale:
             seconds.append(_timed(lambda: (alpha.ctl("connect", "r0"),
                                            cluster.wait_in_sync(alpha))))
             engine = alpha.engine_pid("r0")
-            memory = [_memory(engine, "RssAnon"), _memory(beta.daemon.pid, "RssAnon")]
-            before = _memory(engine, "VmRSS") - memory[0]
+            memory = [sizes.memory(engine), sizes.memory(beta.daemon.pid)]
+            before = sizes.memory(engine, "VmRSS") - memory[0]
             alpha.ctl("disconnect", "r0")
-            _zero_all(alpha.uri())
-            _wait_written(cluster, alpha, size)
-            return [title, *seconds, *memory, _memory(engine, "VmHWM") - before]
+            sizes.zero_all(alpha)
+            sizes.wait_map_written(cluster, alpha, size)
+            return [title, *seconds, *memory, sizes.memory(engine, "VmHWM") - before]
 
     def _number(self, count):
         self._say(f"scale: {count} volumes")
@@ -97,7 +93,7 @@ class Scale:
             time.sleep(IDLE_SECONDS)
             idle = (sum(map(_processor_seconds, pids)) - before) / IDLE_SECONDS * 100
             return [str(count), *(seconds / count for seconds in steps), status,
-                    sum(map(_proportional, engines)), _memory(alpha.daemon.pid, "RssAnon"), idle]
+                    sum(map(_proportional, engines)), sizes.memory(alpha.daemon.pid), idle]
 
     def _dirty(self):
         self._say("scale: every block of 64 GiB")
@@ -105,7 +101,7 @@ class Scale:
             alpha = cluster.alpha
             cluster.start_active()
             alpha.ctl("disconnect", "r0")
-            marking = _timed(lambda: _zero_all(alpha.uri()))
+            marking = _timed(lambda: sizes.zero_all(alpha))
 
             def resynced(*words):
                 alpha.ctl(*words)
@@ -131,38 +127,9 @@ def _kill_engine(cluster, node):
     def serves():
         if node.engine_pid("r0") in (None, old):
             return False
-        _open(node.uri()).shutdown()
+        sizes.open_volume(node).shutdown()
         return True
     cluster.wait(serves, "the engine to be back", timeout=60)
-
-
-def _open(uri):
-    handle = nbd.NBD()
-    handle.connect_uri(uri)
-    return handle
-
-
-def _zero_all(uri):
-    handle = _open(uri)
-    size = handle.get_size()
-    for at in range(0, size, LARGEST_ZERO):
-        handle.zero(min(LARGEST_ZERO, size - at), at)
-    handle.flush()
-    handle.shutdown()
-
-
-def _wait_written(cluster, node, size):
-    """Until the map of changed blocks is on disk, a bit for each: writing it takes memory, too."""
-    def written():
-        return max(file.stat().st_blocks for file in (node.state_dir / "r0").iterdir()
-                   if file.is_file()) * 512 >= size // 4096 // 8
-    cluster.wait(written, "the map to be written", timeout=300)
-
-
-def _memory(pid, what):
-    """In MiB."""
-    with open(f"/proc/{pid}/status", encoding="ascii") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith(what + ":")) / 1024
 
 
 def _proportional(pid):
