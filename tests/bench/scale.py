@@ -3,18 +3,17 @@
 takes, of up to a hundred volumes on one pair, and a large volume of which every block differs.
 Each is done once: these are figures to see proportions by, not to compare programs."""
 
-import os
 import tempfile
 import time
 
-from lib import sizes
+import processors
+from lib import sizes, split_brain
 from lib.cluster import Cluster
 
 SIZES = (("1 GiB", sizes.GIB), ("1 TiB", sizes.GIB << 10), ("16 TiB", sizes.LARGEST))
 NUMBERS = (1, 10, 100)
 DIRTY = 64 * sizes.GIB
 IDLE_SECONDS = 10
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Scale:
@@ -89,9 +88,9 @@ class Scale:
             status = _timed(lambda: beta.ctl("status"))
             engines = [beta.engine_pid(name) for name in names]
             pids = [*engines, alpha.daemon.pid, beta.daemon.pid]
-            before = sum(map(_processor_seconds, pids))
+            before = processors.seconds(pids)
             time.sleep(IDLE_SECONDS)
-            idle = (sum(map(_processor_seconds, pids)) - before) / IDLE_SECONDS * 100
+            idle = (processors.seconds(pids) - before) / IDLE_SECONDS * 100
             return [str(count), *(seconds / count for seconds in steps), status,
                     sum(map(_proportional, engines)), sizes.memory(alpha.daemon.pid), idle]
 
@@ -127,7 +126,7 @@ def _kill_engine(cluster, node):
     def serves():
         if node.engine_pid("r0") in (None, old):
             return False
-        sizes.open_volume(node).shutdown()
+        split_brain.connect(node).shutdown()
         return True
     cluster.wait(serves, "the engine to be back", timeout=60)
 
@@ -136,10 +135,3 @@ def _proportional(pid):
     """In MiB: what it shares counts in part."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-
-
-def _processor_seconds(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as text:
-        fields = text.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-

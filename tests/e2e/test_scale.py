@@ -48,7 +48,8 @@ def test_no_step_takes_time_as_the_volume_is_large():
     assert not slower, slower
 
 
-@pytest.mark.skipif(environment.sanitizer() != "", reason="a sanitizer's own memory is what it measures")
+@pytest.mark.skipif(environment.sanitizer() != "",
+                    reason="a sanitizer's own memory is what it measures")
 def test_a_tebibyte_of_which_every_block_differs_takes_40_mib():
     size = sizes.GIB << 10
     with make(size) as cluster:

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <vector>
 
+#include "disk_traits.hpp"
 #include "input.hpp"
 
 namespace mirror::fuzz {
@@ -129,14 +130,7 @@ class Loop {
   private:
     static nbd::Negotiated negotiated(bool structured, bool allocation, bool read_only) {
         nbd::Negotiated found;
-        found.traits = {.size = disk_size,
-                        .read_only = read_only,
-                        .flush = true,
-                        .trim = true,
-                        .zero = true,
-                        .multi_conn = true,
-                        .extents = true,
-                        .description = "a disk in memory"};
+        found.traits = disk_traits(disk_size, read_only);
         found.structured_replies = structured;
         found.allocation = structured && allocation;
         return found;

@@ -10,6 +10,7 @@
 #include "core/nbd/handshake.hpp"
 #include "core/nbd/transmission.hpp"
 #include "core/tls/psk_file.hpp"
+#include "disk_traits.hpp"
 #include "input.hpp"
 #include "temp_folder.hpp"
 
@@ -47,16 +48,7 @@ class Disk final : public nbd::Export {
   public:
     explicit Disk(bool read_only) : read_only_(read_only) {}
 
-    nbd::Traits traits() const override {
-        return {.size = disk_size,
-                .read_only = read_only_,
-                .flush = true,
-                .trim = true,
-                .zero = true,
-                .multi_conn = true,
-                .extents = true,
-                .description = "a disk in memory"};
-    }
+    nbd::Traits traits() const override { return disk_traits(disk_size, read_only_); }
     Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
         require(ByteRange{offset, into.size()}.fits_in(disk_size), "reads are within the export");
         std::copy_n(content_.begin() + static_cast<std::ptrdiff_t>(offset), into.size(),

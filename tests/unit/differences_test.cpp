@@ -201,6 +201,20 @@ TEST_CASE("maps that are written in many parts are written whole, or again") {
     CHECK(node.map(MapKind::changed).count() == large / block_size);
 }
 
+TEST_CASE("a map is copied part by part as it is written, not all of it before") {
+    constexpr std::uint64_t large = 200 * GiB;
+    Node node(large);
+    node.differences->mark_changed({0, large - MiB});
+    std::atomic<bool> marked{false};
+    node.machine.meta_faults.before_write([&] {
+        if (!marked.exchange(true)) {
+            node.differences->mark_changed({large - MiB, MiB});
+        }
+    });
+    REQUIRE(node.differences->checkpoint(nothing_to_flush));
+    CHECK(node.map(MapKind::changed).count() == large / block_size);
+}
+
 TEST_CASE("the end of a session makes every region with an intent suspect") {
     Node node;
     { REQUIRE(node.differences->enter({9 * MiB, 1})); }

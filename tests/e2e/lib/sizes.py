@@ -2,7 +2,7 @@
 """Volumes that are large and empty: how they are marked as different from end to end, and what a
 process takes for that."""
 
-import nbd
+from lib import split_brain
 
 GIB = 1 << 30
 # The largest file that ext4 takes is a block smaller than 16 TiB.
@@ -11,15 +11,9 @@ LARGEST = (GIB << 14) - (1 << 20)
 LARGEST_ZERO = 2 * GIB
 
 
-def open_volume(node):
-    handle = nbd.NBD()
-    handle.connect_uri(node.uri())
-    return handle
-
-
 def zero_all(node):
     """Every block counts as changed then, where the peer is away."""
-    handle = open_volume(node)
+    handle = split_brain.connect(node)
     size = handle.get_size()
     for at in range(0, size, LARGEST_ZERO):
         handle.zero(min(LARGEST_ZERO, size - at), at)
