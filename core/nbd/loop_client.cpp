@@ -84,10 +84,12 @@ void RequestStock::give_back(std::unique_ptr<AsyncRequest> request) {
     }
 }
 
-LoopClient::LoopClient(Fd socket, Negotiated negotiated, AsyncExport& exported, RequestStock& stock)
+LoopClient::LoopClient(Fd socket, Negotiated negotiated, AsyncExport& exported, RequestStock& stock,
+                       std::size_t most_unsent)
     : socket_(std::move(socket)),
       negotiated_(std::move(negotiated)),
       most_payload_(payload_limit(negotiated_.traits)),
+      most_unsent_(most_unsent),
       export_(exported),
       stock_(stock),
       input_(input_capacity) {}
@@ -192,12 +194,12 @@ void LoopClient::start(const Request& header, std::span<const std::byte> payload
         return;
     }
     const std::size_t before = output_.size();
-    if (static_cast<Command>(header.type) == Command::read && header.length <= most_unsent) {
+    if (static_cast<Command>(header.type) == Command::read && header.length <= most_unsent_) {
         // Straight into the reply, where the data are at hand.
         const auto data = append_read_reply(output_, header, negotiated_.structured_replies);
         if (export_.read_at_once(data, header.offset)) {
             fill_read_header(data, header, negotiated_.structured_replies);
-            if (unsent() > most_unsent) {
+            if (unsent() > most_unsent_) {
                 send();
             }
             return;

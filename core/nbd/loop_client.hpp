@@ -48,9 +48,10 @@ class LoopClient {
     static constexpr std::size_t most_requests = 128;
     /// One more may exceed it.
     static constexpr std::uint64_t most_bytes = 64 * MiB;
-    static constexpr std::size_t most_unsent = 1 * MiB;
 
-    LoopClient(Fd socket, Negotiated negotiated, AsyncExport& exported, RequestStock& stock);
+    /// With more than `most_unsent` bytes of answers not fetched it gets no further ones.
+    LoopClient(Fd socket, Negotiated negotiated, AsyncExport& exported, RequestStock& stock,
+               std::size_t most_unsent = 1 * MiB);
     LoopClient(const LoopClient&) = delete;
     LoopClient& operator=(const LoopClient&) = delete;
 
@@ -63,7 +64,8 @@ class LoopClient {
     [[nodiscard]] static LoopClient& client_of(const AsyncRequest& request) noexcept {
         return *request.client_;
     }
-    /// Begins what waited for a place, and says whether there was something; sends what is ready.
+    /// Sends what is ready, and begins what waited for a place. True: something was begun, and
+    /// settle() is due again, since the socket may never report anything for what still waits.
     [[nodiscard]] bool settle();
     /// Nothing that comes from it is begun any more.
     void end() noexcept { over_ = true; }
@@ -85,7 +87,7 @@ class LoopClient {
     enum class Parsed { all, one_more };
 
     [[nodiscard]] bool is_full() const noexcept {
-        return requests_ >= most_requests || bytes_ >= most_bytes || unsent() > most_unsent;
+        return requests_ >= most_requests || bytes_ >= most_bytes || unsent() > most_unsent_;
     }
     [[nodiscard]] std::size_t unsent() const noexcept { return output_.size() - sent_; }
 
@@ -105,6 +107,7 @@ class LoopClient {
     const Fd socket_;
     const Negotiated negotiated_;
     const std::uint64_t most_payload_;
+    const std::size_t most_unsent_;
     AsyncExport& export_;
     RequestStock& stock_;
 

@@ -207,7 +207,7 @@ void LoopServer::add(Newcomer newcomer) {
     (void)::setsockopt(newcomer.socket.get(), SOL_SOCKET, SO_SNDBUF, &send_buffer,
                        sizeof send_buffer);
     clients_.emplace_back(std::move(newcomer.socket), std::move(newcomer.negotiated), export_,
-                          stock_);
+                          stock_, limits_.unsent);
     if (ending_) {
         clients_.back().end();
     }
@@ -293,16 +293,21 @@ void LoopServer::touch(LoopClient& client) {
     }
 }
 
-/// Whether something was begun, which end_batch() must hear of before the loop sleeps.
+/// Whether something was begun, which end_batch() must hear of before the loop sleeps. Who began
+/// something stays touched: its turn comes again after the others'.
 bool LoopServer::settle_clients() {
-    bool begun = false;
+    std::size_t again = 0;
     for (LoopClient* client : touched_) {
-        begun = settle(*client) || begun;
+        if (settle(*client)) {
+            client->is_touched = true;
+            touched_[again++] = client;
+        }
     }
-    touched_.clear();
-    return begun;
+    touched_.resize(again);
+    return again != 0;
 }
 
+/// False when it is gone, too: nothing of it is under way then.
 bool LoopServer::settle(LoopClient& client) noexcept {
     bool begun = false;
     try {
@@ -319,7 +324,7 @@ bool LoopServer::settle(LoopClient& client) noexcept {
     clients_.erase(it);
     MutexLock lock(mutex_);
     --open_;
-    return begun;
+    return false;
 }
 
 /// Without anything to wait for it is not watched at all: a hang-up is reported in any case, again

@@ -36,6 +36,7 @@ class LoopServer {
     struct Limits {
         std::size_t clients = 64;  ///< with an export
         std::size_t handshaking = 32;
+        std::size_t unsent = 1 * MiB;  ///< of answers to a client; then it has to fetch some first
         std::chrono::milliseconds handshake_timeout{10000};
     };
 

@@ -322,8 +322,25 @@ TEST_CASE("a client that fetches no answers holds up nobody") {
         CHECK(works(loop.socket));
     }
     for (std::uint64_t i = 0; i < 64; ++i) {  // and gets all of them when it wants
-        CHECK(lazy.answer().cookie == i);
-        CHECK(lazy.receive(1 * MiB).size() == 1 * MiB);
+        REQUIRE(lazy.answer().cookie == i);
+        REQUIRE(lazy.receive(1 * MiB).size() == 1 * MiB);
+    }
+}
+
+TEST_CASE("requests that waited for room are begun when their answers' way is free at once") {
+    Loop loop({.unsent = 10 * KiB});
+    loop.served.reads_at_once = false;
+    loop.served.at_once = true;
+    RawClient client(loop.socket);
+    client.open();
+    Message many;
+    for (std::uint64_t i = 0; i < 20; ++i) {
+        many.request(Command::read, 0, i, 0, 8 * KiB);
+    }
+    REQUIRE(client.send(many));
+    for (std::uint64_t i = 0; i < 20; ++i) {
+        REQUIRE(client.answer().cookie == i);
+        REQUIRE(client.receive(8 * KiB).size() == 8 * KiB);
     }
 }
 
