@@ -220,7 +220,9 @@ std::uint64_t MirrorPair::last_resync(const std::string& figure) {
 
 bool MirrorPair::wait_in_sync() {
     const bool reached = eventually([this] {
-        if (mode() == "in-sync" || alpha.power->is_off() || beta.power->is_off()) {
+        // The engine may not have noticed yet that the server is another one.
+        if ((server_.was_met() && mode() == "in-sync") || alpha.power->is_off() ||
+            beta.power->is_off()) {
             return true;
         }
         (void)ask({{"request", "peer-hint"}});

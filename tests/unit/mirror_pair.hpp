@@ -94,7 +94,8 @@ class MirrorPair {
     [[nodiscard]] control::Json ask(const control::Json& request);
     [[nodiscard]] std::uint64_t last_resync(const std::string& figure);
 
-    /// Asks the engine to try at once, again and again. False when the power failed meanwhile.
+    /// In sync with the standby that runs now, not with the one before. Asks the engine to try at
+    /// once, again and again. False when the power failed meanwhile.
     bool wait_in_sync();
     [[nodiscard]] bool wait_alone();
 

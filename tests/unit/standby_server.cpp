@@ -58,6 +58,7 @@ class SilencedExport final : public nbd::Export {
 
 void StandbyServer::start(std::unique_ptr<Replica> replica) {
     replica_ = std::move(replica);
+    sessions_before_ = sessions_.load();
     {
         MutexLock lock(mutex_);
         severed_ = false;

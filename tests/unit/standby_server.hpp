@@ -39,6 +39,8 @@ class StandbyServer final : public nbd::ExportProvider {
     void on_request(std::function<Result<void>(const std::string&)> hook);
     /// Sessions that were begun since the start of the test.
     [[nodiscard]] int sessions() const noexcept { return sessions_; }
+    /// A session was begun since the last start().
+    [[nodiscard]] bool was_met() const noexcept { return sessions_ > sessions_before_; }
 
     [[nodiscard]] std::vector<std::string> list(const nbd::Client& client) override;
     [[nodiscard]] Result<std::unique_ptr<nbd::Export>> open(
@@ -57,6 +59,7 @@ class StandbyServer final : public nbd::ExportProvider {
     std::unique_ptr<Replica> replica_;
     std::unique_ptr<nbd::Server> server_;
     std::atomic<int> sessions_{0};
+    std::atomic<int> sessions_before_{0};  ///< sessions_ at the last start()
 
     Mutex mutex_;
     CondVar changed_;
