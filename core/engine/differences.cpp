@@ -279,9 +279,10 @@ bool Differences::settled() const {
     return suspect_dirty_.empty() && changed_dirty_.empty();
 }
 
-Result<void> Differences::checkpoint(const std::function<Result<void>()>& flush) {
+Result<void> Differences::checkpoint(IntentMap::Clear what,
+                                     const std::function<Result<void>()>& flush) {
     MutexLock one(checkpoint_mutex_);
-    return intents_.checkpoint([&]() -> Result<void> {
+    return intents_.checkpoint(what, [&]() -> Result<void> {
         if (auto flushed = flush(); !flushed) {
             return flushed;
         }

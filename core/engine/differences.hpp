@@ -92,7 +92,8 @@ class Differences {
 
     /// `flush` makes everything written so far durable on every replica that takes part. Then the
     /// maps are written, and intents cleared. Serialised here.
-    [[nodiscard]] Result<void> checkpoint(const std::function<Result<void>()>& flush);
+    [[nodiscard]] Result<void> checkpoint(IntentMap::Clear what,
+                                          const std::function<Result<void>()>& flush);
 
   private:
     Differences(MetaFile& meta, Bitmap suspect, Bitmap changed);

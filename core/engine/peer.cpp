@@ -352,12 +352,12 @@ void Peer::end_session(const std::shared_ptr<Session>& session, const std::strin
     }
 }
 
-Result<void> Peer::checkpoint() {
+Result<void> Peer::checkpoint(IntentMap::Clear what) {
     if (!parts_.membership.uses_local()) {
         return flush_everybody();  // the maps of a replica that failed stand for nothing
     }
     bool flushed = false;
-    auto done = parts_.differences.checkpoint([&]() -> Result<void> {
+    auto done = parts_.differences.checkpoint(what, [&]() -> Result<void> {
         auto result = flush_everybody();
         flushed = result.has_value();
         return result;

@@ -248,14 +248,16 @@ void Volume::keep_house() {
         keep_records();
         end_old_hold();
         lock.lock();
-        const bool due = periods >= periods_between_checkpoints ||
-                         differences_->intent_bytes() >= intents_worth_a_checkpoint;
+        const bool many = differences_->intent_bytes() >= intents_worth_a_checkpoint;
+        const bool due = many || periods >= periods_between_checkpoints;
         if (house_closed_ || !due || differences_->settled()) {
             continue;
         }
         periods = 0;
         lock.unlock();
-        if (auto done = checkpoint(); !done) {
+        // What is written again and again is not to wait for its intent each time.
+        const auto what = many ? IntentMap::Clear::all : IntentMap::Clear::at_rest;
+        if (auto done = peer_.checkpoint(what); !done) {
             log(LogLevel::warning, "volume {}: the intents stay: {}", name(), done.error().message);
         }
         lock.lock();

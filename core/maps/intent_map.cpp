@@ -38,7 +38,8 @@ IntentMap::IntentMap(std::uint64_t volume_size, Persist persist)
     : persist_(std::move(persist)),
       wanted_(divide_up(volume_size, region_size)),
       durable_(wanted_.size()),
-      recent_(wanted_.size()) {}
+      recent_(wanted_.size()),
+      kept_(wanted_.size()) {}
 
 Result<IntentMap::Entered> IntentMap::enter(ByteRange range) {
     const BitRange regions = bits_touched(range, region_size);
@@ -104,8 +105,12 @@ void IntentMap::leave(unsigned epoch) noexcept {
     }
 }
 
-Result<void> IntentMap::checkpoint(const std::function<Result<void>()>& settle) {
+Result<void> IntentMap::checkpoint(Clear what, const std::function<Result<void>()>& settle) {
     MutexLock lock(mutex_);
+    kept_.clear_all();
+    if (what == Clear::at_rest) {
+        kept_.merge(recent_);
+    }
     recent_.clear_all();
     const unsigned ending = std::exchange(epoch_, 1 - epoch_);
     while (in_progress_[ending] > 0) {
@@ -116,7 +121,8 @@ Result<void> IntentMap::checkpoint(const std::function<Result<void>()>& settle) 
         return settled;
     }
     lock.lock();
-    drop_all_but_recent();
+    kept_.merge(recent_);
+    drop_all_but_kept();
     while (committing_) {
         committed_.wait(lock);
     }
@@ -131,12 +137,12 @@ Result<void> IntentMap::checkpoint(const std::function<Result<void>()>& settle) 
     return result;
 }
 
-void IntentMap::drop_all_but_recent() {
+void IntentMap::drop_all_but_kept() {
     for (std::uint64_t i = 0; i < wanted_.chunk_count(); ++i) {
         if (wanted_.chunk(i) == nullptr) {
             continue;
         }
-        const Bitmap::Chunk kept = common_bits(wanted_, recent_, i);
+        const Bitmap::Chunk kept = common_bits(wanted_, kept_, i);
         if (kept != *wanted_.chunk(i)) {
             wanted_.set_chunk(i, kept);
             dirty_chunks_.push_back(i);

@@ -2,7 +2,7 @@
 // Which 1 MiB regions may have writes that are not yet known to be durable on both replicas. A
 // region is entered durably before any disk may see a write to it (promise 4), with one sync for
 // all who wait (group commit), and leaves only through a checkpoint: writes of earlier epochs
-// ended, both replicas flushed, change map durable. A region that is written all the time simply
+// ended, both replicas flushed, change map durable. A region that is written again and again simply
 // stays, so a hot working set costs nothing.
 //
 // Called by every thread that writes (enter), and by the engine's housekeeper (checkpoint).
@@ -43,6 +43,12 @@ class IntentMap {
         unsigned epoch_;
     };
 
+    /// What a checkpoint clears, of the regions that nobody entered since it began.
+    enum class Clear {
+        all,
+        at_rest,  ///< those that nobody entered since the checkpoint before began
+    };
+
     IntentMap(std::uint64_t volume_size, Persist persist);
 
     /// Blocks until the regions of `range` are durable in the map. Fails as `persist` does; then
@@ -58,10 +64,11 @@ class IntentMap {
     [[nodiscard]] Result<void> prepare(std::span<const BitRange> regions);
 
     /// Makes the map smaller: waits for the writes that began before this call, runs `settle`
-    /// (flush both replicas, write the change map), then clears every region not entered since,
-    /// durably. When `settle` fails nothing is cleared; when the clearing can't be written, the
-    /// durable map keeps more than is needed until a later commit. One caller at a time.
-    [[nodiscard]] Result<void> checkpoint(const std::function<Result<void>()>& settle);
+    /// (flush both replicas, write the change map), then clears regions, durably. When `settle`
+    /// fails nothing is cleared; when the clearing can't be written, the durable map keeps more
+    /// than is needed until a later commit. One caller at a time.
+    [[nodiscard]] Result<void> checkpoint(Clear what,
+                                          const std::function<Result<void>()>& settle);
 
     /// Regions in the map now, those not yet durable included.
     [[nodiscard]] Bitmap snapshot() const;
@@ -77,7 +84,7 @@ class IntentMap {
     void leave(unsigned epoch) noexcept;
     void want(BitRange regions) REQUIRES(mutex_);
     void mark_dirty(BitRange regions) REQUIRES(mutex_);
-    void drop_all_but_recent() REQUIRES(mutex_);
+    void drop_all_but_kept() REQUIRES(mutex_);
     // Between the two, the caller lets go of the mutex and calls persist_.
     [[nodiscard]] Batch begin_commit() REQUIRES(mutex_);
     void end_commit(Batch batch, Result<void> result) REQUIRES(mutex_);
@@ -89,6 +96,8 @@ class IntentMap {
     Bitmap durable_ GUARDED_BY(mutex_);  ///< is in the durable map for certain
     /// Regions entered since the last checkpoint began.
     Bitmap recent_ GUARDED_BY(mutex_);
+    /// Regions that stay although they may be cleared: they were entered lately.
+    Bitmap kept_ GUARDED_BY(mutex_);
     /// Chunks of wanted_ that the next commit writes; may name one twice.
     std::vector<std::uint64_t> dirty_chunks_ GUARDED_BY(mutex_);
     bool committing_ GUARDED_BY(mutex_) = false;

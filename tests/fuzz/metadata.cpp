@@ -96,7 +96,9 @@ void read_all(MetaFile& meta) {
     }
     (void)(*differences)->changed_ranges(10);
     require((*differences)->behind_bytes() <= size, "no more is behind than there is");
-    require((*differences)->checkpoint([]() -> Result<void> { return {}; }).has_value(),
+    require((*differences)
+                ->checkpoint(IntentMap::Clear::all, []() -> Result<void> { return {}; })
+                .has_value(),
             "a checkpoint can be made");
     (void)meta.update([](Superblock& block) { block.unclean = true; });
 }

@@ -117,7 +117,7 @@ TEST_CASE("a change is remembered by its intent until a checkpoint has written i
         node.differences->mark_changed({3 * MiB, 4096});
         CHECK(node.map(MapKind::changed).empty());
     }
-    REQUIRE(node.differences->checkpoint(nothing_to_flush));
+    REQUIRE(node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush));
     CHECK(node.map(MapKind::intent).empty());
     CHECK(node.map(MapKind::changed).count() == 1);
     CHECK(node.map(MapKind::changed).test(3 * blocks_per_region));
@@ -135,7 +135,7 @@ TEST_CASE("no loss of power during a checkpoint forgets a change") {
                 node.differences->mark_changed({3 * MiB, 4096});
             }
             node.machine.power->cut_at(node.machine.power->changes() + at);
-            (void)node.differences->checkpoint(nothing_to_flush);
+            (void)node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush);
             node.cut_power(kept_by(loss));
             node.load();
             const auto work = node.differences->work_in(3);
@@ -147,11 +147,12 @@ TEST_CASE("no loss of power during a checkpoint forgets a change") {
 TEST_CASE("a checkpoint whose flush fails clears nothing") {
     Node node;
     { REQUIRE(node.differences->enter({0, 1})); }
-    CHECK_FALSE(node.differences->checkpoint(
-        []() -> Result<void> { return fail(ErrorKind::io, "the peer cannot flush"); }));
+    CHECK_FALSE(node.differences->checkpoint(IntentMap::Clear::all, []() -> Result<void> {
+        return fail(ErrorKind::io, "the peer cannot flush");
+    }));
     CHECK(node.map(MapKind::intent).test(0));
     CHECK_FALSE(node.differences->settled());
-    REQUIRE(node.differences->checkpoint(nothing_to_flush));
+    REQUIRE(node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush));
     CHECK(node.map(MapKind::intent).empty());
     CHECK(node.differences->settled());
 }
@@ -169,11 +170,11 @@ TEST_CASE("maps that could not be written are written by the next checkpoint") {
     SUBCASE("the flush failed") {
         node.machine.meta_faults.fail_flushes(broken);
     }
-    CHECK_FALSE(node.differences->checkpoint(nothing_to_flush));
+    CHECK_FALSE(node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush));
     CHECK(node.map(MapKind::intent).test(0));
     node.machine.meta_faults.fail_writes({});
     node.machine.meta_faults.fail_flushes({});
-    REQUIRE(node.differences->checkpoint(nothing_to_flush));
+    REQUIRE(node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush));
     CHECK(node.map(MapKind::changed).test(0));
     CHECK(node.map(MapKind::intent).empty());
 }
@@ -189,14 +190,14 @@ TEST_CASE("maps that are written in many parts are written whole, or again") {
             node.machine.meta_faults.fail_writes(broken);
         }
     });
-    CHECK_FALSE(node.differences->checkpoint(nothing_to_flush));
+    CHECK_FALSE(node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush));
     CHECK(writes == 10);
     CHECK_FALSE(node.differences->settled());
     node.machine.meta_faults.before_write({});
     node.machine.meta_faults.fail_writes({});
     node.cut_power([](std::size_t) { return false; });
     CHECK(node.map(MapKind::changed).empty());
-    REQUIRE(node.differences->checkpoint(nothing_to_flush));
+    REQUIRE(node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush));
     node.cut_power([](std::size_t) { return false; });
     CHECK(node.map(MapKind::changed).count() == large / block_size);
 }
@@ -211,7 +212,7 @@ TEST_CASE("a map is copied part by part as it is written, not all of it before")
             node.differences->mark_changed({large - MiB, MiB});
         }
     });
-    REQUIRE(node.differences->checkpoint(nothing_to_flush));
+    REQUIRE(node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush));
     CHECK(node.map(MapKind::changed).count() == large / block_size);
 }
 

@@ -17,6 +17,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
+using Clear = IntentMap::Clear;
+
 constexpr std::uint64_t regions = 2 * Bitmap::chunk_bits + 100;
 constexpr std::uint64_t volume_size = regions * region_size;
 
@@ -178,7 +180,7 @@ TEST_CASE("many first touches at once cost few syncs, the same regions again non
         const std::uint64_t in_steady_state = disk.writes();
         touch_all();
         CHECK(disk.writes() == in_steady_state);
-        CHECK(map.checkpoint(nothing_to_settle));
+        CHECK(map.checkpoint(Clear::all, nothing_to_settle));
         CHECK(disk.count() == 0);
     }
 }
@@ -203,11 +205,34 @@ TEST_CASE("a checkpoint clears what was prepared and never entered") {
     IntentMap map(volume_size, disk.persist());
     const std::array<BitRange, 1> runs{{{3, 5}}};
     REQUIRE(map.prepare(runs));
-    REQUIRE(map.checkpoint(nothing_to_settle));
+    REQUIRE(map.checkpoint(Clear::all, nothing_to_settle));
     CHECK(disk.count() == 0);
     CHECK_FALSE(map.try_enter(region(3)));
     CHECK(map.enter(region(3)));
     CHECK(disk.has({3, 4}));
+}
+
+TEST_CASE("what is written again and again keeps its intent, and what came to rest does not") {
+    Disk disk;
+    IntentMap map(volume_size, disk.persist());
+    CHECK(map.enter(region(3)));
+    CHECK(map.enter(region(4)));
+    REQUIRE(map.checkpoint(Clear::at_rest, nothing_to_settle));
+    CHECK(disk.has({3, 5}));  // entered since the checkpoint before
+    CHECK(map.try_enter(region(3)));
+    REQUIRE(map.checkpoint(Clear::at_rest, nothing_to_settle));
+    CHECK(disk.has({3, 4}));
+    CHECK_FALSE(disk.has({4, 5}));
+    CHECK_FALSE(map.try_enter(region(4)));
+    REQUIRE(map.checkpoint(Clear::at_rest, [&]() -> Result<void> {
+        CHECK(map.enter(region(7)));
+        return {};
+    }));
+    CHECK(disk.count() == 1);
+    CHECK(disk.has({7, 8}));
+    CHECK(map.try_enter(region(7)));
+    REQUIRE(map.checkpoint(Clear::all, nothing_to_settle));
+    CHECK(disk.count() == 0);
 }
 
 TEST_CASE("preparing fails where the map can't be written, and so does entering") {
@@ -228,12 +253,12 @@ TEST_CASE("however much time passes, an intent goes only when both replicas have
     IntentMap map(volume_size, disk.persist());
     CHECK(map.enter(region(1)));
     for (int round = 0; round < 100; ++round) {
-        CHECK_FALSE(map.checkpoint([]() -> Result<void> {
+        CHECK_FALSE(map.checkpoint(Clear::all, []() -> Result<void> {
             return fail(ErrorKind::unreachable, "the peer has not flushed");
         }));
         CHECK(disk.has({1, 2}));
     }
-    CHECK(map.checkpoint(nothing_to_settle));
+    CHECK(map.checkpoint(Clear::all, nothing_to_settle));
     CHECK(disk.count() == 0);
 }
 
@@ -243,7 +268,7 @@ TEST_CASE("a checkpoint clears what was not entered since") {
     CHECK(map.enter(region(1)));
     CHECK(map.enter(region(2)));
     std::optional<Result<IntentMap::Entered>> during;
-    CHECK(map.checkpoint([&]() -> Result<void> {
+    CHECK(map.checkpoint(Clear::all, [&]() -> Result<void> {
         CHECK(disk.has({1, 3}));
         during.emplace(map.enter(region(2)));
         return {};
@@ -252,7 +277,7 @@ TEST_CASE("a checkpoint clears what was not entered since") {
     CHECK(disk.has({2, 3}));
     CHECK(map.count() == 1);
     during.reset();
-    CHECK(map.checkpoint(nothing_to_settle));
+    CHECK(map.checkpoint(Clear::all, nothing_to_settle));
     CHECK(disk.count() == 0);
     CHECK(map.snapshot().empty());
 }
@@ -263,7 +288,7 @@ TEST_CASE("a checkpoint waits for the writes that began before it, not for later
     auto before = std::make_optional(map.enter(region(1)));
     std::atomic<bool> settled{false};
     auto checkpoint = std::async(std::launch::async, [&] {
-        return map.checkpoint([&]() -> Result<void> {
+        return map.checkpoint(Clear::all, [&]() -> Result<void> {
             settled = true;
             return {};
         });
@@ -289,12 +314,12 @@ TEST_CASE("a failed settling clears nothing") {
     Disk disk;
     IntentMap map(volume_size, disk.persist());
     CHECK(map.enter(region(1)));
-    const auto result =
-        map.checkpoint([]() -> Result<void> { return fail(ErrorKind::io, "no flush"); });
+    const auto result = map.checkpoint(
+        Clear::all, []() -> Result<void> { return fail(ErrorKind::io, "no flush"); });
     CHECK(result.error().message == "no flush");
     CHECK(disk.has({1, 2}));
     CHECK(map.count() == 1);
-    CHECK(map.checkpoint(nothing_to_settle));
+    CHECK(map.checkpoint(Clear::all, nothing_to_settle));
     CHECK(disk.count() == 0);
 }
 
@@ -303,8 +328,8 @@ TEST_CASE("whoever enters a region that is just being cleared waits until it is 
     IntentMap map(volume_size, disk.persist());
     CHECK(map.enter(region(1)));
     disk.block(true);
-    auto checkpoint =
-        std::async(std::launch::async, [&] { return map.checkpoint(nothing_to_settle); });
+    auto checkpoint = std::async(std::launch::async,
+                                 [&] { return map.checkpoint(Clear::all, nothing_to_settle); });
     disk.wait_for_writes(2);  // the clearing is on its way
     auto writer = std::async(std::launch::async, [&] {
         const auto entered = map.enter(region(1));
@@ -330,7 +355,8 @@ TEST_CASE("a map that can't be written fails the writers, and the next try inclu
     disk.break_it(false);
     CHECK(map.enter(region(9)));
     CHECK(disk.has({1, 2}));
-    CHECK(map.checkpoint(nothing_to_settle));  // the failed ones left no write in progress
+    CHECK(map.checkpoint(Clear::all,
+                         nothing_to_settle));  // the failed ones left no write in progress
     CHECK(disk.count() == 0);
 }
 
@@ -341,7 +367,7 @@ TEST_CASE("a clearing that failed counts as not durable, whatever reached the di
         IntentMap map(volume_size, disk.persist());
         CHECK(map.enter(region(1)));
         disk.break_it(true, reached);
-        CHECK(!map.checkpoint(nothing_to_settle));
+        CHECK(!map.checkpoint(Clear::all, nothing_to_settle));
         CHECK(!map.enter(region(1)));
         disk.break_it(false);
         CHECK(map.enter(region(1)));
@@ -375,7 +401,7 @@ TEST_CASE("at no moment a write is in progress whose region is not on disk") {
     std::atomic<int> lost{0};
     std::thread housekeeper([&] {
         while (!stop) {
-            CHECK(map.checkpoint(nothing_to_settle));
+            CHECK(map.checkpoint(Clear::all, nothing_to_settle));
             std::this_thread::yield();
         }
     });
@@ -400,8 +426,8 @@ TEST_CASE("at no moment a write is in progress whose region is not on disk") {
     stop = true;
     housekeeper.join();
     CHECK(lost == 0);
-    CHECK(map.checkpoint(nothing_to_settle));
-    CHECK(map.checkpoint(nothing_to_settle));
+    CHECK(map.checkpoint(Clear::all, nothing_to_settle));
+    CHECK(map.checkpoint(Clear::all, nothing_to_settle));
     CHECK(disk.count() == 0);
     CHECK(map.count() == 0);
 }

@@ -260,7 +260,10 @@ Result<void> ModelActive::settle() {
 
 void ModelActive::checkpoint() {
     if (idle()) {  // it would wait for the writes that are under way
-        (void)differences_->checkpoint([this] { return settle(); });
+        // As the housekeeper does, who clears all when there are many.
+        const auto what =
+            ++checkpoints_ % 2 == 0 ? IntentMap::Clear::all : IntentMap::Clear::at_rest;
+        (void)differences_->checkpoint(what, [this] { return settle(); });
     }
 }
 

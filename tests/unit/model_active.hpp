@@ -123,6 +123,7 @@ class ModelActive {
     Parts parts_;
     std::unique_ptr<MetaFile> meta_;
     std::unique_ptr<Differences> differences_;
+    unsigned checkpoints_ = 0;
     Membership membership_;
     std::shared_ptr<ModelSession> session_;
     SessionId begun_{};  ///< the newest that was asked for

@@ -237,7 +237,7 @@ void ModelActive::end_session(bool goes_on) {
         return;
     }
     const auto session = session_;
-    auto told = differences_->checkpoint([this]() -> Result<void> {
+    auto told = differences_->checkpoint(IntentMap::Clear::all, [this]() -> Result<void> {
         const Result<void> peer = call([&]() -> Result<void> {
             return door_is_open(*session_) ? parts_.peer.door->flush() : unreachable();
         });
@@ -269,8 +269,8 @@ Result<void> ModelActive::quiesce() {
     if (!idle()) {
         return fail(ErrorKind::io, "the machine died meanwhile");
     }
-    if (auto settled =
-            differences_->checkpoint([this] { return parts_.self.machine.open_disk()->flush(); });
+    if (auto settled = differences_->checkpoint(
+            IntentMap::Clear::all, [this] { return parts_.self.machine.open_disk()->flush(); });
         !settled) {
         return settled;
     }
