@@ -36,7 +36,7 @@ Written by `./quickstart bench --publish`; do not edit. The figures as JSON: `fi
 * Resync: every block of one copy is overwritten (or 1 % of them, at random places) while the other is away. *mirror* is the
   sending alone, *in-sync* from the command until both are durably equal. *mirror-resyncing* is a writer at depth 1 beside
   it; its share of the time in which the resync really ran is `beside_resync` in `figures.json`.
-* *guests*: two virtual machines, emulated without KVM, each target a block device on
+* *guests*: two virtual machines of one processor each, emulated without KVM, each target a block device on
   a disk of its own. fio's libaio engine, direct. Slow, so only its ratios mean anything: that goes for the
   seconds of a switch there, too.
 * *size and number*: sparse volumes, without a load, each step once, TLS on. "engine, every block changed" is the
