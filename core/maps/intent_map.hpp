@@ -67,8 +67,7 @@ class IntentMap {
     /// (flush both replicas, write the change map), then clears regions, durably. When `settle`
     /// fails nothing is cleared; when the clearing can't be written, the durable map keeps more
     /// than is needed until a later commit. One caller at a time.
-    [[nodiscard]] Result<void> checkpoint(Clear what,
-                                          const std::function<Result<void>()>& settle);
+    [[nodiscard]] Result<void> checkpoint(Clear what, const std::function<Result<void>()>& settle);
 
     /// Regions in the map now, those not yet durable included.
     [[nodiscard]] Bitmap snapshot() const;

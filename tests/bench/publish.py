@@ -113,7 +113,7 @@ def write_pages(found, jobs, directory):
 def page(found, jobs, drawn):
     parts = ["# Performance", HOW_TO_READ, "## The machine", _machine(found),
              "## The targets", _targets(found), "## Goals",
-             "Medians of paired ratios; nothing fails when one is missed.",
+             "Medians of paired ratios; nothing fails when one is missed. Why one is: `docs/design.md`, section 22.",
              table.markdown(table.goal_rows(found["goals"]))]
     for mode, job, rows in table.sections(found["samples"], jobs):
         parts += [f"## {job.title}, {mode}", table.markdown(rows)]
