@@ -334,7 +334,7 @@ void Peer::end_session(const std::shared_ptr<Session>& session, const std::strin
         // No write may be on its way while both replicas are flushed and the intents are cleared:
         // so the next session has to look at nothing but what is written from now on.
         const auto everything = parts_.ranges.acquire({0, parts_.store.size()});
-        told = checkpoint();
+        told = checkpoint(IntentMap::Clear::all);
         // Before the standby is told: it shuts the links, which is not to count as a loss.
         parts_.membership.retire(
             session, by_hand ? fmt::format("{} was disconnected by mirrorctl", peer_node_)

@@ -82,7 +82,7 @@ class Peer {
     [[nodiscard]] View view() const;
 
     /// Makes everything durable on all who take part; for the housekeeper and for a demote.
-    [[nodiscard]] Result<void> checkpoint(IntentMap::Clear what = IntentMap::Clear::all);
+    [[nodiscard]] Result<void> checkpoint(IntentMap::Clear what);
 
   private:
     void run();

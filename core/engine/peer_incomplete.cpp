@@ -55,7 +55,7 @@ Result<void> Peer::leave_incomplete(const std::shared_ptr<Session>& session, con
                                     milliseconds next_try,
                                     std::optional<Differences::Lacking>& reported) {
     // What was sent, durable there: writes that waited for the peer may be answered then.
-    if (auto settled = checkpoint(); !settled) {
+    if (auto settled = checkpoint(IntentMap::Clear::all); !settled) {
         return settled;
     }
     Incomplete now;

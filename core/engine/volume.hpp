@@ -73,7 +73,9 @@ class Volume {
 
     /// What the housekeeper does from time to time: everything durable on all who take part, then
     /// the maps; intents that stand for nothing are cleared.
-    [[nodiscard]] Result<void> checkpoint() { return peer_.checkpoint(); }
+    [[nodiscard]] Result<void> checkpoint(IntentMap::Clear what = IntentMap::Clear::all) {
+        return peer_.checkpoint(what);
+    }
 
     /// The end of a role: what waits for the peer fails, as does everything from now on.
     void refuse_requests();

@@ -21,8 +21,9 @@ namespace {
 using control::Json;
 using std::chrono::milliseconds;
 
-/// How often the housekeeper looks, and how long intents may stand before a checkpoint. The time
-/// alone clears nothing: a checkpoint flushes both replicas first.
+/// How often the housekeeper looks, and how many such looks are between two checkpoints, of which
+/// an intent that is left alone sees two at most. The time alone clears nothing: a checkpoint
+/// flushes both replicas first.
 constexpr milliseconds house_period{1000};
 /// For the connections of clients that have just ended, on a busy machine.
 constexpr milliseconds closing_patience{2000};
@@ -214,7 +215,7 @@ Result<Json> Volume::quiesce(bool disconnect_clients) {
     verify_.stop();
     gate_.wait_until_empty();
     peer_.stop();
-    auto settled = peer_.checkpoint();
+    auto settled = checkpoint();
     if (settled) {
         settled =
             meta_->update([this](Superblock& block) { end_serving(block, clock_.wall_now()); });
@@ -257,7 +258,7 @@ void Volume::keep_house() {
         lock.unlock();
         // What is written again and again is not to wait for its intent each time.
         const auto what = many ? IntentMap::Clear::all : IntentMap::Clear::at_rest;
-        if (auto done = peer_.checkpoint(what); !done) {
+        if (auto done = checkpoint(what); !done) {
             log(LogLevel::warning, "volume {}: the intents stay: {}", name(), done.error().message);
         }
         lock.lock();

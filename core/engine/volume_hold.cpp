@@ -54,7 +54,7 @@ Result<void> Volume::settle_for_replacement(SteadyTime until) {
     if (auto suspended = peer_.suspend(until); !suspended) {
         return suspended;
     }
-    auto settled = peer_.checkpoint();
+    auto settled = checkpoint();
     return membership_.uses_local() ? settled
                                     : Result<void>{};  // a failed disk has nothing to settle
 }

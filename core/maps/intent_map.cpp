@@ -38,8 +38,7 @@ IntentMap::IntentMap(std::uint64_t volume_size, Persist persist)
     : persist_(std::move(persist)),
       wanted_(divide_up(volume_size, region_size)),
       durable_(wanted_.size()),
-      recent_(wanted_.size()),
-      kept_(wanted_.size()) {}
+      recent_(wanted_.size()) {}
 
 Result<IntentMap::Entered> IntentMap::enter(ByteRange range) {
     const BitRange regions = bits_touched(range, region_size);
@@ -107,9 +106,9 @@ void IntentMap::leave(unsigned epoch) noexcept {
 
 Result<void> IntentMap::checkpoint(Clear what, const std::function<Result<void>()>& settle) {
     MutexLock lock(mutex_);
-    kept_.clear_all();
+    Bitmap kept(wanted_.size());
     if (what == Clear::at_rest) {
-        kept_.merge(recent_);
+        kept.merge(recent_);
     }
     recent_.clear_all();
     const unsigned ending = std::exchange(epoch_, 1 - epoch_);
@@ -121,8 +120,8 @@ Result<void> IntentMap::checkpoint(Clear what, const std::function<Result<void>(
         return settled;
     }
     lock.lock();
-    kept_.merge(recent_);
-    drop_all_but_kept();
+    kept.merge(recent_);
+    drop_all_but(kept);
     while (committing_) {
         committed_.wait(lock);
     }
@@ -137,14 +136,14 @@ Result<void> IntentMap::checkpoint(Clear what, const std::function<Result<void>(
     return result;
 }
 
-void IntentMap::drop_all_but_kept() {
+void IntentMap::drop_all_but(const Bitmap& kept) {
     for (std::uint64_t i = 0; i < wanted_.chunk_count(); ++i) {
         if (wanted_.chunk(i) == nullptr) {
             continue;
         }
-        const Bitmap::Chunk kept = common_bits(wanted_, kept_, i);
-        if (kept != *wanted_.chunk(i)) {
-            wanted_.set_chunk(i, kept);
+        const Bitmap::Chunk left = common_bits(wanted_, kept, i);
+        if (left != *wanted_.chunk(i)) {
+            wanted_.set_chunk(i, left);
             dirty_chunks_.push_back(i);
         }
     }

@@ -83,7 +83,7 @@ class IntentMap {
     void leave(unsigned epoch) noexcept;
     void want(BitRange regions) REQUIRES(mutex_);
     void mark_dirty(BitRange regions) REQUIRES(mutex_);
-    void drop_all_but_kept() REQUIRES(mutex_);
+    void drop_all_but(const Bitmap& kept) REQUIRES(mutex_);
     // Between the two, the caller lets go of the mutex and calls persist_.
     [[nodiscard]] Batch begin_commit() REQUIRES(mutex_);
     void end_commit(Batch batch, Result<void> result) REQUIRES(mutex_);
@@ -95,8 +95,6 @@ class IntentMap {
     Bitmap durable_ GUARDED_BY(mutex_);  ///< is in the durable map for certain
     /// Regions entered since the last checkpoint began.
     Bitmap recent_ GUARDED_BY(mutex_);
-    /// Regions that stay although they may be cleared: they were entered lately.
-    Bitmap kept_ GUARDED_BY(mutex_);
     /// Chunks of wanted_ that the next commit writes; may name one twice.
     std::vector<std::uint64_t> dirty_chunks_ GUARDED_BY(mutex_);
     bool committing_ GUARDED_BY(mutex_) = false;

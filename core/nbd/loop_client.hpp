@@ -48,10 +48,11 @@ class LoopClient {
     static constexpr std::size_t most_requests = 128;
     /// One more may exceed it.
     static constexpr std::uint64_t most_bytes = 64 * MiB;
+    static constexpr std::size_t usual_unsent = 1 * MiB;
 
     /// With more than `most_unsent` bytes of answers not fetched it gets no further ones.
     LoopClient(Fd socket, Negotiated negotiated, AsyncExport& exported, RequestStock& stock,
-               std::size_t most_unsent = 1 * MiB);
+               std::size_t most_unsent);
     LoopClient(const LoopClient&) = delete;
     LoopClient& operator=(const LoopClient&) = delete;
 

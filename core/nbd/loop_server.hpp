@@ -36,7 +36,8 @@ class LoopServer {
     struct Limits {
         std::size_t clients = 64;  ///< with an export
         std::size_t handshaking = 32;
-        std::size_t unsent = 1 * MiB;  ///< of answers to a client; then it has to fetch some first
+        /// Bytes of answers to a client; then it has to fetch some first.
+        std::size_t unsent = LoopClient::usual_unsent;
         std::chrono::milliseconds handshake_timeout{10000};
     };
 

@@ -100,10 +100,12 @@ class LateDisk final : public nbd::AsyncExport {
 /// The server's loop for one client, without waiting for anything.
 class Loop {
   public:
-    Loop(LateDisk& disk, Fd socket, bool structured, bool allocation, bool read_only)
+    Loop(LateDisk& disk, Fd socket, bool structured, bool allocation, bool read_only,
+         std::size_t most_unsent)
         : disk_(disk),
           stock_(disk, queue_),
-          client_(std::move(socket), negotiated(structured, allocation, read_only), disk, stock_) {}
+          client_(std::move(socket), negotiated(structured, allocation, read_only), disk, stock_,
+                  most_unsent) {}
 
     void take(std::uint32_t events) {
         if ((client_.wanted_events() & events & EPOLLIN) != 0) {
@@ -177,8 +179,8 @@ class Client {
 
 }  // namespace
 
-/// What was negotiated, in which pieces the rest arrives, the disk's habits, whether the client
-/// listens, KiB of zeroes behind; then the bytes.
+/// What was negotiated and how many answers may wait, in which pieces the rest arrives, the disk's
+/// habits, whether the client listens, KiB of zeroes behind; then the bytes.
 void loop_client(Bytes bytes) {
     Input input(bytes);
     const auto negotiated = input.number<std::uint8_t>();
@@ -191,7 +193,8 @@ void loop_client(Bytes bytes) {
     require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0, "a socket");
     Client client{Fd(ends[0])};
     Loop loop(disk, Fd(ends[1]), (negotiated & 1U) != 0, (negotiated & 2U) != 0,
-              (negotiated & 4U) != 0);
+              (negotiated & 4U) != 0,
+              (negotiated & 8U) != 0 ? 4 * KiB : nbd::LoopClient::usual_unsent);
     const auto feed = [&](Bytes rest) {
         while (!rest.empty() && !loop.client().is_done()) {
             const Bytes part = rest.first(std::min(rest.size(), piece == 0 ? 64 * KiB : piece));

@@ -158,6 +158,22 @@ Message write_of(std::uint64_t cookie, std::uint64_t offset, std::uint32_t lengt
     return Message().request(Command::write, 0, cookie, offset, length).fill(length, value);
 }
 
+/// Reads of the disk's beginning, with the cookies 0, 1 and on.
+Message reads_of(std::uint64_t count, std::uint32_t length) {
+    Message reads;
+    for (std::uint64_t i = 0; i < count; ++i) {
+        reads.request(Command::read, 0, i, 0, length);
+    }
+    return reads;
+}
+
+void fetch_reads(RawClient& client, std::uint64_t count, std::uint32_t length) {
+    for (std::uint64_t i = 0; i < count; ++i) {
+        REQUIRE(client.answer().cookie == i);
+        REQUIRE(client.receive(length).size() == length);
+    }
+}
+
 }  // namespace
 
 TEST_CASE("requests of one receive are begun together and all answered") {
@@ -313,18 +329,11 @@ TEST_CASE("a client that fetches no answers holds up nobody") {
     Loop loop;
     RawClient lazy(loop.socket);
     lazy.open();
-    Message many;
-    for (std::uint64_t i = 0; i < 64; ++i) {
-        many.request(Command::read, 0, i, 0, 1 * MiB);
-    }
-    REQUIRE(lazy.send(many));
+    REQUIRE(lazy.send(reads_of(64, 1 * MiB)));
     for (int i = 0; i < 20; ++i) {
         CHECK(works(loop.socket));
     }
-    for (std::uint64_t i = 0; i < 64; ++i) {  // and gets all of them when it wants
-        REQUIRE(lazy.answer().cookie == i);
-        REQUIRE(lazy.receive(1 * MiB).size() == 1 * MiB);
-    }
+    fetch_reads(lazy, 64, 1 * MiB);  // it gets all of them when it wants
 }
 
 TEST_CASE("requests that waited for room are begun when their answers' way is free at once") {
@@ -333,15 +342,8 @@ TEST_CASE("requests that waited for room are begun when their answers' way is fr
     loop.served.at_once = true;
     RawClient client(loop.socket);
     client.open();
-    Message many;
-    for (std::uint64_t i = 0; i < 20; ++i) {
-        many.request(Command::read, 0, i, 0, 8 * KiB);
-    }
-    REQUIRE(client.send(many));
-    for (std::uint64_t i = 0; i < 20; ++i) {
-        REQUIRE(client.answer().cookie == i);
-        REQUIRE(client.receive(8 * KiB).size() == 8 * KiB);
-    }
+    REQUIRE(client.send(reads_of(20, 8 * KiB)));
+    fetch_reads(client, 20, 8 * KiB);
 }
 
 TEST_CASE("a client that leaves with requests under way is forgotten when they are done") {
