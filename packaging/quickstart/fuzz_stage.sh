@@ -25,8 +25,9 @@ fuzz_target() { # NAME SECONDS
     fresh=$(mktemp -d)
     log=$fresh.log
     if build-fuzz/tests/fuzz/fuzz --target="$1" -max_total_time="$2" -timeout=20 \
-        -rss_limit_mb=2048 -artifact_prefix="build-fuzz/findings/$1-" -print_final_stats=1 \
-        "$fresh" "tests/fuzz/corpus/$1" >"$log" 2>&1; then
+        -rss_limit_mb=2048 -malloc_limit_mb=128 \
+        -artifact_prefix="build-fuzz/findings/$1-" -print_final_stats=1 "$fresh" \
+        "tests/fuzz/corpus/$1" >"$log" 2>&1; then
         rm -rf "$fresh" "$log"
         return 0
     fi

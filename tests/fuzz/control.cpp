@@ -24,13 +24,8 @@ using control::Json;
 
 constexpr std::uint64_t volume_size = 1 * MiB + 4096;
 
-/// Nothing that was decoded may be lost on its way back, nor may deciding on it fail.
-void use(const ReplicaSummary& theirs) {
-    const auto again = control::decode_summary(control::encode(theirs));
-    require(again && control::encode(*again) == control::encode(theirs), "a summary stays itself");
-    ReplicaSummary ours = theirs;
-    ours.node = theirs.node == "alpha" ? "beta" : "alpha";
-    ours.role = theirs.role == Role::active ? Role::standby : Role::active;
+/// Two replicas that meet: both ends must come to the same, whatever they say.
+void meet(const ReplicaSummary& ours, const ReplicaSummary& theirs) {
     const Decision here = decide(ours, theirs);
     require(mirrored(here.action) == decide(theirs, ours).action, "both ends decide alike");
     require(!here.reason.empty(), "every decision has a reason");
@@ -44,6 +39,45 @@ void use(const ReplicaSummary& theirs) {
             "every verdict has a reason");
     (void)judge_agreement(theirs, ours, "r0");
     (void)why_not_resume(ours, theirs);
+}
+
+Lineage gone_on(const Lineage& from, unsigned char number, const std::string& node) {
+    Lineage lineage = from;
+    GenerationId id;
+    id.bytes.fill(number);
+    lineage.begin(id, WallTime(std::chrono::seconds(number)), node, GenerationReason::peer_lost);
+    return lineage;
+}
+
+/// Nothing that was decoded may be lost on its way back, nor may deciding on it fail: beside a
+/// replica that is as it is, has gone on, was left behind, has gone another way, or is another.
+void use(const ReplicaSummary& theirs) {
+    const auto again = control::decode_summary(control::encode(theirs));
+    require(again && control::encode(*again) == control::encode(theirs), "a summary stays itself");
+    ReplicaSummary ours = theirs;
+    ours.node = theirs.node == "alpha" ? "beta" : "alpha";
+    meet(ours, theirs);
+    ours.role = theirs.role == Role::active ? Role::standby : Role::active;
+    meet(ours, theirs);
+    const Lineage further = gone_on(theirs.lineage, 0xF1, ours.node);
+    ReplicaSummary newer = theirs;
+    newer.lineage = gone_on(theirs.lineage, 0xF2, theirs.node);
+    meet(ours, newer);
+    ours.lineage = further;
+    meet(ours, theirs);
+    meet(ours, newer);
+    ours.lineage = gone_on(Lineage(), 0xF3, ours.node);
+    meet(ours, theirs);
+    ours.state = ReplicaState::up_to_date;
+    meet(ours, newer);
+    ours.yields_to = newer.lineage.current();
+    meet(ours, newer);
+    ours = theirs;
+    ours.node = theirs.node == "alpha" ? "beta" : "alpha";
+    ours.size /= 2;
+    meet(ours, newer);
+    ours.volume.bytes.fill(0xF4);
+    meet(ours, theirs);
 }
 
 void decode_all(const Json& message) {

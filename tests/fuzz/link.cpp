@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A server that says anything to our client: dialling, the link, the mailbox's asking side, with
-// libnbd between. Whatever comes, the asker gets a value or an error, and in time.
+// A server that says anything to our client over a real socket: dialling, the link with its thread,
+// the mailbox's asking side. Whatever comes, the asker gets a value or an error, and in time.
 #include <array>
 #include <cstring>
 #include <poll.h>
@@ -31,18 +31,16 @@ class LyingServer {
     }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
-    /// One connection: says all of `words`, listens to the client until it has said them and
-    /// something more, and hangs up.
-    void serve(Bytes words) const {
+    /// One connection: says a part of the script each time when the client has said something, or
+    /// seems to wait for more, and hangs up behind the last. A part: its length, 2 bytes, and that
+    /// many bytes.
+    void serve(Input script) const {
         const Fd client(::accept(listener_.get(), nullptr, nullptr));
-        while (!words.empty()) {
-            const ssize_t sent =
-                ::send(client.get(), words.data(), words.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-            if (sent < 0 && errno != EAGAIN) {
+        for (int parts = 0; parts < most_parts && !script.at_end(); ++parts) {
+            if (!say(client.get(), script.bytes(script.number<std::uint16_t>()))) {
                 return;
             }
-            words = words.subspan(static_cast<std::size_t>(std::max<ssize_t>(sent, 0)));
-            listen_a_while(client.get(), sent < 0 ? 10 : 0);
+            listen_a_while(client.get(), patience);
         }
         (void)::shutdown(client.get(), SHUT_WR);
         while (listen_a_while(client.get(), 1000)) {
@@ -50,6 +48,24 @@ class LyingServer {
     }
 
   private:
+    static constexpr int patience = 2;  ///< milliseconds
+    static constexpr int most_parts = 8;
+
+    /// Listens between, so that both can't wait for each other. False when the client has gone.
+    static bool say(int client, Bytes words) {
+        while (!words.empty()) {
+            const ssize_t sent =
+                ::send(client, words.data(), words.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+            if (sent < 0 && errno != EAGAIN) {
+                return false;
+            }
+            words = words.subspan(static_cast<std::size_t>(std::max<ssize_t>(sent, 0)));
+            if (sent < 0) {
+                listen_a_while(client, 5 * patience);
+            }
+        }
+        return true;
+    }
     /// False when the client has gone, or says nothing for so long.
     static bool listen_a_while(int client, int milliseconds) {
         std::array<char, 4096> heard{};
@@ -66,7 +82,7 @@ class LyingServer {
 
 void link(Bytes bytes) {
     static const LyingServer server;
-    std::thread liar([&] { server.serve(bytes); });
+    std::thread liar([&] { server.serve(Input(bytes)); });
     const nbd::Address address{.tcp = {}, .unix_path = server.path()};
     constexpr std::chrono::milliseconds most{5000};
     if (auto client = control::MailboxClient::connect(address, "liar", most)) {

@@ -16,7 +16,7 @@
 namespace mirror::fuzz {
 namespace {
 
-constexpr std::uint64_t disk_size = 1 * MiB;
+constexpr std::uint64_t disk_size = 128 * KiB;
 
 /// Answers some requests at once, some later, and some need to be gone on with twice.
 class LateDisk final : public nbd::AsyncExport {
@@ -180,14 +180,14 @@ class Client {
 }  // namespace
 
 /// What was negotiated and how many answers may wait, in which pieces the rest arrives, the disk's
-/// habits, whether the client listens, KiB of zeroes behind; then the bytes.
+/// habits, whether the client listens, how many 512 bytes of zeroes behind; then the bytes.
 void loop_client(Bytes bytes) {
     Input input(bytes);
     const auto negotiated = input.number<std::uint8_t>();
     const std::size_t piece = input.number<std::uint8_t>();
     LateDisk disk((negotiated & 4U) != 0, input.number<std::uint8_t>());
     const bool listens = input.flag();
-    const std::vector<std::byte> zeroes(input.number<std::uint8_t>() * KiB);
+    const std::vector<std::byte> zeroes(input.number<std::uint8_t>() * 512UL);
 
     std::array<int, 2> ends{};
     require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0, "a socket");

@@ -38,6 +38,18 @@ def request(command, offset=0, length=0, flags=0, data=b"", cookie=7):
 
 
 READ, WRITE, DISCONNECT, FLUSH, TRIM, ZERO, STATUS = 0, 1, 2, 3, 4, 6, 7
+
+
+def crc32c(data, seed):
+    """As core/base/checksum.hpp, slowly."""
+    crc = ~seed & 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return ~crc & 0xffffffff
+
+
 FLAGS = struct.pack(">I", 3)
 
 
@@ -66,13 +78,13 @@ def nbd_server():
 
 
 def loop_client():
-    """Bytes: negotiated, size of the pieces, habits of the disk, whether the client listens, KiB of
-    zeroes behind."""
+    """Bytes: negotiated, size of the pieces, habits of the disk, whether the client listens, how many
+    512 bytes of zeroes behind."""
     all_kinds = (request(WRITE, 4096, data=b"x" * 512, flags=1) + request(READ, 4000, 700) +
                  request(ZERO, 0, 8192) + request(ZERO, 0, 8192, flags=2) +
                  request(TRIM, 0, 65536) + request(FLUSH) + request(STATUS, 0, 65536) +
-                 request(STATUS, 0, 65536, flags=8) + request(READ, 1 << 20, 1) +
-                 request(READ, 0, 300000) + request(WRITE, (1 << 20) - 1, data=b"ab"))
+                 request(STATUS, 0, 65536, flags=8) + request(READ, 1 << 17, 1) +
+                 request(READ, 0, 100000) + request(WRITE, (1 << 17) - 1, data=b"ab"))
     return {
         "all": bytes([3, 0, 0x5a, 1, 0]) + all_kinds + request(DISCONNECT),
         "pieces": bytes([1, 13, 0xc3, 0, 0]) + all_kinds,
@@ -83,33 +95,102 @@ def loop_client():
 
 
 def tls_server():
-    """The same, in pieces through TLS; and bytes that are no TLS, in its place."""
-    seeds = {name: b"\1" + words[1:][4:] for name, words in nbd_server().items()}
-    seeds["plain"] = b"\0" + go(b"disk") + request(READ, 0, 512)
-    seeds["record"] = b"\0" + b"\x16\3\3\0\x20" + bytes(32)
+    """The same, in pieces through TLS, with a key and with certificates; bytes that are no TLS, in
+    its place; bits that are flipped on the way."""
+    words = {name: each[1:][4:] for name, each in nbd_server().items()}
+    seeds = {name: b"\1\0" + each for name, each in words.items()}
+    for name, kind in ("certificates", 1), ("other-name", 9), ("other-authority", 17):
+        seeds[name] = bytes([1, kind]) + words["go"]
+    seeds["flipped"] = b"\1\2" + struct.pack("<HB", 60, 1) + words["go"]
+    seeds["plain"] = b"\0\0" + go(b"disk") + request(READ, 0, 512)
+    seeds["record"] = b"\0\0" + b"\x16\3\3\0\x20" + bytes(32)
     return seeds
 
 
-# What a server says to a client that asks for {"request":"version"}.
+# What a server says to a client.
+
+GREETING = b"NBDMAGICIHAVEOPT" + struct.pack(">H", 3)
+
+
+def option_reply(kind, data=b"", number=7):
+    return struct.pack(">QIII", 0x3e889045565a9, number, kind, len(data)) + data
+
+
+def opened(size=1 << 20, flags=1):
+    return (option_reply(3, struct.pack(">HQH", 0, size, flags)) +
+            option_reply(3, struct.pack(">HIII", 3, 1, 4096, 32 << 20)) + option_reply(1))
+
+
+def client_handshake():
+    """Bytes: what of TLS, how many flips and whose certificate; size of the pieces; the flips."""
+    flip = struct.pack("<HB", 70, 1)
+    refusals = {name: option_reply(0x80000000 + number) for number, name in
+                enumerate(["unsupported", "policy", "invalid", "platform", "tls", "unknown"], 1)}
+    seeds = {f"refused-{name}": b"\0\0" + GREETING + words for name, words in refusals.items()}
+    return seeds | {
+        "plain": b"\0\5" + GREETING + opened(),
+        "no-size": b"\0\0" + GREETING + option_reply(1),
+        "endless": b"\0\0" + GREETING + 50 * option_reply(3, b"\0\1"),
+        "refuses-tls": b"\1\0" + GREETING + option_reply(0x80000001, number=5),
+        "no-tls": b"\1\0" + GREETING + option_reply(1, number=5) + b"\x16\3\3\0\x20" + bytes(32),
+        "key": b"\2\1" + opened(),
+        **{name: bytes([kind, 1]) + opened() for name, kind in
+           [("certificates", 3), ("other-name", 19), ("other-authority", 35)]},
+        "flipped": b"\6\1" + flip + opened(),
+        "flipped-certificates": b"\7\1" + flip + opened()}
+
+
+def answers():
+    """Bytes: framed, with TLS; transmission flags. Then what happens; a request: offset / 4, flags, length; an answer:
+    how many are skipped, the error."""
+    def ask(verb, offset, length, flags=0):
+        return bytes([verb]) + struct.pack("<HBH", offset // 4, flags, length)
+
+    flush, batch, good = ask(3, 0, 0), b"\4", b"\5\0\0"
+    each = ask(0, 4096, 512) + ask(1, 8192, 4096, 1) + ask(2, 0, 4096, 2) + flush
+    large = ask(1, 4096, 100, 4) + ask(0, 4096, 100, 4) + 3 * good
+    wrong = ask(0, 0, 512) + b"\7" + struct.pack("<HBHB", 1000, 1, 30, 1)
+    whole = (each + 4 * good + large + batch + each + batch + good + b"\5\2\5" + 2 * good +
+             ask(0, 260000, 60000) + ask(1, 0, 0))
+    return {name: bytes([kind, 0x6d]) + words for kind, mode in enumerate(["", "-framed", "-tls", "-both"])
+            for name, words in {"good" + mode: whole, "wrong" + mode: whole + wrong + each,
+                                "deaf" + mode: 12 * ask(1, 0, 60000, 4) + 30 * good,
+                                "nonsense" + mode: each + b"\x08\0\x20" + bytes(32),
+                                "past" + mode: each + b"\x08\1\x20" + bytes(32)}.items()}
+
 
 def link():
-    def reply(kind, data=b""):
-        return struct.pack(">QIII", 0x3e889045565a9, 7, kind, len(data)) + data
+    """Parts, each when the client has said something."""
+    def parts(*words):
+        return b"".join(struct.pack("<H", len(each)) + each for each in words)
 
-    flags, size = 1, 1 << 20
-    opened = (reply(3, struct.pack(">HQH", 0, size, flags)) +
-              reply(3, struct.pack(">HIII", 3, 1, 4096, 32 << 20)) + reply(1))
-    text = b'{"node":"alpha","ok":true,"protocol":2,"version":"0.1.0"}'
-    answer = (text + b"\0mdcrc32c" + bytes.fromhex("23f6abf6")).ljust(8192, b"\0")
+    def answer(text, seed):
+        body = json.dumps(text, separators=(",", ":")).encode()
+        return body + b"\0mdcrc32c" + struct.pack(">I", crc32c(body, seed))
 
     def simple(cookie, error=0, data=b""):
         return struct.pack(">IIQ", 0x67446698, error, cookie) + data
 
-    greeting = b"NBDMAGICIHAVEOPT" + struct.pack(">H", 3)
-    return {"answer": greeting + opened + simple(1) + simple(2, data=answer),
-            "failure": greeting + opened + simple(1, 22) + simple(2, 5),
-            "refusal": greeting + reply(0x80000002, b"not for you"),
-            "oldstyle": b"NBDMAGIC" + struct.pack(">QQI", 0x420281861253, size, 0) + bytes(124)}
+    request_sum = crc32c(b'{"request":"version"}', 0)
+    good = answer({"node": "alpha", "ok": True, "protocol": 2, "version": "0.1.0"}, request_sum)
+    refused = answer({"ok": False, "error": {"kind": "refused", "message": "not now",
+                                             "remedy": "later"}}, request_sum)
+    long = answer({"ok": True, "words": "x" * 9000}, request_sum)
+    begun = [GREETING, opened(), simple(1)]
+
+    def read(cookie, data):
+        return simple(cookie, data=data.ljust(8192, b"\0"))
+
+    return {"answer": parts(*begun, read(2, good), simple(3), read(4, refused)),
+            "long": parts(*begun, simple(2, data=long[:8192]),
+                          simple(3, data=long[8192:].ljust((1 << 20) - 8192, b"\0")[:60000])),
+            "no-sum": parts(*begun, read(2, b'{"ok":true}')),
+            "no-object": parts(*begun, read(2, answer([1], request_sum))),
+            "failure": parts(GREETING, opened(), simple(1, 22)),
+            "at-once": parts(GREETING + opened() + simple(1) + simple(2, 5)),
+            "refusal": parts(GREETING, option_reply(0x80000002, b"not for you")),
+            "oldstyle": parts(b"NBDMAGIC" + struct.pack(">QQI", 0x420281861253, 1 << 20, 0) +
+                              bytes(124))}
 
 
 # Control messages.
@@ -155,6 +236,11 @@ def messages():
     return {
         "summary": summary(),
         "yields": summary(yields_to=ID["older"], lacking_bytes=4096, role="standby"),
+        "failed": summary(state="failed", lineage=[generation(4, 2, "local-disk-failed"),
+                                                   generation(2, 0, "created")]),
+        "fresh": summary(state="new", role="standby", session=ID["none"], intent_bytes=0),
+        "inconsistent": summary(state="inconsistent", role="standby", lacking_bytes=1 << 20),
+        "beginning": summary(session_begun=ID["older"]),
         "agree": {"request": "agree", "volume": "r0", "node": "alpha", "summary": summary()},
         "peer-status": peer_status(),
         "record": record(),
@@ -183,11 +269,17 @@ def peer_requests():
     lineage = [generation(4, 2, "peer-lost"), generation(2, 0, "created")]
     return {
         "session": (ask("peer-status", protocol=2) +
-                    ask("handshake", protocol=2, settings=settings(), summary=summary()) + begin +
+                    ask("handshake", protocol=2, settings=settings(), summary=summary()) +
+                    ask("handshake", protocol=2, settings="ours", summary=summary()) + begin +
                     exports + ask("generation", lineage=lineage, **session) +
                     ask("verify-record", record=record(), **session) +
                     ask("session-synced", lineage=lineage, **session) +
-                    ask("session-end", reason="shutdown", **session)),
+                    ask("session-end", reason="disconnect", **session)),
+        "demote": begin + ask("session-end", reason="demote", **session),
+        "handshakes": b"".join(ask("handshake", protocol=2, settings="ours", summary=each)
+                               for each in [summary(role="standby"), summary(node="gamma"),
+                                            summary(lineage=[generation(3, 0, "created")]),
+                                            summary(size_bytes=1 << 20), summary(state="failed")]),
         "incomplete": (begin + ask("session-incomplete", lacking_bytes=4096, why="a bad disk",
                                    **session) + ask("agree", node="alpha", summary=summary())),
         "resolve": (ask("resolve-agree", node="alpha", generation=ID["older"]) +
@@ -214,14 +306,45 @@ def status():
                          "resync": {"done_bytes": 1, "total_bytes": 2, "bytes_per_second": 1,
                                     "eta_seconds": 1}}],
               "rpo": {"seconds": 0, "bytes": 0}, "rto": {"seconds": 1.4, "phases": {"a": 0.2}}}
+    side = {"node": "alpha", "role": "active", "replica_state": "up-to-date",
+            "break_at": "2026-03-01T12:30:05Z", "last_write_at": "2026-03-01T12:31:05Z",
+            "changed_bytes": 4096, "may_differ_bytes": 1 << 20,
+            "lineage": [{"began_at": "2026-03-01T12:30:05Z", "words": "went on without beta"}] * 7}
+    evidence = {"here": side, "there": {**side, "node": "beta", "last_write_at": None},
+                "clock_skew_seconds": -90.5,
+                "ancestor": {"generation": ID["older"], "words": "made",
+                             "began_at": "2026-03-01T12:30:05Z"}}
+    media = {"read_errors": 1, "write_errors": 2, "timeouts": 1, "repaired": 1,
+             "ranges": [{"operation": "read", "offset_bytes": 4096, "length_bytes": 512,
+                         "action": "peer told", "last": "2026-03-01T12:30:05Z"}]}
+    peer = volume["peers"][0]
+    split = {**volume, "state": "split-brain", "peers": [{**peer, "split_brain": evidence}],
+             "replica": {**volume["replica"], "media": media},
+             "undo": [{"id": "x", "saved_bytes": 4096, "made_at": "2026-03-01T12:30:05Z"}]}
+    compared = {name: {**volume, "peers": [{**peer, "verify": {**record(), **changes}}]}
+                for name, changes in {
+                    "stopped": {"state": "stopped"}, "paused": {"state": "waiting"},
+                    "finished": {"state": "finished", "repaired_bytes": 0,
+                                 "last_finished": "2026-03-01T12:30:05Z",
+                                 "last_mismatched_bytes": 8192,
+                                 "ranges": [{"offset": 4096 * i, "length": 4096, "repaired": False,
+                                             "unreadable": i == 3} for i in range(20)]},
+                    "equal": {"state": "finished", "mismatched_bytes": 0}}.items()}
     whole = {"schema": 1, "node": "alpha", "volumes": [volume, {**volume, "name": "r1"}]}
     return {"volume": b"\x50" + json.dumps(volume).encode(),
+            "split-brain": b"\x50" + json.dumps(split).encode(),
+            **{name: b"\x50" + json.dumps(each).encode() for name, each in compared.items()},
             "status": b"\x50" + json.dumps(whole).encode()}
 
 
 # Files.
 
-CONFIG = b"""[node.alpha]
+CONFIG = b"""control_group = "mirror"
+tls = "x509"
+x509_dir = "/etc/mirrordisk/x509"
+psk_file = "/etc/mirrordisk/cluster.psk"
+i_know_this_network_is_private = false
+[node.alpha]
 address = "10.0.0.1:10809"
 run_dir = "/run/a"
 [node.beta]
@@ -274,8 +397,14 @@ EVENT = {"time": "2026-03-01T12:30:05.250Z", "node": "alpha", "volume": "r0", "i
 def corpora():
     text = json.dumps(record()).encode()
     return {
+        "answers": answers(),
         "change_map": {"some": struct.pack("<H", 100) + b"\x0c" + b"\xff\0\x81" * 5},
-        "config": {"full": CONFIG, "empty": b"", "broken": b"[node.alpha\naddress=5"},
+        "client_handshake": client_handshake(),
+        "config": {"full": CONFIG, "empty": b"", "broken": b"[node.alpha\naddress=5",
+                   "open": CONFIG.replace(b'"x509"', b'"off"'),
+                   "same-paths": CONFIG + CONFIG[CONFIG.index(b"[volume"):].replace(b"r0]", b"r1]"),
+                   "names": CONFIG.replace(b"r0]", b"r0.express]"),
+                   "values": CONFIG.replace(b'"64MiB"', b"-5").replace(b'"noatime"', b'"a b"')},
         "control_reply": in_a_mailbox(bytes(4)),
         "control_request": in_a_mailbox(b"\1"),
         "frames": frames(),

@@ -9,40 +9,18 @@
 #include "core/nbd/framed_export.hpp"
 #include "core/nbd/handshake.hpp"
 #include "core/nbd/transmission.hpp"
-#include "core/tls/psk_file.hpp"
 #include "disk_traits.hpp"
 #include "input.hpp"
-#include "temp_folder.hpp"
+#include "memory_stream.hpp"
+#include "tls_peer.hpp"
 
 namespace mirror::fuzz {
 namespace {
 
 constexpr std::uint64_t disk_size = 64 * KiB;
-/// Of one batch of replies and what comes behind the threshold.
-constexpr std::size_t most_in_one_send = 64 * MiB;
-
-class MemoryStream final : public nbd::Stream {
-  public:
-    MemoryStream(Bytes input, std::size_t piece) : rest_(input), piece_(piece) {}
-
-    Result<std::size_t> recv_some(std::span<std::byte> into, const nbd::Patience&) override {
-        require(!into.empty(), "the server has room for what it receives");
-        const std::size_t count = ended_ ? 0 : std::min({into.size(), piece_, rest_.size()});
-        std::copy_n(rest_.begin(), count, into.begin());
-        rest_ = rest_.subspan(count);
-        return count;
-    }
-    Result<void> send_all(std::span<const std::byte> from, const nbd::Patience&) override {
-        require(from.size() <= most_in_one_send, "replies do not pile up");
-        return {};
-    }
-    void shutdown() noexcept override { ended_ = true; }
-
-  private:
-    Bytes rest_;
-    const std::size_t piece_;
-    bool ended_ = false;
-};
+/// A client's flags and STARTTLS; it hears the greeting and the answer before TLS, too.
+constexpr std::string_view begins_tls("\0\0\0\3IHAVEOPT\0\0\0\5\0\0\0\0", 20);
+constexpr std::size_t plain_answer = 18 + 20;
 
 class Disk final : public nbd::Export {
   public:
@@ -143,82 +121,6 @@ class Place final : public nbd::Admission {
     int times_ = 0;
 };
 
-/// A client that begins TLS and says its words behind it, or in the place of it.
-class TlsClient final : public nbd::Stream {
-  public:
-    TlsClient(tls::Session session, Bytes words, std::size_t piece)
-        : session_(std::move(session)), words_(words), piece_(piece) {
-        say(std::as_bytes(std::span("\0\0\0\3IHAVEOPT\0\0\0\5\0\0\0", 20)));
-    }
-
-    Result<std::size_t> recv_some(std::span<std::byte> into, const nbd::Patience&) override {
-        if (to_server_.empty() && !ended_) {
-            go_on();
-        }
-        const std::size_t count = ended_ ? 0 : std::min(into.size(), to_server_.size());
-        std::copy_n(to_server_.begin(), count, into.begin());
-        to_server_.erase(to_server_.begin(),
-                         to_server_.begin() + static_cast<std::ptrdiff_t>(count));
-        return count;
-    }
-    Result<void> send_all(std::span<const std::byte> from, const nbd::Patience&) override {
-        // The greeting and the answer to STARTTLS; what comes then is TLS.
-        const std::size_t plain = std::min(from.size(), plain_left_);
-        plain_left_ -= plain;
-        from = from.subspan(plain);
-        while (!from.empty()) {
-            const std::span<std::byte> space = session_.input_space();
-            const std::size_t count = std::min(space.size(), from.size());
-            std::copy_n(from.begin(), count, space.begin());
-            session_.input_filled(count);
-            from = from.subspan(count);
-            listen();
-        }
-        return {};
-    }
-    void shutdown() noexcept override { ended_ = true; }
-
-  private:
-    void say(std::span<const std::byte> bytes) {
-        to_server_.insert(to_server_.end(), bytes.begin(), bytes.end());
-    }
-    void flush() {
-        say(session_.output());
-        session_.output_taken(session_.output().size());
-    }
-    void listen() {
-        if (established_) {
-            std::vector<std::byte> heard(64 * KiB);
-            (void)session_.receive(heard);
-        } else if (const auto step = session_.handshake()) {
-            established_ = *step == tls::Session::Progress::done;
-        }
-        flush();
-    }
-    /// The server waits for us.
-    void go_on() {
-        if (piece_ == 0) {
-            say(words_);
-            words_ = {};
-        } else if (!established_) {
-            listen();
-        } else if (!words_.empty()) {
-            const std::size_t count = std::min(piece_, words_.size());
-            (void)session_.send(words_.first(count));
-            words_ = words_.subspan(count);
-            flush();
-        }
-    }
-
-    tls::Session session_;
-    Bytes words_;
-    const std::size_t piece_;
-    std::size_t plain_left_ = 18 + 20;
-    std::vector<std::byte> to_server_;
-    bool established_ = false;
-    bool ended_ = false;
-};
-
 void serve(nbd::Stream& stream, const tls::Credentials* credentials) {
     nbd::Breaker breaker(stream);
     Place place(breaker);
@@ -234,33 +136,33 @@ void serve(nbd::Stream& stream, const tls::Credentials* credentials) {
     }
 }
 
-std::shared_ptr<const tls::Credentials> make_credentials() {
-    Config config;
-    config.tls.psk_file = temp_folder() + "/fuzz.psk";
-    const auto key = tls::new_psk_key("20261127");
-    require(key && tls::write_psk_file(config.tls.psk_file, {*key}), "there is a key");
-    return tls::Credentials::of(config, "beta");
-}
-
 }  // namespace
 
 /// The first byte says in which pieces the rest arrives.
 void nbd_server(Bytes bytes) {
     Input input(bytes);
     const std::size_t piece = input.number<std::uint8_t>();
-    MemoryStream stream(input.rest(), piece == 0 ? 1 * MiB : piece);
+    MemoryStream stream(input.rest(), piece);
     serve(stream, nullptr);
 }
 
-/// The first byte: 0 for bytes that are no TLS, else in which pieces the rest arrives.
+/// The first byte: 0 for bytes that are no TLS, else in which pieces the rest arrives. The second:
+/// whether with certificates, how many bits are flipped on the way, and whose certificate. Then the
+/// flips.
 void tls_server(Bytes bytes) {
-    static const auto credentials = make_credentials();
     Input input(bytes);
     const std::size_t piece = input.number<std::uint8_t>();
-    auto session = credentials->dial("beta");
+    const auto kind = input.number<std::uint8_t>();
+    const TlsNodes& nodes = tls_nodes((kind & 1U) != 0 ? TlsMode::x509 : TlsMode::psk);
+    Flips flips(input, kind >> 1U & 3U);
+    auto session = nodes.who_dials(kind >> 3U & 3U).dial("beta");
     require(session.has_value(), "there is a client");
-    TlsClient stream(std::move(*session), input.rest(), piece * 64);
-    serve(stream, credentials.get());
+    TlsPeer stream(std::move(*session), input.rest(),
+                   {.preface = begins_tls,
+                    .plain = plain_answer,
+                    .piece = piece * 64,
+                    .flips = std::move(flips)});
+    serve(stream, nodes.beta.get());
 }
 
 }  // namespace mirror::fuzz

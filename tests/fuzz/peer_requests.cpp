@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A mirrord with a standby replica, and what somebody who reaches its port may say: lines that end
 // with a zero byte, each a request for the mailbox or, after a '>', the name of an export to open
-// and read. Requests that start processes, connect elsewhere or take disk space are left out.
+// and use. The settings "ours" are those of this node, which a peer must have as well. Requests
+// that start processes, connect elsewhere or take disk space are left out.
 #include <algorithm>
 #include <array>
 #include <filesystem>
@@ -92,9 +93,13 @@ class Node {
     }
 
     void ask(const std::string& line) {
-        const Json request = control::parse_shallow(line);
+        Json request = control::parse_shallow(line);
         if (!request.is_object() || is_left_out(request)) {
             return;
+        }
+        if (const auto settings = request.find("settings");
+            settings != request.end() && *settings == "ours") {
+            *settings = config_.volumes.at("r0").shared_settings();
         }
         (void)requests_.handle(request, stranger_);
         (void)keepers_["r0"]->peer_status();

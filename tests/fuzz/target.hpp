@@ -33,10 +33,12 @@ void control_request(Bytes input);  ///< a request in a mailbox, its fields in e
 void peer_requests(Bytes input);    ///< requests of a peer to a mirrord with a standby replica
 
 // What a client gets.
-void control_reply(Bytes input);  ///< a reply, its trailer, and what is made of it
-void link(Bytes input);           ///< a server's bytes, to an asker
-void change_map(Bytes input);     ///< the bytes of VOLUME/changes
-void status_view(Bytes input);    ///< a daemon's status in mirrorctl
+void control_reply(Bytes input);     ///< a reply, its trailer, and what is made of it
+void client_handshake(Bytes input);  ///< a server's bytes, from the greeting on, behind TLS too
+void answers(Bytes input);           ///< a peer's answers to what a link has asked
+void link(Bytes input);              ///< a server's bytes, to an asker
+void change_map(Bytes input);        ///< the bytes of VOLUME/changes
+void status_view(Bytes input);       ///< a daemon's status in mirrorctl
 
 // What is read back from disks.
 void config(Bytes input);

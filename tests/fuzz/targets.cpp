@@ -8,7 +8,9 @@ namespace mirror::fuzz {
 namespace {
 
 constexpr std::array all{
+    Target{"answers", answers},
     Target{"change_map", change_map},
+    Target{"client_handshake", client_handshake},
     Target{"config", config},
     Target{"control_reply", control_reply},
     Target{"control_request", control_request},

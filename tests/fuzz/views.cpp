@@ -6,6 +6,7 @@
 #include "core/control/json_text.hpp"
 #include "input.hpp"
 #include "tools/status_view.hpp"
+#include "tools/verify_view.hpp"
 
 namespace mirror::fuzz {
 
@@ -39,7 +40,8 @@ void status_view(Bytes bytes) {
         return;
     }
     const std::string text = tools::format_status(json, context) +
-                             tools::format_volume(json, "alpha", context) + tools::next_step(json);
+                             tools::format_volume(json, "alpha", context) + tools::next_step(json) +
+                             tools::verify_verdict(tools::verify_of(json), "r0");
     require(std::none_of(text.begin(), text.end(),
                          [](char c) { return (c >= 0 && c < ' ' && c != '\n') || c == 0x7F; }),
             "no control character reaches the terminal");
