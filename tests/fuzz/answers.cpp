@@ -136,7 +136,9 @@ class Peer {
 class Conversation {
   public:
     Conversation(std::uint8_t kind, std::uint8_t offers)
-        : framed_((kind & 1U) != 0), poll_(::epoll_create1(EPOLL_CLOEXEC)) {
+        : framed_((kind & 1U) != 0),
+          encrypted_((kind & 2U) != 0),
+          poll_(::epoll_create1(EPOLL_CLOEXEC)) {
         std::array<int, 2> ends{};
         require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0 &&
                     poll_.is_open(),
@@ -145,7 +147,7 @@ class Conversation {
         opened.facts.size = volume_size + (framed_ ? nbd::framed_base : 0);
         opened.facts.flags = offers;
         std::unique_ptr<tls::Session> theirs;
-        if ((kind & 2U) != 0) {
+        if (encrypted_) {
             const TlsNodes& nodes = tls_nodes(TlsMode::psk);
             auto client = nodes.alpha->dial("beta");
             auto server = nodes.beta->accept();
@@ -233,7 +235,7 @@ class Conversation {
         commands.erase(chosen);
         const std::size_t told_before = told();
         const std::size_t successes_before = successes();
-        say(answer_to(command, error));
+        say_untrusted(answer_to(command, error));
         if (behaves_) {
             const std::size_t callers = command.is_head ? 0 : 1;
             require(told() == told_before + callers, "an answer reaches its caller");
@@ -249,22 +251,27 @@ class Conversation {
             return;
         }
         behaves_ = false;
-        std::vector<std::byte> bytes = answer_to(peer_->commands().front(), 0);
+        const std::vector<std::byte> good = answer_to(peer_->commands().front(), 0);
+        std::vector<std::byte> bytes = good;
         bytes.resize(std::min<std::size_t>(bytes.size(), input.number<std::uint16_t>()));
         for (std::size_t flips = input.number<std::uint8_t>() % 4; flips > 0 && !bytes.empty();
              --flips) {
             bytes[input.number<std::uint16_t>() % bytes.size()] ^=
                 std::byte{input.number<std::uint8_t>()};
         }
-        say(bytes);
+        distrusts_ = distrusts_ || (framed_ && !bytes.empty() && bytes != good);
+        say_untrusted(bytes);
     }
 
     void talk_nonsense(Input& input) {
         behaves_ = false;
-        const bool raw = input.flag();
+        const bool past_tls = input.flag();
         const Bytes bytes = input.bytes(input.number<std::uint8_t>());
-        raw ? peer_->say_raw(bytes) : peer_->say(bytes);
-        link_->receive_lent();
+        if (past_tls && encrypted_) {
+            distrusts_ = distrusts_ || !bytes.empty();
+            peer_->say_raw(bytes);
+        }
+        say_untrusted(past_tls ? Bytes() : bytes);
     }
 
   private:
@@ -274,12 +281,18 @@ class Conversation {
     }
     /// In parts that the socket takes.
     void say(Bytes bytes) {
-        while (!bytes.empty()) {
+        do {
             const Bytes part = bytes.first(std::min<std::size_t>(bytes.size(), 32 * KiB));
             bytes = bytes.subspan(part.size());
             peer_->say(part);
             link_->receive_lent();
-        }
+        } while (!bytes.empty());
+    }
+    void say_untrusted(Bytes bytes) {
+        const std::size_t before = successes();
+        say(bytes);
+        require(!distrusts_ || successes() == before,
+                "nothing is believed behind what was garbled");
     }
     [[nodiscard]] std::size_t told() const {
         return static_cast<std::size_t>(std::count_if(
@@ -310,12 +323,14 @@ class Conversation {
     }
 
     const bool framed_;
+    const bool encrypted_;
     const Fd poll_;
     std::unique_ptr<Peer> peer_;
     std::deque<Asked> asked_;  ///< their buffers outlive the link
     std::unique_ptr<nbd::LinkDriver> link_;
     int batches_ = 0;
     std::atomic<bool> behaves_ = true;
+    bool distrusts_ = false;  ///< the link must have noticed that something was changed on the way
     std::atomic<int> losses_ = 0;
 };
 

@@ -18,17 +18,19 @@ constexpr std::string_view begins_tls(
     "NBDMAGICIHAVEOPT\0\3\0\3\xE8\x89\4\x55\x65\xA9\0\0\0\5\0\0\0\1\0\0\0\0", 38);
 constexpr std::size_t plain_request = 4 + 16;
 
-void shake_hands(nbd::Stream& stream, const tls::Credentials* credentials) {
+/// Whether there is an export.
+bool shake_hands(nbd::Stream& stream, const tls::Credentials* credentials) {
     const nbd::Patience patience{.until =
                                      std::chrono::steady_clock::now() + std::chrono::seconds(100)};
     nbd::ClientHandshake handshake(stream, "liar", credentials, "beta", patience);
     const Result<nbd::ExportFacts> facts = handshake.run("disk");
     if (!facts) {
         require(!facts.error().message.empty(), "a failure has a reason");
-        return;
+        return false;
     }
     require((credentials != nullptr) == (handshake.take_encrypted() != nullptr),
             "who wants TLS takes no export without it");
+    return true;
 }
 
 }  // namespace
@@ -44,17 +46,19 @@ void client_handshake(Bytes bytes) {
     const TlsNodes& nodes = tls_nodes((kind & 3U) == 3 ? TlsMode::x509 : TlsMode::psk);
     if ((kind & 2U) == 0) {
         MemoryStream stream(input.rest(), piece);
-        shake_hands(stream, (kind & 1U) != 0 ? nodes.alpha.get() : nullptr);
+        (void)shake_hands(stream, (kind & 1U) != 0 ? nodes.alpha.get() : nullptr);
         return;
     }
-    auto session = nodes.who_accepts(kind >> 4U & 3U).accept();
+    const tls::Credentials& who = nodes.who_accepts(kind >> 4U & 3U);
+    auto session = who.accept();
     require(session.has_value(), "there is a server");
     TlsPeer stream(std::move(*session), input.rest(),
                    {.preface = begins_tls,
                     .plain = plain_request,
                     .piece = piece * 64,
                     .flips = std::move(flips)});
-    shake_hands(stream, nodes.alpha.get());
+    require(!shake_hands(stream, nodes.alpha.get()) || &who == nodes.beta.get(),
+            "nobody is taken for beta but beta");
 }
 
 }  // namespace mirror::fuzz

@@ -131,7 +131,7 @@ def client_handshake():
         "plain": b"\0\5" + GREETING + opened(),
         "no-size": b"\0\0" + GREETING + option_reply(1),
         "endless": b"\0\0" + GREETING + 50 * option_reply(3, b"\0\1"),
-        "refuses-tls": b"\1\0" + GREETING + option_reply(0x80000001, number=5),
+        "refuses-tls": b"\1\0" + GREETING + option_reply(0x80000001, number=5) + opened(),
         "no-tls": b"\1\0" + GREETING + option_reply(1, number=5) + b"\x16\3\3\0\x20" + bytes(32),
         "key": b"\2\1" + opened(),
         **{name: bytes([kind, 1]) + opened() for name, kind in

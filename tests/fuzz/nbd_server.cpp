@@ -121,7 +121,8 @@ class Place final : public nbd::Admission {
     int times_ = 0;
 };
 
-void serve(nbd::Stream& stream, const tls::Credentials* credentials) {
+/// Whether the client got an export.
+bool serve(nbd::Stream& stream, const tls::Credentials* credentials) {
     nbd::Breaker breaker(stream);
     Place place(breaker);
     Provider provider;
@@ -133,7 +134,9 @@ void serve(nbd::Stream& stream, const tls::Credentials* credentials) {
                 "with TLS nobody gets an export without it");
         nbd::Stream& inner = negotiated->encrypted ? *negotiated->encrypted : stream;
         (void)nbd::Transmission(inner, *negotiated, breaker, std::chrono::seconds(100)).run();
+        return true;
     }
+    return false;
 }
 
 }  // namespace
@@ -143,7 +146,7 @@ void nbd_server(Bytes bytes) {
     Input input(bytes);
     const std::size_t piece = input.number<std::uint8_t>();
     MemoryStream stream(input.rest(), piece);
-    serve(stream, nullptr);
+    (void)serve(stream, nullptr);
 }
 
 /// The first byte: 0 for bytes that are no TLS, else in which pieces the rest arrives. The second:
@@ -155,14 +158,16 @@ void tls_server(Bytes bytes) {
     const auto kind = input.number<std::uint8_t>();
     const TlsNodes& nodes = tls_nodes((kind & 1U) != 0 ? TlsMode::x509 : TlsMode::psk);
     Flips flips(input, kind >> 1U & 3U);
-    auto session = nodes.who_dials(kind >> 3U & 3U).dial("beta");
+    const tls::Credentials& who = nodes.who_dials(kind >> 3U & 3U);
+    auto session = who.dial("beta");
     require(session.has_value(), "there is a client");
     TlsPeer stream(std::move(*session), input.rest(),
                    {.preface = begins_tls,
                     .plain = plain_answer,
                     .piece = piece * 64,
                     .flips = std::move(flips)});
-    serve(stream, nodes.beta.get());
+    require(!serve(stream, nodes.beta.get()) || &who == nodes.alpha.get(),
+            "nobody gets an export but who is known");
 }
 
 }  // namespace mirror::fuzz
