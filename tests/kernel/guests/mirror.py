@@ -39,23 +39,27 @@ class Mirror:
             node.write(CONFIG, self._config({"size": size} | keys, tls))
         if tls == "psk":
             self.make_key()
-        for node in self.nodes:
-            node.run("modprobe nbd; systemctl reset-failed mirrord; systemctl enable --now mirrord")
-        for node in self.nodes:
-            self._wait_answers(node)
+        self.start()
         self.ctl(self.alpha, f"create r0 {create}")
         self.promote(self.alpha)
         self.wait_in_sync()
         return self
 
+    def start(self):
+        for node in self.nodes:
+            node.run("modprobe nbd; systemctl reset-failed mirrord; systemctl enable --now mirrord")
+        for node in self.nodes:
+            self.wait_answers(node)
+
     def make_key(self):
         self.alpha.run("mirrorctl keygen")
         self.copy_key()
 
-    def copy_key(self):
+    def copy_key(self, path=KEY, user="root"):
         """What scp -p would do, which the guests lack."""
-        key = self.alpha.out(f"cat {KEY}")
-        self.beta.run(f"umask 077; cat > {KEY} && sync {KEY}", data=f"{key}\n".encode())
+        key = self.alpha.out(f"cat {path}")
+        self.beta.run(f"umask 077; cat > {path} && chown {user}: {path} && sync {path}",
+                      data=f"{key}\n".encode())
 
     def _config(self, keys, tls="psk"):
         settings = {"device": DEVICE, "peer_timeout": "10s",
@@ -67,7 +71,7 @@ class Mirror:
         lines += ["[volume.r0]"] + [f'{key} = "{value}"' for key, value in settings.items()]
         return "\n".join(lines) + "\n"
 
-    def _wait_answers(self, node):
+    def wait_answers(self, node):
         wait_for(lambda: node.run("mirrorctl version", check=False).code == 0,
                  f"mirrord of {node.name}", timeout=120, report=node.report)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The commands of a page in docs/ that says, step by step, what to type where."""
+"""The commands of pages in docs/ that say what to type."""
 
 import dataclasses
 import re
@@ -23,6 +23,15 @@ def steps(text):
         if match := STEP.match(line):
             found.append(Step(int(match[1]), match[2], _command(lines[index + 1:])))
     return found
+
+
+def verbatim(pod, sentence):
+    """The lines of a manual's paragraph of commands that comes after the sentence."""
+    _, found, rest = pod.partition(sentence + "\n")
+    assert found, f"the page does not say any more: {sentence}"
+    block = rest.strip("\n").split("\n\n", 1)[0]
+    assert all(line.startswith(" ") for line in block.splitlines()), block
+    return textwrap.dedent(block) + "\n"
 
 
 def _command(lines):

@@ -69,6 +69,7 @@ def built_files(build=None):
              "--strip", "--quiet"], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"meson install of {build} failed:\n{done.stdout}{done.stderr}")
+        os.chmod(files, 0o755)  # it becomes the guest's /
         return subprocess.run(["tar", "c", "--owner=0", "--group=0", "-C", files, "."],
                               capture_output=True, check=True).stdout
 
