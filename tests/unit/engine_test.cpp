@@ -251,7 +251,7 @@ TEST_CASE("what a former active wrote and nobody answered is rolled back") {
 }
 
 TEST_CASE("an interrupted resync goes on where it was") {
-    constexpr std::uint64_t size = 16 * MiB;
+    constexpr std::uint64_t size = 32 * MiB;
     MirrorPair pair({.size = size});
     REQUIRE(pair.wait_in_sync());
     pair.cut();
@@ -283,7 +283,9 @@ TEST_CASE("an interrupted resync goes on where it was") {
     CHECK(first >= 4 * MiB);
     CHECK(first + second >= size);
     CHECK(first + second <= size + 5 * MiB);
-    CHECK(pair.last_resync("compared_bytes") <= 12 * MiB);
+    // Intents are entered for 4, 8 and 16 regions; the third time at the thirteenth region, which
+    // may be under way when the first five are done.
+    CHECK(pair.last_resync("compared_bytes") <= 28 * MiB);
     CHECK(superblock_on(pair.beta.meta).state == ReplicaState::up_to_date);
 }
 

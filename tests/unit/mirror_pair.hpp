@@ -70,7 +70,8 @@ enum class Victim { alpha, beta, both };
 class MirrorPair {
   public:
     struct Options {
-        std::chrono::milliseconds peer_timeout = 5000ms;
+        /// Long, so that a machine under load is not taken for a silent one.
+        std::chrono::milliseconds peer_timeout = 60s;
         OnPeerLoss on_peer_loss = OnPeerLoss::continue_alone;
         std::chrono::milliseconds disk_timeout = 0ms;  ///< alpha's
         std::uint64_t size = pair_size;
