@@ -389,6 +389,13 @@ void Membership::session_lost(const Session& session, const Error& error) {
     }
 }
 
+void Membership::may_return(const std::string& why) {
+    MutexLock lock(mutex_);
+    if (mode_ == MirrorMode::alone) {
+        why_ = why;
+    }
+}
+
 void Membership::shut_down() {
     MutexLock lock(mutex_);
     shut_down_ = true;

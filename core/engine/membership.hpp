@@ -107,6 +107,8 @@ class Membership {
     /// Ends a session on purpose; nothing of it may be in flight.
     void retire(const std::shared_ptr<Session>& session, const std::string& why) EXCLUDES(mutex_);
     void session_lost(const Session& session, const Error& error) EXCLUDES(mutex_);
+    /// A peer that was kept away by hand may come again: from now on `why` it is not there.
+    void may_return(const std::string& why) EXCLUDES(mutex_);
     /// Called without locks held, from any thread, when a session ended.
     void on_session_over(std::function<void()> callback) { session_over_ = std::move(callback); }
 

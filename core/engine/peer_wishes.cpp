@@ -43,6 +43,9 @@ Result<std::string> Peer::connect() {
         was = std::exchange(paused_, false);
     }
     if (was) {
+        parts_.membership.may_return(fmt::format(
+            "{} was disconnected; mirrorctl connect was asked for, and it does not answer yet",
+            peer_node_));
         report("connected", Severity::info, fmt::format("{} may take part again", peer_node_),
                "mirrorctl connect was asked for");
     }

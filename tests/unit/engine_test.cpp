@@ -371,6 +371,18 @@ TEST_CASE(
     CHECK(superblock_on(pair.beta.meta).state == ReplicaState::up_to_date);
 }
 
+TEST_CASE("after a connect a peer that is out of reach is not said to be disconnected by hand") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    (void)pair.ask({{"request", "disconnect"}});
+    pair.cut();
+    (void)pair.ask({{"request", "connect"}});
+    CHECK(pair.status()["why"].get<std::string>().find("does not answer yet") != std::string::npos);
+    pair.restore();
+    REQUIRE(pair.wait_in_sync());
+    CHECK(pair.equal());
+}
+
 TEST_CASE("quiesce makes everything durable on both replicas and leaves no intents") {
     MirrorPair pair;
     REQUIRE(pair.wait_in_sync());
