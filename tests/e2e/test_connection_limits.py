@@ -79,7 +79,10 @@ def test_strangers_leave_a_mirror_its_throughput_and_a_daemon_its_bounds(cluster
 @pytest.mark.sanitizers
 def test_a_peer_and_local_programs_get_in_while_a_crowd_holds_every_place(cluster, make_load):
     load = make_load([cluster.alpha.socket()], rate=300).start()
-    with Strangers(cluster.alpha.address) as at_alpha, Strangers(cluster.beta.address) as at_beta:
+    # It is about places. More than the server can accept would wait in the kernel, peers behind.
+    rate = int(500 / environment.slowness())
+    with Strangers(cluster.alpha.address, rate=rate) as at_alpha, \
+            Strangers(cluster.beta.address, rate=rate) as at_beta:
         at_alpha.go()
         at_beta.go()
         for pid in (cluster.alpha.daemon.pid, cluster.beta.daemon.pid):
