@@ -59,11 +59,10 @@ void use(const ReplicaSummary& theirs) {
     meet(ours, theirs);
     ours.role = theirs.role == Role::active ? Role::standby : Role::active;
     meet(ours, theirs);
-    const Lineage further = gone_on(theirs.lineage, 0xF1, ours.node);
     ReplicaSummary newer = theirs;
     newer.lineage = gone_on(theirs.lineage, 0xF2, theirs.node);
     meet(ours, newer);
-    ours.lineage = further;
+    ours.lineage = gone_on(theirs.lineage, 0xF1, ours.node);
     meet(ours, theirs);
     meet(ours, newer);
     ours.lineage = gone_on(Lineage(), 0xF3, ours.node);

@@ -14,6 +14,7 @@
 #include "core/config/config.hpp"
 #include "core/tls/psk_file.hpp"
 #include "temp_folder.hpp"
+#include "tests/unit/tls_carry.hpp"
 
 namespace mirror::fuzz {
 namespace {
@@ -127,17 +128,6 @@ TlsNodes nodes_with_certificates() {
             .false_beta = tls::Credentials::of(others, "beta")};
 }
 
-/// What one has to say, to the other.
-void carry(tls::Session& from, tls::Session& to) {
-    while (!from.output().empty()) {
-        const auto space = to.input_space();
-        const std::size_t count = std::min(space.size(), from.output().size());
-        std::copy_n(from.output().begin(), count, space.begin());
-        from.output_taken(count);
-        to.input_filled(count);
-    }
-}
-
 }  // namespace
 
 const TlsNodes& tls_nodes(TlsMode mode) {
@@ -157,7 +147,7 @@ void establish(tls::Session& client, tls::Session& server) {
             require(step.has_value(), "a good handshake goes well");
             done.at(self) = *step == Progress::done;
         }
-        carry(*ends.at(self), *ends.at(1 - self));
+        test::carry(*ends.at(self), *ends.at(1 - self));
     }
     require(done[0] && done[1], "a handshake comes to its end");
 }

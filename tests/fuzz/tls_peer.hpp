@@ -23,12 +23,12 @@ struct TlsNodes {
     std::shared_ptr<const tls::Credentials> false_alpha{};
     std::shared_ptr<const tls::Credentials> false_beta{};
 
-    /// With whose certificate alpha or beta comes: 1 gamma's, 2 one of the other authority.
+    /// With whose certificate alpha or beta comes: 1 gamma's, more one of the other authority.
     [[nodiscard]] const tls::Credentials& who_dials(unsigned whose) const {
-        return *(gamma == nullptr || whose % 4 == 0 ? alpha : whose % 4 == 1 ? gamma : false_alpha);
+        return *(gamma == nullptr || whose == 0 ? alpha : whose == 1 ? gamma : false_alpha);
     }
     [[nodiscard]] const tls::Credentials& who_accepts(unsigned whose) const {
-        return *(gamma == nullptr || whose % 4 == 0 ? beta : whose % 4 == 1 ? gamma : false_beta);
+        return *(gamma == nullptr || whose == 0 ? beta : whose == 1 ? gamma : false_beta);
     }
 };
 [[nodiscard]] const TlsNodes& tls_nodes(TlsMode mode);

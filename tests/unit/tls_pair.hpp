@@ -2,7 +2,6 @@
 // Two ends of TLS without a network, and the files that they need.
 #pragma once
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -11,6 +10,7 @@
 #include "core/tls/credentials.hpp"
 #include "core/tls/psk_file.hpp"
 #include "temp_dir.hpp"
+#include "tls_carry.hpp"
 
 namespace mirror::test {
 
@@ -32,23 +32,6 @@ struct KeyedNode {
 
 inline tls::PskKey key_named(const std::string& name, unsigned char fill) {
     return {name, std::vector<std::byte>(32, std::byte{fill})};
-}
-
-/// Moves what one end has to say to the other; true if there was anything.
-inline bool carry(tls::Session& from, tls::Session& to) {
-    bool any = false;
-    while (!from.output().empty()) {
-        any = true;
-        const auto space = to.input_space();
-        const std::size_t count = std::min(space.size(), from.output().size());
-        std::copy_n(from.output().begin(), count, space.begin());
-        from.output_taken(count);
-        to.input_filled(count);
-        if (space.size() == count) {
-            break;
-        }
-    }
-    return any;
 }
 
 struct Outcome {
