@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
-# The stage `fuzz`: every target of tests/fuzz from its corpus, a short while each. What ends a
-# target is kept in build-fuzz/findings; it belongs into the corpus once it is mended.
+# The stage `fuzz`: every target of tests/fuzz from its corpus, two minutes each, as many at once
+# as there are processors. What ends a target is kept in build-fuzz/findings; it belongs into the
+# corpus once it is mended.
 
 build_fuzz() {
     configure_in build-fuzz clang++ -Dfuzz=true -Dbuildtype=plain -Doptimization=1 \
@@ -10,14 +11,18 @@ build_fuzz() {
 }
 
 stage_fuzz() (
-    local seconds=${QUICKSTART_FUZZ_SECONDS:-10} corpus
+    local seconds=${QUICKSTART_FUZZ_SECONDS:-120} corpus
     install_packages fuzz
     check_build "$1" build_fuzz || return 0
     sanitizer_environment
     mkdir -p build-fuzz/findings
     for corpus in tests/fuzz/corpus/*; do
-        check "$1" "${corpus##*/}: $seconds s" fuzz_target "${corpus##*/}" "$seconds"
+        while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do
+            wait -n
+        done
+        check "$1" "${corpus##*/}: $seconds s" fuzz_target "${corpus##*/}" "$seconds" &
     done
+    wait
 )
 
 fuzz_target() { # NAME SECONDS

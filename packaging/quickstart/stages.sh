@@ -29,7 +29,7 @@ describe_stage() {
         e2e-express) echo "the same, with the applications at the express door" ;;
         torture) echo "a minute of faults drawn from a seed through each door, on two nodes under load" ;;
         kernel) echo "virtual machines with systemd, the packages and the kernel's nbd" ;;
-        fuzz) echo "libFuzzer on everything that strangers and disks hand us, 10 s a target" ;;
+        fuzz) echo "libFuzzer on everything that strangers and disks hand us, two minutes a target" ;;
         asan) echo "unit tests under AddressSanitizer and UBSan" ;;
         tsan) echo "unit tests under ThreadSanitizer" ;;
         e2e-asan) echo "end-to-end tests under AddressSanitizer and UBSan (those marked sanitizers)" ;;
