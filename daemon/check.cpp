@@ -18,7 +18,12 @@ namespace mirror::daemon {
 namespace {
 
 /// Events of two nodes cannot be put in order beyond this.
-constexpr double tolerable_skew_seconds = 1.0;
+constexpr std::chrono::seconds tolerable_skew{1};
+
+/// Milliseconds are as fine as it is known.
+double rounded_seconds(std::chrono::microseconds time) {
+    return std::round(std::chrono::duration<double, std::milli>(time).count()) / 1000;
+}
 
 bool is_on_path(const std::string& program) {
     if (program.find('/') != std::string::npos) {
@@ -148,35 +153,41 @@ bool compare_settings(const Context& context, const PeerAnswer& answer, Json& pr
 Json own_entry(const Context& context) {
     return {{"node", context.node.name}, {"address", context.node.address.text()},
             {"reachable", true},         {"version", MIRROR_VERSION},
-            {"clock_skew_seconds", 0.0}, {"same_config", true},
-            {"message", "this node"}};
+            {"clock_skew_seconds", 0.0}, {"clock_uncertainty_seconds", 0.0},
+            {"same_config", true},       {"message", "this node"}};
 }
 
 Json peer_entry(const Context& context, const PeerWatch& peers, const NodeConfig& node,
                 Json& problems) {
-    Json entry = {{"node", node.name},  {"address", node.address.text()}, {"reachable", false},
-                  {"version", nullptr}, {"clock_skew_seconds", nullptr},  {"same_config", nullptr},
+    Json entry = {{"node", node.name},
+                  {"address", node.address.text()},
+                  {"reachable", false},
+                  {"version", nullptr},
+                  {"clock_skew_seconds", nullptr},
+                  {"clock_uncertainty_seconds", nullptr},
+                  {"same_config", nullptr},
                   {"message", ""}};
-    const WallTime asked = context.clock.wall_now();
+    const SteadyTime asked = context.clock.steady_now();
     const auto answer = peers.ask_status(node.name);
+    const auto took = context.clock.steady_now() - asked;
     const WallTime answered = context.clock.wall_now();
     if (!answer) {
         entry["message"] = answer.error().message;
         problems.push_back(answer.error().text());
         return entry;
     }
-    const auto middle = asked + (answered - asked) / 2;
-    const double skew =
-        std::round(std::chrono::duration<double>(answer->time - middle).count() * 1000) / 1000;
-    if (std::abs(skew) > tolerable_skew_seconds) {
+    const ClockOffset offset = clock_offset(answer->time, answered, took);
+    if (offset.at_least() > tolerable_skew) {
         problems.push_back(fmt::format("the clocks of {} and {} are {:.1f} s apart",
-                                       context.node.name, node.name, std::abs(skew)));
+                                       context.node.name, node.name,
+                                       std::abs(rounded_seconds(offset.likely))));
     }
     compare_keys(context, *answer, problems);
     const bool same = compare_settings(context, *answer, problems);
     entry["reachable"] = true;
     entry["version"] = answer->version;
-    entry["clock_skew_seconds"] = skew;
+    entry["clock_skew_seconds"] = rounded_seconds(offset.likely);
+    entry["clock_uncertainty_seconds"] = rounded_seconds(offset.uncertainty);
     entry["same_config"] = same;
     entry["message"] = same ? "answers, same settings" : "answers, with other settings";
     return entry;

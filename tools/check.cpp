@@ -21,15 +21,26 @@ bool is_reachable(const Json& node) {
     return bool_field(node, "reachable").value_or(false);
 }
 
+/// The uncertainty is told where it could be mistaken for a wrong clock.
+std::string clock_cell(const Json& node) {
+    constexpr double worth_telling = 0.05;  // seconds
+    const auto skew = number_field(node, "clock_skew_seconds");
+    if (!skew) {
+        return "-";
+    }
+    const double uncertainty = number_field(node, "clock_uncertainty_seconds").value_or(0);
+    return uncertainty < worth_telling ? fmt::format("{:+.1f} s", *skew)
+                                       : fmt::format("{:+.1f} s (+-{:.1f})", *skew, uncertainty);
+}
+
 Row node_row(const Json& node) {
     const bool reachable = is_reachable(node);
-    const auto skew = number_field(node, "clock_skew_seconds");
     const auto same = bool_field(node, "same_config");
     return {{text_field(node, "node"), Style::bold},
             {text_field(node, "address")},
             {yes_or_no(reachable), reachable ? Style::good : Style::bad},
             {text_field(node, "version").empty() ? "-" : text_field(node, "version")},
-            {skew ? fmt::format("{:+.1f} s", *skew) : "-"},
+            {clock_cell(node)},
             {reachable ? yes_or_no(same) : "-", same.value_or(true) ? Style::plain : Style::bad},
             {text_field(node, "message")}};
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/base/clock.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 namespace mirror {
@@ -82,6 +83,15 @@ minutes read_zone(FieldReader& reader) {
 }
 
 }  // namespace
+
+microseconds ClockOffset::at_least() const {
+    return std::max(microseconds(0), std::chrono::abs(likely) - uncertainty);
+}
+
+ClockOffset clock_offset(WallTime theirs, WallTime answered, SteadyTime::duration took) {
+    const auto half = floor<microseconds>(took / 2);
+    return {theirs - (answered - half), half};
+}
 
 const Clock& system_clock() {
     static const SystemClock clock;

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 using namespace mirror;
+using namespace std::chrono_literals;
 
 TEST_CASE("a time is printed in UTC with milliseconds") {
     CHECK(format_rfc3339(WallTime{}) == "1970-01-01T00:00:00.000Z");
@@ -32,6 +33,27 @@ TEST_CASE("what is not a time is refused") {
                              "+026-03-01T12:30:05Z", "2026-03-01T12:30:05+0100"}) {
         CAPTURE(text);
         CHECK_FALSE(parse_rfc3339(text).has_value());
+    }
+}
+
+TEST_CASE("another clock is read half-way between question and answer, most likely") {
+    constexpr WallTime answered{std::chrono::seconds(1'000'000)};
+    const auto offset = clock_offset(answered + 2s, answered, 200ms);
+    CHECK(offset.likely == 2100ms);
+    CHECK(offset.uncertainty == 100ms);
+    CHECK(offset.at_least() == 2s);
+}
+
+TEST_CASE("clocks are not taken for different because an answer took its time") {
+    constexpr WallTime answered{std::chrono::seconds(1'000'000)};
+    constexpr auto took = 3s;
+    for (const auto read_at : {0ms, 700ms, 1500ms, 3000ms}) {
+        CAPTURE(read_at.count());
+        CHECK(clock_offset(answered - took + read_at, answered, took).at_least() == 0s);
+    }
+    SUBCASE("those that are, are found all the same") {
+        CHECK(clock_offset(answered + 60s, answered, took).at_least() == 60s);
+        CHECK(clock_offset(answered - 60s, answered, took).at_least() == 57s);
     }
 }
 

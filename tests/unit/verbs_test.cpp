@@ -277,6 +277,16 @@ TEST_CASE_FIXTURE(Fixture, "events are read from the node's file, also without a
     CHECK(run({"events", "--since", "yesterday"}) == 2);
 }
 
+TEST_CASE_FIXTURE(Fixture,
+                  "check tells how well a peer's clock is known, where the answer took long") {
+    answer(R"({"problems": [], "nodes": [
+        {"node": "beta", "address": "10.0.0.2:10809", "reachable": true, "version": "0.1.0",
+         "clock_skew_seconds": -1.6, "clock_uncertainty_seconds": 1.7, "same_config": true,
+         "message": "answers, same settings"}]})");
+    CHECK(run({"check"}) == 0);
+    CHECK(out.str().find("  -1.6 s (+-1.7)  ") != std::string::npos);
+}
+
 TEST_CASE_FIXTURE(Fixture, "check shows both nodes, and its code says whether they are fit") {
     answer(R"({"problems": ["beta cannot be reached"], "nodes": [
         {"node": "alpha", "address": "10.0.0.1:10809", "reachable": true, "version": "0.1.0",
