@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Clocks that are wrong, or jump: nothing is decided by the time of day."""
 
+import threading
 import time
 
 import pytest
 
 from lib import clocks
+from lib.waiting import wait_for
 
 
 @pytest.fixture
@@ -65,6 +67,27 @@ def test_a_clock_that_is_wrong_is_told_by_check(skewed):
     outcome = cluster.alpha.ctl("check", check=False)
     assert outcome.code == 1, str(outcome)
     assert "clock" in outcome.out + outcome.err, str(outcome)
+
+
+def test_a_peer_that_answers_slowly_is_not_taken_for_one_with_a_wrong_clock(skewed):
+    """Half a second is tolerated, and 1.5 s from question to answer, read at its end, look like more."""
+    cluster = skewed(beta="+0.5").start_active()
+
+    def ask_while_silent():
+        cluster.beta.pause()
+        back = threading.Timer(1.5, cluster.beta.go_on)
+        back.start()
+        try:
+            outcome = cluster.alpha.ctl("check", "--json", check=False)
+        finally:
+            back.join()
+        entry = next(node for node in outcome.json["nodes"] if node["node"] == "beta")
+        assert entry["reachable"], str(outcome)
+        assert entry["clock_skew_seconds"] > 1.1, str(outcome)  # else nothing is shown
+        return outcome
+
+    outcome = wait_for(ask_while_silent, "an answer that takes long")
+    assert not [problem for problem in outcome.json["problems"] if "clock" in problem], str(outcome)
 
 
 @pytest.mark.parametrize("offset", ["-1d", "+1d"])
