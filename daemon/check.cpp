@@ -20,11 +20,6 @@ namespace {
 /// Events of two nodes cannot be put in order beyond this.
 constexpr std::chrono::seconds tolerable_skew{1};
 
-/// Milliseconds are as fine as it is known.
-double rounded_seconds(std::chrono::microseconds time) {
-    return std::round(std::chrono::duration<double, std::milli>(time).count()) / 1000;
-}
-
 bool is_on_path(const std::string& program) {
     if (program.find('/') != std::string::npos) {
         return ::access(program.c_str(), X_OK) == 0;

@@ -93,7 +93,7 @@ Json split_brain_evidence(const VolumeFacts& facts, const StateWord& state) {
     return {{"ancestor", ancestor == nullptr ? Json() : describe(*ancestor)},
             {"here", side(ours, facts.last_write, ancestor)},
             {"there", side(their_summary, theirs.last_write, ancestor)},
-            {"clock_skew_seconds", std::chrono::duration<double>(skew).count()}};
+            {"clock_skew_seconds", rounded_seconds(skew)}};
 }
 
 WallTime last_write_of(const std::string& backing_path) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/rto.hpp"
 
-#include <cmath>
 #include <cstdio>
 #include <fstream>
 
@@ -16,10 +15,6 @@ constexpr std::size_t longest_file = 16384;
 
 std::string rto_path(const NodeConfig& node, const std::string& volume) {
     return node.state_dir + "/" + volume + "/rto.json";
-}
-
-double rounded_seconds(SteadyTime::duration time) {
-    return std::round(std::chrono::duration<double>(time).count() * 1000) / 1000;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 namespace mirror {
 namespace {
@@ -91,6 +92,10 @@ microseconds ClockOffset::at_least() const {
 ClockOffset clock_offset(WallTime theirs, WallTime answered, SteadyTime::duration took) {
     const auto half = floor<microseconds>(took / 2);
     return {theirs - (answered - half), half};
+}
+
+double rounded_seconds(std::chrono::nanoseconds time) {
+    return std::round(std::chrono::duration<double, std::milli>(time).count()) / 1000;
 }
 
 const Clock& system_clock() {

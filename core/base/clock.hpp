@@ -43,6 +43,9 @@ struct ClockOffset {
 [[nodiscard]] ClockOffset clock_offset(WallTime theirs, WallTime answered,
                                        SteadyTime::duration took);
 
+/// Seconds as they are told in JSON: with milliseconds, which is as fine as times are known.
+[[nodiscard]] double rounded_seconds(std::chrono::nanoseconds time);
+
 /// RFC 3339 in UTC with milliseconds: "2026-03-01T12:30:05.250Z".
 [[nodiscard]] std::string format_rfc3339(WallTime time);
 [[nodiscard]] Result<WallTime> parse_rfc3339(std::string_view text);

@@ -84,9 +84,10 @@ def test_a_peer_that_answers_slowly_is_not_taken_for_one_with_a_wrong_clock(skew
         entry = next(node for node in outcome.json["nodes"] if node["node"] == "beta")
         assert entry["reachable"], str(outcome)
         assert entry["clock_skew_seconds"] > 1.1, str(outcome)  # else nothing is shown
-        return outcome
+        return outcome, entry
 
-    outcome = wait_for(ask_while_silent, "an answer that takes long")
+    outcome, entry = wait_for(ask_while_silent, "an answer that takes long")
+    assert entry["clock_skew_seconds"] - entry["clock_uncertainty_seconds"] < 1, str(outcome)
     assert not [problem for problem in outcome.json["problems"] if "clock" in problem], str(outcome)
 
 
