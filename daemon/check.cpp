@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/base/json.hpp"
 #include "core/base/socket_access.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/store/file_store.hpp"

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/base/json.hpp"
 #include "core/config/words.hpp"
 #include "core/control/tls_json.hpp"
 #include "daemon/status.hpp"

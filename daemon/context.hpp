@@ -7,7 +7,7 @@
 #include <optional>
 #include <sys/types.h>
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "core/base/clock.hpp"
 #include "core/config/config.hpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/create.hpp"
 
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "daemon/replica_files.hpp"

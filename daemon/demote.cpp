@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "daemon/boot.hpp"

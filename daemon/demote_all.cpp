@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "core/base/json.hpp"
 #include "daemon/rto.hpp"
 
 namespace mirror::daemon {

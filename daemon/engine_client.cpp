@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/engine_client.hpp"
 
+#include "core/base/json.hpp"
+
 namespace mirror::daemon {
 
 EngineClient::EngineClient(std::string socket, const std::string& volume)

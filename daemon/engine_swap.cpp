@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "daemon/device/stall_watch.hpp"

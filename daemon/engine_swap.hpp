@@ -11,6 +11,7 @@
 #include <functional>
 #include <optional>
 
+#include "core/base/json.hpp"
 #include "daemon/volume_keeper.hpp"
 
 namespace mirror::daemon {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <sys/stat.h>
 
+#include "core/base/json.hpp"
 #include "core/control/messages.hpp"
 #include "core/lineage/handshake.hpp"
 #include "core/undo/undo_folder.hpp"

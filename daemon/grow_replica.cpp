@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <sys/file.h>
 
+#include "core/base/json.hpp"
 #include "core/control/messages.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/store/grow.hpp"

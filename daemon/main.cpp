@@ -14,6 +14,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/base/memory_lock.hpp"
 #include "core/base/privileges.hpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/peer_answer.hpp"
 
+#include "core/base/json.hpp"
 #include "core/control/messages.hpp"
 #include "core/tls/psk_file.hpp"
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/json.hpp"
 #include "core/lineage/summary.hpp"
 #include "daemon/context.hpp"
 #include "daemon/settings_diff.hpp"

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <random>
 
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "daemon/silence.hpp"
 

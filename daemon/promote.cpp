@@ -3,6 +3,7 @@
 
 #include <thread>
 
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "core/meta/transitions.hpp"

@@ -8,6 +8,7 @@
 #include <thread>
 #include <unistd.h>
 
+#include "core/base/json.hpp"
 #include "core/meta/transitions.hpp"
 #include "daemon/replica_files.hpp"
 #include "daemon/rto.hpp"

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <vector>
 
+#include "core/base/json.hpp"
 #include "core/control/comparison_requests.hpp"
 #include "core/control/messages.hpp"
 

@@ -6,6 +6,7 @@
 #include <exception>
 #include <string_view>
 
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "daemon/audience.hpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/restart_engine.hpp"
 
+#include "core/base/json.hpp"
 #include "core/base/units.hpp"
 #include "daemon/engine_swap.hpp"
 

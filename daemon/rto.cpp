@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/json_text.hpp"
 

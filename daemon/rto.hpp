@@ -6,6 +6,7 @@
 #include <chrono>
 #include <string>
 
+#include "core/base/json.hpp"
 #include "daemon/context.hpp"
 
 namespace mirror::daemon {

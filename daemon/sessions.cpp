@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/sessions.hpp"
 
+#include "core/base/json.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/verify_record.hpp"

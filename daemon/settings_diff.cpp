@@ -3,6 +3,8 @@
 
 #include <set>
 
+#include "core/base/json.hpp"
+
 namespace mirror::daemon {
 
 Result<Settings> settings_from_json(const nlohmann::json& value) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/status.hpp"
 
+#include "core/base/json.hpp"
 #include "core/control/tls_json.hpp"
 #include "core/lineage/handshake.hpp"
 #include "daemon/evidence.hpp"

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "core/base/json.hpp"
 #include "core/meta/superblock.hpp"
 #include "core/standby/replica.hpp"
 #include "daemon/context.hpp"

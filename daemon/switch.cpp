@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/switch.hpp"
 
+#include "core/base/json.hpp"
 #include "daemon/demote.hpp"
 #include "daemon/promote.hpp"
 #include "daemon/rto.hpp"

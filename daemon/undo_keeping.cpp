@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "core/base/json.hpp"
 #include "core/control/messages.hpp"
 #include "core/undo/undo_folder.hpp"
 #include "core/undo/undo_writer.hpp"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/volume_steps.hpp"
 
+#include "core/base/json.hpp"
+
 namespace mirror::daemon {
 namespace {
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // VolumeKeeper: what it shows to people and peers, and what it learns from the peer.
+#include "core/base/json.hpp"
 #include "core/control/media_json.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/verify_record.hpp"

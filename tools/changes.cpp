@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json.hpp"
 #include "core/base/units.hpp"
 #include "tools/verbs.hpp"
 

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json.hpp"
 #include "core/config/control_group.hpp"
 #include "tools/table.hpp"
 #include "tools/verbs.hpp"

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json.hpp"
 #include "core/control/mailbox.hpp"
 
 namespace mirror::tools {

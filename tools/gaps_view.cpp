@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json.hpp"
+
 namespace mirror::tools {
 namespace {
 

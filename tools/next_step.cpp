@@ -2,6 +2,7 @@
 // The advice of status: one sentence a state, with the command to type.
 #include <fmt/format.h>
 
+#include "core/base/json.hpp"
 #include "tools/gaps_view.hpp"
 #include "tools/status_view.hpp"
 

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json.hpp"
+
 namespace mirror::tools {
 
 int report(const Error& error, const Options& options, World& world) {

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json.hpp"
 #include "core/base/units.hpp"
 #include "tools/table.hpp"
 

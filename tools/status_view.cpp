@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json.hpp"
 #include "core/base/units.hpp"
 #include "tools/gaps_view.hpp"
 #include "tools/media_words.hpp"

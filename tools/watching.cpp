@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json.hpp"
 #include "core/control/json_text.hpp"
 #include "tools/events_file.hpp"
 #include "tools/events_view.hpp"

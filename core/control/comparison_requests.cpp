@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/base/checksum.hpp"
+#include "core/base/json.hpp"
 #include "core/control/messages.hpp"
 
 namespace mirror::control {

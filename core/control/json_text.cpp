@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/control/json_text.hpp"
 
+#include "core/base/json.hpp"
 #include "core/control/mailbox.hpp"
 
 namespace mirror::control {

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "core/base/json.hpp"
 #include "core/control/json_text.hpp"
 #include "core/control/mailbox_trailer.hpp"
 

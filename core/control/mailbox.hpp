@@ -18,7 +18,7 @@
 #include <memory>
 #include <string>
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "core/base/error.hpp"
 #include "core/nbd/export.hpp"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/control/media_json.hpp"
 
+#include "core/base/json.hpp"
+
 namespace mirror::control {
 
 Json encode(const MediaLog::View& media) {

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/json.hpp"
 #include "core/config/config.hpp"
 
 namespace mirror::control {

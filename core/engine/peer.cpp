@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/json.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/peer_leg.hpp"
 

@@ -35,7 +35,7 @@ class Salvage {
     /// Those of `blocks` that are not known to be unreadable.
     [[nodiscard]] std::vector<BitRange> worth_reading(const std::vector<BitRange>& blocks) const;
 
-    /// Reads a region: all of it, or, where that fails, the `wanted` blocks (not empty) one after
+    /// Reads a region: all of it, or, where that fails, its `wanted` blocks (not empty) one after
     /// the other until `stop`. The blocks of the region, counted from its first one, that are not
     /// in `into` afterwards are set in `missing`. Fails with what is no error of the medium.
     [[nodiscard]] Result<void> read(ByteRange region, const std::vector<BitRange>& wanted,

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/json.hpp"
 #include "core/control/comparison_requests.hpp"
 #include "core/control/messages.hpp"
 #include "core/nbd/frame.hpp"

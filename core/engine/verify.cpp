@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 
 namespace mirror {

@@ -13,6 +13,7 @@
 
 #include "core/base/checksum.hpp"
 #include "core/base/fd.hpp"
+#include "core/base/json.hpp"
 #include "core/control/json_text.hpp"
 #include "core/control/messages.hpp"
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/json.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/verify.hpp"
 

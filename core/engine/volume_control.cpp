@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/comparison_requests.hpp"
 #include "core/control/media_json.hpp"

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <utility>
 
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/volume.hpp"

@@ -12,9 +12,8 @@
 #include <unistd.h>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
 #include "core/base/fd.hpp"
+#include "core/base/json.hpp"
 #include "core/base/log.hpp"
 
 namespace mirror {

@@ -17,7 +17,6 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <tl/expected.hpp>
 
 #endif

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/json.hpp"
 #include "core/control/comparison_requests.hpp"
 #include "core/control/json_text.hpp"
 #include "core/control/mailbox.hpp"

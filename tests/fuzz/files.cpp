@@ -12,6 +12,7 @@
 
 #include "core/base/checksum.hpp"
 #include "core/base/fd.hpp"
+#include "core/base/json.hpp"
 #include "core/config/config.hpp"
 #include "core/control/json_text.hpp"
 #include "core/engine/verify_record.hpp"

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/base/fd.hpp"
+#include "core/base/json.hpp"
 #include "core/control/mailbox.hpp"
 #include "input.hpp"
 #include "temp_folder.hpp"

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/base/json.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/nbd/framed_export.hpp"
 #include "core/nbd/handshake.hpp"

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/json.hpp"
 #include "core/control/json_text.hpp"
 #include "core/control/messages.hpp"
 #include "core/meta/meta_file.hpp"

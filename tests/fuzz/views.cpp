@@ -2,6 +2,7 @@
 // What a peer says and a person reads: a standby's change map, and a status in mirrorctl.
 #include <algorithm>
 
+#include "core/base/json.hpp"
 #include "core/control/comparison_requests.hpp"
 #include "core/control/json_text.hpp"
 #include "input.hpp"

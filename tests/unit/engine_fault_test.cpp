@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "core/lineage/handshake.hpp"
 #include "mirror_pair.hpp"
 

@@ -8,6 +8,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "mirror_pair.hpp"
 
 using namespace mirror;

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-#include <nlohmann/json.hpp>
 
+#include "core/base/json.hpp"
 #include "tests/unit/temp_dir.hpp"
 
 using namespace mirror;

@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "temp_dir.hpp"
 #include "tools/events_view.hpp"
 

@@ -12,6 +12,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "core/nbd/link.hpp"
 #include "mirror_pair.hpp"
 

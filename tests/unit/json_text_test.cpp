@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "core/control/comparison_requests.hpp"
 #include "core/control/mailbox.hpp"
 

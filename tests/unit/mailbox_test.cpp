@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "core/control/mailbox_trailer.hpp"
 #include "core/nbd/wire.hpp"
 #include "tests/unit/nbd_peer.hpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "core/control/media_json.hpp"
 
 using namespace mirror;

@@ -7,6 +7,8 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
+
 namespace mirror::test {
 namespace {
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/json.hpp"
 #include "core/config/config.hpp"
 #include "core/engine/volume.hpp"
 #include "core/standby/replica.hpp"

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
+
 using namespace mirror::tools;
 
 namespace {

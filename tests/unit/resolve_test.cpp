@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "core/control/comparison_requests.hpp"
 #include "core/lineage/handshake.hpp"
 #include "daemon/evidence.hpp"

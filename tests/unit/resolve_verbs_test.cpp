@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "core/undo/undo_folder.hpp"
 #include "core/undo/undo_writer.hpp"
 #include "tools/split_brain_view.hpp"

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "daemon/endpoint.hpp"
 #include "daemon/peer_answer.hpp"
 

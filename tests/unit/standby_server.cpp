@@ -7,6 +7,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "core/control/messages.hpp"
 #include "core/lineage/handshake.hpp"
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/json.hpp"
 #include "core/base/sync.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/nbd/server.hpp"

@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "tools/table.hpp"
 
 using namespace mirror;

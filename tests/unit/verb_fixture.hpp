@@ -12,6 +12,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "temp_dir.hpp"
 #include "tools/command_line.hpp"
 #include "tools/verbs.hpp"

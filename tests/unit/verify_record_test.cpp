@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "temp_dir.hpp"
 
 using namespace mirror;

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "tools/verify_view.hpp"
 #include "verb_fixture.hpp"
 

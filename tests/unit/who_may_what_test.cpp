@@ -10,6 +10,7 @@
 
 #include <doctest/doctest.h>
 
+#include "core/base/json.hpp"
 #include "daemon/audience.hpp"
 #include "daemon/device/attacher.hpp"
 #include "daemon/exports.hpp"
