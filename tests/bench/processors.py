@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
 ALL = sorted(os.sched_getaffinity(0))
@@ -32,12 +33,12 @@ def seconds(pids):
 
 
 def _seconds(pid):
+    # As clock_getcpuclockid(3) makes it: /proc/PID/stat has ticks of 10 ms only.
+    clock = ~pid << 3 | 2
     try:
-        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="latin-1")
-    except OSError:
+        return time.clock_gettime(clock)
+    except OSError:  # it has ended
         return 0.0
-    fields = stat.rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def machine():
