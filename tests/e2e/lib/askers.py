@@ -90,8 +90,9 @@ class Asker:
         return answer
 
     def end(self):
-        self._pipe.close()
+        self._pipe.send(None)  # closing it would not do: forked processes have copies of this end
         self._process.join(10)
+        self._pipe.close()
 
     @staticmethod
     def _serve(pipe, uid, gid, groups):
@@ -99,10 +100,10 @@ class Asker:
         os.setgid(gid)
         os.setuid(uid)
         while True:
-            try:
-                function, arguments = pipe.recv()
-            except EOFError:
+            asked = pipe.recv()
+            if asked is None:
                 return
+            function, arguments = asked
             try:
                 pipe.send((True, function(*arguments)))
             except Exception:  # pylint: disable=broad-except
