@@ -8,6 +8,7 @@ import nbd
 from lib import blocks
 
 BLOCK = blocks.SIZE
+LONGEST_RUN = 16
 
 
 def content(tag, number):
@@ -23,10 +24,22 @@ def connect(node, volume="r0"):
     return handle
 
 
+def _runs(numbers):
+    """Neighbours as one request."""
+    run = []
+    for number in numbers:
+        if run and (number != run[-1] + 1 or len(run) == LONGEST_RUN):
+            yield run
+            run = []
+        run.append(number)
+    if run:
+        yield run
+
+
 def write(node, tag, numbers, volume="r0"):
     handle = connect(node, volume)
-    for number in numbers:
-        handle.pwrite(content(tag, number), number * BLOCK)
+    for run in _runs(numbers):
+        handle.pwrite(b"".join(content(tag, number) for number in run), run[0] * BLOCK)
     handle.flush()
     handle.shutdown()
 
