@@ -4,6 +4,7 @@
 import subprocess
 import threading
 import time
+import uuid
 
 import nbd
 import pytest
@@ -156,11 +157,12 @@ def test_the_proxy_cuts_silences_and_counts(seed):
 
 
 def test_processes_are_found_by_their_marker():
-    with subprocess.Popen(["sleep", "60"], env={"MIRRORDISK_TEST": "harness-marker"}) as sleeper:
-        wait_for(lambda: processes.marked("harness-marker") == [sleeper.pid], "sleep to begin")
-        processes.kill_marked("harness-marker")
+    marker = uuid.uuid4().hex
+    with subprocess.Popen(["sleep", "60"], env={"MIRRORDISK_TEST": marker}) as sleeper:
+        wait_for(lambda: processes.marked(marker) == [sleeper.pid], "sleep to begin")
+        processes.kill_marked(marker)
         assert sleeper.wait(10) == -9
-    assert processes.marked("harness-marker") == []
+    assert processes.marked(marker) == []
 
 
 def test_waiting_says_what_was_seen_last():
