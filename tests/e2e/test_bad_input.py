@@ -250,6 +250,7 @@ def test_one_damaged_superblock_costs_nothing(cluster, make_load, rng):
         assert node.status()["replica"]["state"] in ("up-to-date", "stale"), node.status()
 
 
+@pytest.mark.door
 def test_garbled_maps_count_as_all_ones(cluster, make_load, rng):
     load = make_load([cluster.alpha.socket()], count=4096).start()
     load.wait_progress()

@@ -35,6 +35,7 @@ class Watcher:
         return self.seen
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 @pytest.mark.parametrize("size", [4096, MIB])
 def test_a_flipped_bit_of_a_write_never_reaches_the_standbys_disk(make_cluster, rng, size):
@@ -82,6 +83,7 @@ def test_a_garbled_control_message_is_not_carried_out(make_cluster, what):
     assert "garbled on the way" in cluster.alpha.log.read_text(encoding="utf-8")
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 @pytest.mark.seconds(300)
 @pytest.mark.parametrize("directions", [{"forward": 512 * KIB}, {"backward": 24 * KIB},

@@ -18,6 +18,7 @@ def devices(make_cluster):
     return cluster.start()
 
 
+@pytest.mark.door
 def test_a_mirror_on_devices_switches_and_heals(devices, make_load):
     devices.alpha.ctl("create", "r0", "--overwrite-peer", "--yes")
     devices.alpha.ctl("promote", "r0")
@@ -47,6 +48,7 @@ def test_the_data_of_the_peers_device_is_not_overwritten_unasked(devices):
     assert "--overwrite-peer" in refused.err
 
 
+@pytest.mark.door
 def test_trim_and_zero_read_as_zeroes_on_both_devices(devices):
     devices.alpha.ctl("create", "r0", "--overwrite-peer", "--yes")
     devices.alpha.ctl("promote", "r0")

@@ -23,6 +23,7 @@ def lose_power(cluster, *nodes):
             path.unlink()
 
 
+@pytest.mark.door
 @pytest.mark.parametrize("first", ["alpha", "beta"])
 def test_after_a_clean_shutdown_either_node_can_be_promoted(cluster, make_load, first):
     load = make_load([node.socket() for node in cluster.nodes], count=512).start()
@@ -53,6 +54,7 @@ def test_nobody_becomes_active_at_boot_by_default(cluster):
     cluster.wait_in_sync(cluster.alpha)
 
 
+@pytest.mark.door
 def test_demote_all_demotes_every_volume_and_says_which_is_left(make_cluster, make_load):
     cluster = make_cluster({"r0": {}, "r1": {}, "r2": {}}).start()
     assert "nothing is active" in cluster.alpha.ctl("demote", "--all").out

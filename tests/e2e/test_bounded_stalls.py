@@ -5,8 +5,11 @@ import threading
 import time
 
 import nbd
+import pytest
 
 from lib import environment, processes
+
+pytestmark = pytest.mark.door
 
 MIB = 1024 * 1024
 PEER_TIMEOUT = 2 * environment.slowness()

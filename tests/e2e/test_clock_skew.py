@@ -39,6 +39,7 @@ def set_clock(node, offset):
     new.rename(node.directory / "clock")  # never half written
 
 
+@pytest.mark.door
 @pytest.mark.parametrize("offset", ["-30d", "+2h"])
 def test_a_clock_that_is_wrong_changes_no_decision(skewed, make_load, offset):
     cluster = skewed(beta=offset).start_active()
@@ -91,6 +92,7 @@ def test_a_peer_that_answers_slowly_is_not_taken_for_one_with_a_wrong_clock(skew
     assert not [problem for problem in outcome.json["problems"] if "clock" in problem], str(outcome)
 
 
+@pytest.mark.door
 @pytest.mark.parametrize("offset", ["-1d", "+1d"])
 def test_a_clock_that_jumps_breaks_nothing(skewed, make_load, offset):
     cluster = skewed().start_active()

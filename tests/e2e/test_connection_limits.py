@@ -8,6 +8,8 @@ import pytest
 from lib import environment, processes
 from lib.strangers import Strangers
 
+pytestmark = pytest.mark.door
+
 ROUNDS = 6
 ROUND_SECONDS = 2.0
 RATE = 400  # new strangers a second at each port

@@ -26,6 +26,7 @@ def wait_behind(cluster, expected):
     cluster.wait(reached, f"beta to be {expected} bytes behind", timeout=10)
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 def test_exactly_the_written_blocks_are_sent(make_cluster, make_load, rng):
     cluster = make_cluster(proxied=True).start_active()
@@ -52,6 +53,7 @@ def test_exactly_the_written_blocks_are_sent(make_cluster, make_load, rng):
         assert cluster.alpha.peer()["behind_bytes"] == 0
 
 
+@pytest.mark.door
 def test_a_part_of_a_block_counts_as_the_block(cluster):
     cluster.alpha.ctl("disconnect", "r0")
     cluster.wait_state(cluster.alpha, "broken")
@@ -68,6 +70,7 @@ def test_a_part_of_a_block_counts_as_the_block(cluster):
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.door
 def test_nothing_written_means_nothing_sent(make_cluster, make_load):
     cluster = make_cluster(proxied=True).start_active()
     load = make_load([cluster.alpha.socket()], count=BLOCKS).start()

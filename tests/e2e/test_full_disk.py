@@ -8,6 +8,8 @@ import pytest
 
 from lib import tools
 
+pytestmark = pytest.mark.door
+
 MIB = 1024 * 1024
 
 

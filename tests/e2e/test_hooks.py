@@ -91,6 +91,7 @@ def test_a_hook_is_told_what_it_is_about_and_inherits_nothing(cluster, hooks):
     assert {entry[-3] for entry in descriptors} <= {"0", "1", "2", "3"}, lines
 
 
+@pytest.mark.door
 def test_a_hook_that_refuses_keeps_the_volume_where_it_is(cluster, hooks, make_load):
     hooks["alpha"].add("10-first")
     hooks["alpha"].add("20-no", """\
@@ -125,6 +126,7 @@ def test_a_hook_that_refuses_keeps_the_volume_where_it_is(cluster, hooks, make_l
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.door
 def test_clients_that_stay_cancel_a_demotion_after_its_hooks(cluster, hooks, make_load):
     hooks["alpha"].add("10-first")
     load = make_load([cluster.alpha.socket()], count=512).start()
@@ -201,6 +203,7 @@ def kill_and_wait_for_the_next(node, occasion):
         """
 
 
+@pytest.mark.door
 def test_an_engine_that_dies_while_hooks_run_is_started_again_meanwhile(
         cluster, hooks, make_load):
     alpha, beta = cluster.nodes

@@ -90,6 +90,7 @@ def attack(address, rng, count):
     return kept
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 @pytest.mark.seconds(300)
 def test_ten_thousand_strangers_do_not_disturb_the_mirror(cluster, make_load, rng):
@@ -122,6 +123,7 @@ def test_ten_thousand_strangers_do_not_disturb_the_mirror(cluster, make_load, rn
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 def test_slow_senders_and_half_open_connections_do_not_keep_a_peer_out(cluster, make_load):
     load = make_load([cluster.alpha.socket()], rate=500).start()

@@ -38,6 +38,7 @@ def finish(cluster, load, active):
         load.verify_file(cluster.backing(node))
 
 
+@pytest.mark.door
 def test_what_the_active_cannot_read_comes_from_the_peer_and_is_repaired(
         make_cluster, fuse_backing):
     cluster = make_cluster()
@@ -71,6 +72,7 @@ def test_what_the_active_cannot_read_comes_from_the_peer_and_is_repaired(
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.door
 def test_a_write_error_here_leaves_the_replica_out_and_a_new_disk_comes_back(
         make_cluster, fuse_backing, make_load):
     cluster = make_cluster()
@@ -110,6 +112,7 @@ def test_a_write_error_here_leaves_the_replica_out_and_a_new_disk_comes_back(
     finish(cluster, load, cluster.beta)
 
 
+@pytest.mark.door
 def test_a_write_error_on_the_standby_fails_its_replica_and_not_the_application(
         make_cluster, fuse_backing, make_load):
     cluster = make_cluster()
@@ -194,6 +197,7 @@ def differing_ranges(one, other):
     return ranges
 
 
+@pytest.mark.door
 def test_what_the_active_cannot_read_for_the_standby_is_named_and_a_write_heals_it(
         make_cluster, fuse_backing):
     cluster, disk, handle = start_with_gaps(make_cluster, fuse_backing)
@@ -244,6 +248,7 @@ def test_what_the_active_cannot_read_for_the_standby_is_named_and_a_write_heals_
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.door
 def test_a_standby_with_gaps_is_promoted_by_force_only_and_the_loss_is_named(
         make_cluster, fuse_backing):
     cluster, disk, handle = start_with_gaps(make_cluster, fuse_backing)

@@ -36,6 +36,7 @@ def write(node, data, offset=0):
     handle.shutdown()
 
 
+@pytest.mark.door
 def test_a_connection_that_hangs_half_made_does_not_hold_up_a_promotion(make_cluster):
     cluster = make_cluster(proxied=True).start_active()
     cluster.alpha.ctl("demote", "r0")
@@ -54,6 +55,7 @@ def test_a_connection_that_hangs_half_made_does_not_hold_up_a_promotion(make_clu
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.door
 def test_both_nodes_disconnect_and_connect_at_once(cluster, make_load):
     load = make_load([cluster.alpha.socket()], count=2048).start()
     for _ in range(5):
@@ -91,6 +93,7 @@ def test_two_promotions_at_once_never_make_two_actives(cluster, make_load):
     load.verify_file(cluster.backing(cluster.beta))
 
 
+@pytest.mark.door
 @pytest.mark.parametrize("died_first, back_first", [("alpha", "alpha"), ("alpha", "beta"),
                                                     ("beta", "alpha"), ("beta", "beta")])
 def test_both_nodes_die_and_return_in_every_order(cluster, make_load, died_first, back_first):
@@ -113,6 +116,7 @@ def test_both_nodes_die_and_return_in_every_order(cluster, make_load, died_first
     load.verify_file(cluster.backing(cluster.beta))
 
 
+@pytest.mark.door
 @pytest.mark.parametrize("idle", [True, False])
 def test_an_heir_that_writes_nothing_is_no_split_brain(cluster, make_load, idle):
     if not idle:
@@ -131,6 +135,7 @@ def test_an_heir_that_writes_nothing_is_no_split_brain(cluster, make_load, idle)
         load.verify_file(cluster.backing(cluster.alpha))
 
 
+@pytest.mark.door
 def test_a_replica_that_was_put_back_to_an_older_copy_is_brought_up_to_date(cluster, make_load):
     """Backing and metadata come from a backup; no map of the active knows what changed since."""
     load = make_load([cluster.alpha.socket()], count=4096).start()
@@ -160,6 +165,7 @@ def test_a_replica_that_was_put_back_to_an_older_copy_is_brought_up_to_date(clus
     load.verify_file(cluster.backing(cluster.beta))
 
 
+@pytest.mark.door
 def test_a_replica_joins_a_volume_that_is_in_use(make_cluster, make_load):
     cluster = make_cluster().start()
     cluster.alpha.ctl("create", "r0", "--local-only")
@@ -176,6 +182,7 @@ def test_a_replica_joins_a_volume_that_is_in_use(make_cluster, make_load):
     load.verify_file(cluster.backing(cluster.beta))
 
 
+@pytest.mark.door
 def test_a_resync_leaves_holes_where_there_is_nothing(cluster):
     handle = nbd.NBD()
     handle.connect_unix(str(cluster.alpha.socket()))
@@ -193,6 +200,7 @@ def test_a_resync_leaves_holes_where_there_is_nothing(cluster):
     assert used <= 9 * MIB, f"{used} bytes are allocated for 8 MiB of data"
 
 
+@pytest.mark.door
 def test_what_happens_to_one_volume_does_not_concern_another(make_cluster, make_load):
     cluster = make_cluster({"r0": {}, "r1": {}}).start()
     for volume in ("r0", "r1"):

@@ -62,6 +62,7 @@ def grow_standby_only(cluster):
 
 # -- in good order -----------------------------------------------------------------------------------
 
+@pytest.mark.door
 def test_a_volume_grows_on_both_nodes_and_keeps_its_data(cluster):
     split_brain.write(cluster.alpha, "before", range(32))
     outcome = cluster.alpha.ctl("resize", "r0", "96MiB")
@@ -76,6 +77,7 @@ def test_a_volume_grows_on_both_nodes_and_keeps_its_data(cluster):
     assert_equal_and_grown(cluster, cluster.beta)
 
 
+@pytest.mark.door
 def test_a_load_goes_on_while_the_volume_grows(cluster, make_load):
     load = make_load([cluster.alpha.socket()], count=8192, follow=True).start()
     load.wait_progress(200)
@@ -198,6 +200,7 @@ def enlarge(cluster, node, size):
     tools.run("losetup", "--set-capacity", cluster.volumes["r0"][f"backing.{node.name}"])
 
 
+@pytest.mark.door
 def test_a_volume_on_devices_takes_what_both_have(devices):
     enlarge(devices, devices.alpha, NEW + 8 * MIB)
     short = devices.alpha.ctl("resize", "r0", "96MiB", check=False)
@@ -218,6 +221,7 @@ def test_a_volume_on_devices_takes_what_both_have(devices):
 
 # -- cut short ---------------------------------------------------------------------------------------
 
+@pytest.mark.door
 def test_a_standby_that_is_larger_stays_in_sync_until_the_resize_is_finished(cluster):
     grow_standby_only(cluster)
     cluster.wait_in_sync(cluster.alpha)
@@ -235,6 +239,7 @@ def test_a_standby_that_is_larger_stays_in_sync_until_the_resize_is_finished(clu
     assert_equal_and_grown(cluster, cluster.alpha)
 
 
+@pytest.mark.door
 def test_after_half_a_resize_the_larger_node_can_take_over_when_the_active_is_gone(cluster):
     grow_standby_only(cluster)
     cluster.wait_in_sync(cluster.alpha)
@@ -317,6 +322,7 @@ def bring_back(cluster, who):
     cluster.wait(lambda: cluster.alpha.engine_pid(), "the engine of alpha")
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 @pytest.mark.seconds(300)
 @pytest.mark.parametrize("who", ["alpha", "alpha's mirrord", "beta"])

@@ -15,6 +15,7 @@ def resyncs(node):
     return len(node.events("resync-started"))
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 @pytest.mark.seconds(300)
 def test_an_engine_is_replaced_under_load_and_nothing_is_resynced(cluster, make_load):
@@ -38,6 +39,7 @@ def test_an_engine_is_replaced_under_load_and_nothing_is_resynced(cluster, make_
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.door
 def test_clients_that_would_be_cut_off_are_counted_first(cluster, make_load):
     load = make_load([cluster.alpha.socket()], follow=True).start()
     load.wait_progress(20)
@@ -59,6 +61,7 @@ def test_a_standby_has_no_engine_to_replace(cluster):
     assert "is not active on beta" in refused.err
 
 
+@pytest.mark.door
 @pytest.mark.seconds(120)
 def test_a_hold_that_nobody_comes_back_for_ends_by_itself(cluster, make_load):
     load = make_load([cluster.alpha.socket()], follow=True).start()
@@ -74,6 +77,7 @@ def test_a_hold_that_nobody_comes_back_for_ends_by_itself(cluster, make_load):
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.door
 @pytest.mark.seconds(180)
 def test_mirrord_dies_while_the_engine_is_being_replaced(cluster, make_load, rng):
     load = make_load([cluster.alpha.socket()], follow=True).start()

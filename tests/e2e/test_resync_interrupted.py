@@ -49,6 +49,7 @@ def behind(make_cluster, make_load):
     return cluster, load
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 @pytest.mark.seconds(240)
 def test_interrupted_at_random_points_it_ends_equal(behind, rng):
@@ -94,6 +95,7 @@ def test_an_interrupted_resync_goes_on_where_it_was(behind):
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.door
 def test_progress_is_visible(behind):
     cluster, load = behind
     cluster.wait_state(cluster.alpha, "resyncing")

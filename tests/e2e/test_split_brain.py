@@ -26,6 +26,7 @@ def diverge(cluster, make_load):
     return on_alpha, on_beta
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 def test_a_split_brain_is_seen_on_both_nodes_and_nothing_is_overwritten(cluster, make_load):
     on_alpha, on_beta = diverge(cluster, make_load)
@@ -75,6 +76,7 @@ def test_a_divergence_is_remembered_across_restarts(cluster, make_load):
         cluster.wait_state(node, "diverged")
 
 
+@pytest.mark.door
 def test_a_frozen_active_that_wakes_up_cannot_write_on_its_heir(cluster, make_load):
     before = make_load([cluster.alpha.socket()], count=4096).start()
     before.wait_progress()

@@ -39,6 +39,7 @@ def bring_back(cluster):
         proxy.open()
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 @pytest.mark.parametrize("lose", [kill, freeze, stop, cut, silence])
 def test_the_application_goes_on(make_cluster, make_load, lose):
@@ -79,6 +80,7 @@ def test_an_idle_volume_notices_too_and_stays_one_lineage(make_cluster):
     assert cluster.alpha.status()["generation"] == generation
 
 
+@pytest.mark.door
 def test_with_stop_writes_wait_and_reads_go_on(make_cluster, make_load):
     cluster = make_cluster({"r0": {"on_peer_loss": "stop"}}).start_active()
     load = make_load([cluster.alpha.socket()], count=1024).start()
@@ -102,6 +104,7 @@ def test_with_stop_writes_wait_and_reads_go_on(make_cluster, make_load):
     cluster.assert_replicas_equal()
 
 
+@pytest.mark.door
 def test_the_active_nodes_daemon_may_die_without_the_engine(cluster, make_load):
     load = make_load([cluster.alpha.socket()]).start()
     engine = cluster.alpha.engine_pid()

@@ -8,6 +8,7 @@ from lib import environment
 TURNS = 8 if environment.sanitizer() else 40
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 @pytest.mark.seconds(300)
 def test_many_switches_under_load(cluster, make_load):
@@ -45,6 +46,7 @@ def test_a_switch_asked_for_on_either_node_does_the_same(cluster):
     assert cluster.active() is cluster.alpha
 
 
+@pytest.mark.door
 def test_a_switch_does_not_pull_the_volume_from_under_its_clients(cluster, make_load):
     load = make_load([cluster.alpha.socket()], count=1024).start()
     outcome = cluster.alpha.ctl("switch", "r0", check=False)
@@ -56,6 +58,7 @@ def test_a_switch_does_not_pull_the_volume_from_under_its_clients(cluster, make_
     assert cluster.active() is cluster.alpha
 
 
+@pytest.mark.door
 def test_a_demoted_volume_can_be_promoted_on_either_node(cluster, make_load):
     load = make_load([node.socket() for node in cluster.nodes], count=1024).start()
     load.stop()

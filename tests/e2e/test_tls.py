@@ -39,6 +39,7 @@ def write_and_compare(cluster, node, rng):
     assert cluster.backing(cluster.other(node)).read_bytes()[4 * MIB:5 * MIB] == data
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 @pytest.mark.parametrize("tls", ["psk", "x509", "off"])
 def test_a_mirror_lives_through_a_switch_and_a_crash(make_cluster, make_load, rng, tls):
@@ -64,6 +65,7 @@ def test_a_mirror_lives_through_a_switch_and_a_crash(make_cluster, make_load, rn
     write_and_compare(cluster, cluster.beta, rng)
 
 
+@pytest.mark.door
 def test_nothing_readable_crosses_the_network(make_cluster, rng):
     cluster = make_cluster(proxied=True).start_active()
     secret = b"the one thing that nobody may read" * 8
@@ -81,6 +83,7 @@ def test_nothing_readable_crosses_the_network(make_cluster, rng):
     assert cluster.backing(cluster.beta).read_bytes().startswith(secret)
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 @pytest.mark.seconds(300)
 def test_flipped_bits_are_noticed_by_tls_too(make_cluster, make_load, seed):
@@ -162,6 +165,7 @@ def test_a_key_that_others_can_read_keeps_nobody_in(make_cluster, mode):
     cluster.create()
 
 
+@pytest.mark.door
 def test_the_key_is_changed_under_a_mirror_that_is_in_use(cluster, make_load):
     load = make_load([cluster.alpha.socket()]).start()
     old = credentials.key_name(cluster.alpha.key_file)

@@ -47,6 +47,7 @@ def full(cluster, rng):
     return cluster
 
 
+@pytest.mark.door
 @pytest.mark.sanitizers
 def test_replicas_under_load_are_found_equal(cluster, make_load):
     load = make_load([cluster.alpha.socket()], count=16384).start()
@@ -62,6 +63,7 @@ def test_replicas_under_load_are_found_equal(cluster, make_load):
     load.verify_file(cluster.backing(cluster.beta))
 
 
+@pytest.mark.door
 def test_no_false_alarm_under_fio(cluster):
     failures = []
 
@@ -133,6 +135,7 @@ def test_a_killed_engine_goes_on_where_it_was(full):
     full.assert_replicas_equal()
 
 
+@pytest.mark.door
 def test_a_lost_link_is_waited_for(make_cluster, rng):
     cluster = make_cluster(proxied=True).start_active()
     fill(cluster.alpha, rng)
