@@ -8,7 +8,7 @@ debian_build=(g++ meson ninja-build pkg-config nbdkit nbdkit-plugin-dev libgnutl
     libtomlplusplus-dev nlohmann-json3-dev libxxhash-dev libexpected-dev libcli11-dev
     libnl-genl-3-dev libseccomp-dev perl)
 debian_demo=(python3 libnbd-bin e2fsprogs fuse3 util-linux mount kmod)
-debian_test=("${debian_demo[@]}" libnbd-dev gnutls-bin doctest-dev python3-pytest python3-libnbd fio qemu-utils shellcheck clang
+debian_test=("${debian_demo[@]}" libnbd-dev gnutls-bin doctest-dev python3-pytest python3-pytest-xdist python3-libnbd fio qemu-utils shellcheck clang
     clang-tidy clang-format libfaketime iproute2)
 debian_package=(debhelper lintian rpm rpmlint ccache file systemd)
 debian_fuzz=(clang libclang-rt-dev)
@@ -22,7 +22,7 @@ fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-
     libnl3-devel libseccomp-devel perl-podlators)
 fedora_demo=(python3 libnbd nbdfuse e2fsprogs fuse3 util-linux kmod)
 fedora_test=("${fedora_demo[@]}" libnbd-devel gnutls-utils doctest-devel nbdkit-basic-plugins nbdkit-basic-filters python3-pytest
-    python3-libnbd fio qemu-img ShellCheck clang clang-tools-extra libasan libubsan libtsan
+    python3-pytest-xdist python3-libnbd fio qemu-img ShellCheck clang clang-tools-extra libasan libubsan libtsan
     perl-Pod-Checker libfaketime iproute)
 fedora_package=(rpm-build rpmlint ccache file systemd systemd-rpm-macros)
 fedora_fuzz=(clang compiler-rt)

@@ -15,12 +15,20 @@ from lib.namespaces import Namespaces
 TEST_SECONDS = 180
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):  # of several at once, the long ones must not begin last
+        items.sort(key=_longest_first)
     if environment.MIRRORD.exists() or os.environ.get("MIRRORDISK_BUILD"):
         return
     for item in items:
         if "without_build" not in item.keywords:
             item.add_marker(pytest.mark.skip(reason=f"{environment.MIRRORD} is not built"))
+
+
+def _longest_first(item):
+    """By the limit of those that are marked as long; the others follow in their order."""
+    marker = item.get_closest_marker("seconds")
+    return -marker.args[0] if marker else 0
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -42,6 +42,7 @@ def writes_in(load, seconds, peaks):
     return (load.completed - before) / (time.monotonic() - began)
 
 
+@pytest.mark.alone
 @pytest.mark.seconds(300)
 def test_strangers_leave_a_mirror_its_throughput_and_a_daemon_its_bounds(cluster, make_load):
     load = make_load([cluster.alpha.socket()]).start()

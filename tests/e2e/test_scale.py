@@ -40,6 +40,7 @@ def seconds_of_steps(size):
     return found
 
 
+@pytest.mark.alone
 def test_no_step_takes_time_as_the_volume_is_large():
     small = seconds_of_steps(sizes.GIB)
     large = seconds_of_steps(sizes.LARGEST)
@@ -48,6 +49,7 @@ def test_no_step_takes_time_as_the_volume_is_large():
     assert not slower, slower
 
 
+@pytest.mark.seconds(300)  # half a thousand times, the map is synced to the disk
 @pytest.mark.skipif(environment.sanitizer() != "",
                     reason="a sanitizer's own memory is what it measures")
 def test_a_tebibyte_of_which_every_block_differs_takes_40_mib():

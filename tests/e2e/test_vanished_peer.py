@@ -4,12 +4,15 @@
 import threading
 import time
 
+import pytest
+
 from lib import environment, processes, split_brain
 
 # least_silence of core/nbd/tcp_options.hpp; peer_timeout is shorter here.
 SILENCE = 20
 
 
+@pytest.mark.seconds(180)
 def test_a_forwarded_resolve_does_not_outwait_a_node_that_is_gone(
         make_cluster, namespaces, fuse_backing):
     cluster = make_cluster()
