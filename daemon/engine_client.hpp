@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "core/base/json.hpp"
 #include "core/base/sync.hpp"
 #include "core/control/mailbox.hpp"
 #include "daemon/context.hpp"

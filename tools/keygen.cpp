@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json.hpp"
 #include "core/tls/psk_file.hpp"
 #include "tools/verbs.hpp"
 

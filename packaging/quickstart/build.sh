@@ -2,45 +2,43 @@
 # shellcheck shell=bash
 # Compiling: one build directory a purpose, so that none has to be configured twice.
 
-# What is installed; the unit tests only where they are to be run.
-build_product() { build_in build g++ -Dbuildtype=debugoptimized -Dtests=false; }
+# Optimised just enough and with line numbers alone: compiled more often than run, in half the time.
+# What is measured (build-bench) and what is installed (the packages) have -O2.
+quick_options=(-Dbuildtype=plain -Doptimization=1 -Dcpp_args=-g1)
+
+# What is installed, and no tests: their libraries need not be there.
+configure_main() { configure_in build g++ "${quick_options[@]}" -Dtests=false; }
+build_product() { configure_main && ninja -j "$(nproc)" -C build product; }
 build_main() {
-    configure_in build g++ -Dbuildtype=debugoptimized || return 1
+    configure_main || return 1
     /usr/bin/meson configure build -Dtests=true && ninja -j "$(nproc)" -C build
 }
 # Without precompiled headers: each file must include what it uses.
-build_clang() { build_in build-clang clang++ -Dbuildtype=plain -Doptimization=0 -Db_pch=false; }
+configure_clang() {
+    configure_in build-clang clang++ -Dbuildtype=plain -Doptimization=0 -Db_pch=false
+}
+build_clang() { configure_clang && ninja -j "$(nproc)" -C build-clang; }
 # As the packages are, and without the libraries' assertions: what is measured is what is used.
 build_bench() {
     configure_in build-bench g++ -Dbuildtype=debugoptimized -Db_ndebug=true || return 1
-    local -a installed
-    mapfile -t installed < <(/usr/bin/meson introspect --installed build-bench |
-        /usr/bin/python3 -c '
-import json, os, sys
-build = os.path.join(os.getcwd(), "build-bench")
-for path in json.load(sys.stdin):
-    # Those of packaging are made when it is configured, and ninja knows nothing of them.
-    if path.startswith(build + "/") and "/packaging/" not in path:
-        print(os.path.relpath(path, build))')
-    ninja -j "$(nproc)" -C build-bench "${installed[@]}" tests/bench/nbd_load \
-        tests/bench/mirrord_ungrouped
+    ninja -j "$(nproc)" -C build-bench product tests/bench/nbd_load tests/bench/mirrord_ungrouped
 }
-# Optimised just enough: these are compiled more often than they run. No -Werror: with sanitizers
-# gcc 12 sees uninitialised values that are none; the two plain builds are the judges of warnings.
+# No -Werror: with sanitizers gcc 12 sees uninitialised values that are none; the two plain builds are
+# the judges of warnings.
 build_asan() {
-    build_in build-asan g++ -Dbuildtype=plain -Doptimization=1 -Dcpp_args=-g1 -Dwerror=false \
-        -Db_sanitize=address,undefined -Db_lundef=false
+    build_in build-asan g++ "${quick_options[@]}" -Dwerror=false -Db_sanitize=address,undefined \
+        -Db_lundef=false
 }
 build_tsan() {
-    build_in build-tsan g++ -Dbuildtype=plain -Doptimization=1 -Dcpp_args=-g1 -Dwerror=false \
-        -Db_sanitize=thread -Db_lundef=false
+    build_in build-tsan g++ "${quick_options[@]}" -Dwerror=false -Db_sanitize=thread -Db_lundef=false
 }
 
 configure_in() { # DIR COMPILER OPTION…
     local dir=$1 compiler=$2
     shift 2
     [ -f "$dir/build.ninja" ] ||
-        CXX="$(with_ccache "$compiler")" /usr/bin/meson setup "$dir" "$@" >"$dir.log" 2>&1 ||
+        CXX="$(with_ccache "$compiler")" CXX_LD=$(quick_linker) \
+            /usr/bin/meson setup "$dir" "$@" >"$dir.log" 2>&1 ||
         { cat "$dir.log" >&2 && rm -rf "$dir" && return 1; }
     rm -f "$dir.log"
 }
@@ -53,3 +51,6 @@ build_in() { # DIR COMPILER OPTION…
 with_ccache() { # COMPILER
     if command -v ccache >/dev/null; then echo "ccache $1"; else echo "$1"; fi
 }
+
+# An empty name is the compiler's own linker.
+quick_linker() { if command -v mold >/dev/null; then echo mold; fi; }

@@ -6,21 +6,24 @@ packages_dir=build-packages
 package_revision=1
 
 make_packages() {
-    local -a kinds=()
+    local -a kinds=() purposes=(build)
     while [ $# -gt 0 ]; do
         case $1 in
             --deb | --rpm) kinds+=("${1#--}") ;;
             --revision)
-                [[ ${2:-} =~ ^[0-9]+$ ]] || die_usage "--revision needs a number"
+                [[ ${2:-} =~ ^[0-9]+$ ]] || die_usage "--revision needs a number" "help package"
                 package_revision=$2
                 shift
                 ;;
-            *) die_usage "package has no option '$1'" ;;
+            *) die_usage "package has no option '$1'" "help package" ;;
         esac
         shift
     done
     [ ${#kinds[@]} -gt 0 ] || kinds=(deb rpm)
-    install_packages build package
+    purposes+=("${kinds[@]}")
+    # What has been compiled for one kind is there for the other.
+    [ ${#kinds[@]} -eq 1 ] || purposes+=(both)
+    install_packages "${purposes[@]}"
     local kind made=0
     for kind in "${kinds[@]}"; do
         if why_not=$(package_obstacle "$kind"); then
@@ -54,11 +57,16 @@ list_packages() {
 build_package() { # deb|rpm
     local log=$packages_dir/$1.log
     mkdir -p "$packages_dir"
-    note "building the .$1 packages"
-    if ! (set -e && "build_$1" >"$log" 2>&1); then
+    if ! with_progress "the .$1 packages" "$log" strict "build_$1"; then
         tail -n 60 "$log" >&2
         return 1
     fi
+}
+
+# `set -e` holds in a function only where nobody asks how it ended.
+strict() { # FUNCTION
+    (set -e && "$1") &
+    wait $!
 }
 
 # The one place that has the version.
@@ -83,6 +91,7 @@ compile_environment() { # DIR
     if command -v ccache >/dev/null; then
         CCACHE_DIR=$(ccache -k cache_dir)
         export CCACHE_DIR CCACHE_BASEDIR="$1" CCACHE_NOHASHDIR=1 CXX="ccache g++"
+        export CCACHE_SLOPPINESS=pch_defines,time_macros # else nothing with a precompiled header is kept
         export LANG=C.UTF-8 # part of what ccache compares, and rpmbuild sets it
     else
         export CXX=g++

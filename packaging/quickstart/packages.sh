@@ -6,11 +6,16 @@
 
 debian_build=(g++ meson ninja-build pkg-config nbdkit nbdkit-plugin-dev libgnutls28-dev libfmt-dev
     libtomlplusplus-dev nlohmann-json3-dev libxxhash-dev libexpected-dev libcli11-dev
-    libnl-genl-3-dev libseccomp-dev perl)
+    libnl-genl-3-dev libseccomp-dev perl mold)
 debian_demo=(python3 libnbd-bin e2fsprogs fuse3 util-linux mount kmod)
-debian_test=("${debian_demo[@]}" libnbd-dev gnutls-bin doctest-dev python3-pytest python3-pytest-xdist python3-libnbd fio qemu-utils shellcheck clang
-    clang-tidy clang-format libfaketime iproute2)
-debian_package=(debhelper lintian rpm rpmlint ccache file systemd)
+debian_test=("${debian_demo[@]}" libnbd-dev gnutls-bin doctest-dev python3-pytest
+    python3-pytest-xdist python3-libnbd fio qemu-utils shellcheck clang
+    clang-format libfaketime iproute2 ccache)
+debian_deb=(debhelper systemd)
+debian_rpm=(rpm systemd)
+debian_both=(ccache)
+debian_check_packages=(lintian rpmlint file)
+debian_tidy=(clang clang-tidy)
 debian_fuzz=(clang libclang-rt-dev)
 # doctest, since meson configures all tests.
 debian_bench=(fio nbdkit libnbd-bin libnbd-dev python3-libnbd qemu-system-common doctest-dev python3 util-linux
@@ -19,12 +24,16 @@ debian_kernel=(qemu-system-x86 qemu-utils seabios mmdebstrap cpio kmod e2fsprogs
 
 fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-devel gnutls-devel
     fmt-devel tomlplusplus-devel json-devel xxhash-devel expected-devel cli11-devel
-    libnl3-devel libseccomp-devel perl-podlators)
+    libnl3-devel libseccomp-devel perl-podlators mold)
 fedora_demo=(python3 libnbd nbdfuse e2fsprogs fuse3 util-linux kmod)
-fedora_test=("${fedora_demo[@]}" libnbd-devel gnutls-utils doctest-devel nbdkit-basic-plugins nbdkit-basic-filters python3-pytest
-    python3-pytest-xdist python3-libnbd fio qemu-img ShellCheck clang clang-tools-extra libasan libubsan libtsan
-    perl-Pod-Checker libfaketime iproute)
-fedora_package=(rpm-build rpmlint ccache file systemd systemd-rpm-macros)
+fedora_test=("${fedora_demo[@]}" libnbd-devel gnutls-utils doctest-devel nbdkit-basic-plugins
+    nbdkit-basic-filters python3-pytest python3-pytest-xdist python3-libnbd fio qemu-img ShellCheck
+    clang clang-tools-extra libasan libubsan libtsan perl-Pod-Checker libfaketime iproute ccache)
+fedora_deb=()
+fedora_rpm=(rpm-build systemd systemd-rpm-macros)
+fedora_both=(ccache)
+fedora_check_packages=(rpmlint file)
+fedora_tidy=(clang clang-tools-extra)
 fedora_fuzz=(clang compiler-rt)
 fedora_bench=(fio nbdkit-basic-plugins libnbd libnbd-devel python3-libnbd qemu-img doctest-devel python3
     util-linux diffutils)
@@ -60,8 +69,29 @@ missing_packages() { # TOOL PURPOSE…
     done | sort -u
 }
 
+# What apt or dnf would do: "43 packages, 112 MB to download, 431 MB on disk"; nothing where it does
+# not say.
+installation_size() { # TOOL PACKAGE…
+    local tool=$1
+    shift
+    if [ "$tool" = apt ]; then
+        LC_ALL=C apt-get install --assume-no --no-install-recommends "$@" 2>/dev/null </dev/null |
+            sed -nE -e 's/^.*upgraded, ([0-9]+) newly installed.*/\1 packages/p' \
+                -e 's/^Need to get (.*) of archives\.$/\1 to download/p' \
+                -e 's/^After this operation, (.*) of additional disk space.*/\1 on disk/p'
+    else
+        LC_ALL=C dnf install --assumeno --setopt=install_weak_deps=False "$@" 2>/dev/null </dev/null |
+            sed -nE -e 's/^Install +([0-9]+) Packages?.*/\1 packages/p' \
+                -e 's/^Total download size: (.*)$/\1 to download/p' \
+                -e 's/^Installed size: (.*)$/\1 on disk/p'
+    fi | paste -sd, | sed 's/,/, /g; s/\([0-9]\) \([kMG]\)B/\1 \2B/g'
+}
+
+# Installs what is missing for these purposes, and says first what and how much; as root, or through
+# sudo. With --no-install it says what is missing, and how to get it, and ends.
 install_packages() { # PURPOSE…
-    local tool missing command
+    local tool missing command size
+    local -a prefix=()
     tool=$(package_tool)
     mapfile -t missing < <(missing_packages "$tool" "$@")
     [ ${#missing[@]} -gt 0 ] || return 0
@@ -70,27 +100,38 @@ install_packages() { # PURPOSE…
     else
         command="dnf install -y --setopt=install_weak_deps=False ${missing[*]}"
     fi
-    if [ "$(id -u)" -eq 0 ]; then
-        echo "installing: ${missing[*]}, as root"
-        run_installer "$tool" "" "$command"
-    elif command -v sudo >/dev/null; then
-        echo "installing: ${missing[*]}, through sudo"
-        run_installer "$tool" sudo "$command"
-    else
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || no_install=yes
+        prefix=(sudo)
+    fi
+    if [ "${no_install:-no}" = yes ]; then
         printf 'quickstart: these packages are missing: %s\nrun as root: %s\n' \
             "${missing[*]}" "$command" >&2
         exit 1
     fi
+    prefix+=(env DEBIAN_FRONTEND=noninteractive)
+    if [ "$tool" = apt ]; then
+        "${prefix[@]}" apt-get update -q >/dev/null ||
+            die "apt-get update failed; is there a network?"
+    fi
+    size=$(installation_size "$tool" "${missing[@]}")
+    echo "installing as root${size:+ ($size)}: ${missing[*]}"
+    run_installer "${prefix[@]}" -- "$command"
 }
 
-run_installer() { # TOOL SUDO COMMAND
-    local words
-    read -ra words <<<"$3"
-    local -a prefix=(env DEBIAN_FRONTEND=noninteractive)
-    [ -z "$2" ] || prefix=("$2" "${prefix[@]}")
-    if [ "$1" = apt ]; then
-        "${prefix[@]}" apt-get update -q >/dev/null ||
-            die "apt-get update failed: is the network there?"
+run_installer() { # PREFIX… -- COMMAND
+    local words log
+    local -a prefix=()
+    while [ "$1" != -- ]; do
+        prefix+=("$1")
+        shift
+    done
+    read -ra words <<<"$2"
+    log=$(mktemp)
+    if ! with_progress installing "$log" "${prefix[@]}" "${words[@]}"; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        die "could not install: $2"
     fi
-    "${prefix[@]}" "${words[@]}" </dev/null || die "could not install: ${words[*]}"
+    rm -f "$log"
 }

@@ -2,6 +2,13 @@
 """Turns the reports of meson, pytest and the torture run into lines of one results file, and sums those up.
 
 A line is outcome, stage, name, reason, separated by tabs; outcome is passed, failed or skipped.
+
+    results.py meson|junit RESULTS STAGE REPORT         adds the outcomes of a report
+    results.py torture RESULTS STAGE FIGURES OUTCOME SEED
+    results.py counts RUN STAGE                         prints how many of a stage passed
+    results.py summary RUN TREE SECONDS STAGE…          prints all of a run; fails when something has
+
+RUN is the directory in which test_run.sh keeps what its stages leave.
 """
 
 import json
@@ -79,10 +86,12 @@ def of_torture(stage, path, outcome, seed):
     return [("failed" if bad else outcome, stage, name, reason)]
 
 
-def read(path, stage=None):
-    text = pathlib.Path(path).read_text(encoding="utf-8")
-    lines = [line.split("\t") for line in text.splitlines()]
-    return [line for line in lines if stage in (None, line[1])]
+def read(path):
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return [(line + "\t\t\t").split("\t")[:4] for line in text.splitlines()]
 
 
 def counts(lines):
@@ -94,8 +103,46 @@ def words(lines):
     return "{} passed, {} failed, {} skipped".format(*counts(lines))
 
 
-def summary(path):
-    lines = read(path)
+class Stage:
+    """What a run has left of one stage; see test_run.sh."""
+
+    def __init__(self, run, name):
+        self.name = name
+        self.lines = read(run / f"{name}.results")
+        try:
+            took, self.tree = (run / f"{name}.done").read_text(encoding="ascii").split()
+            self.took = int(took)
+        except (OSError, ValueError):
+            self.took, self.tree = None, ""
+            self.lines.append(["failed", name, "the stage", "it has not ended"])
+
+
+def budgets():
+    """Seconds by stage."""
+    table = pathlib.Path(__file__).with_name("stages.table").read_text(encoding="utf-8")
+    rows = [line.split(None, 4) for line in table.splitlines()
+            if line.strip() and not line.startswith("#")]
+    return {name: int(budget) for name, _, _, budget, _ in rows}
+
+
+def table(stages, tree):
+    budget = budgets()
+    yield f"{'stage':<18}{'passed':>8}{'failed':>8}{'skipped':>8}{'took':>8}{'budget':>8}"
+    for stage in stages:
+        took = "-" if stage.took is None else f"{stage.took} s"
+        remarks = []
+        if (stage.took or 0) > budget[stage.name]:
+            remarks.append("over its budget")
+        if stage.tree not in ("", tree):
+            remarks.append("ran before the last change of the tree")
+        figures = "".join(f"{count:>8}" for count in counts(stage.lines))
+        row = f"{stage.name:<18}{figures}{took:>8}{budget[stage.name]:>6} s"
+        yield row + ("  " + ", ".join(remarks) if remarks else "")
+
+
+def summary(run, tree, seconds, *names):
+    stages = [Stage(pathlib.Path(run), name) for name in names]
+    lines = [line for stage in stages for line in stage.lines]
     for outcome in ("skipped", "failed"):
         chosen = [line for line in lines if line[0] == outcome]
         if chosen:
@@ -103,6 +150,12 @@ def summary(path):
         for _, stage, name, reason in chosen:
             print(f"  {stage}: {name}" + (f" ({reason})" if reason else ""))
     print()
+    for row in table(stages, tree):
+        print(row)
+    late = [stage.name for stage in stages if (stage.took or 0) > budgets()[stage.name]]
+    if late:
+        print(f"over budget: {', '.join(late)}")
+    print(f"\nthis run took {int(seconds) // 60} min {int(seconds) % 60} s")
     print(words(lines))
     return 1 if counts(lines)[1] or not lines else 0
 
@@ -116,9 +169,9 @@ def main(arguments):
     elif verb == "torture":
         append(path, of_torture(*rest))
     elif verb == "counts":
-        print(words(read(path, rest[0])))
+        print(words(read(pathlib.Path(path) / f"{rest[0]}.results")))
     else:
-        return summary(path)
+        return summary(path, *rest)
     return 0
 
 

@@ -1,29 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # results and packages_dir are set in stages.sh and package.sh
-# The stage `kernel`: tests/kernel, in virtual machines without KVM; after the other compiling stages,
-# since it shares the machine badly.
+# shellcheck disable=SC2154 # packages_dir is set in package.sh
+# The stages `kernel` and `kernel-rest`: tests/kernel, in virtual machines without KVM.
 
-stage_kernel() (
-    local junit why packages=
+stage_kernel() { kernel_tests "$1" -m 'not long'; }
+stage_kernel_rest() { kernel_tests "$1" -m long; }
+
+kernel_tests() { # STAGE PYTEST-OPTION…
+    local why stage=$1 packages=
+    shift
     install_packages kernel
     if why=$(kernel_obstacle); then
-        record skipped "$1" "$(describe_stage "$1")" "$why"
+        record skipped "$stage" "$(stage_words "$stage")" "$why"
         return 0
     fi
-    check_build "$1" build_main || return 0
-    if declare -F build_package >/dev/null && ! package_obstacle deb >/dev/null; then
-        fresh_packages || check "$1" "build the .deb packages" build_package deb
-        packages=$PWD/$packages_dir
+    check_build "$stage" build_product || return 0
+    if ! package_obstacle deb >/dev/null; then
+        check_debs "$stage" && packages=$PWD/$packages_dir
     fi
-    junit=$(mktemp)
-    local -a options=(-q --junitxml="$junit" -p no:cacheprovider --tb=short)
-    [ -z "$pytest_expression" ] || options+=(-k "$pytest_expression")
-    MIRRORDISK_BUILD="$PWD/build" MIRRORDISK_PACKAGES=$packages timeout --kill-after=30 3600 \
-        /usr/bin/python3 -B -m pytest "${options[@]}" tests/kernel || true
-    /usr/bin/python3 packaging/quickstart/results.py junit "$results" "$1" "$junit"
-    rm -f "$junit"
-)
+    MIRRORDISK_BUILD="$PWD/build" MIRRORDISK_PACKAGES=$packages \
+        run_pytest "$stage" tests/kernel "$@"
+}
 
 # Why there can be no guests here; fails when there can.
 kernel_obstacle() {
@@ -33,12 +30,4 @@ from guests import image
 why = image.why_not()
 print(why)
 sys.exit(not why)'
-}
-
-# Whether there are packages of what was just built.
-fresh_packages() {
-    local package
-    for package in "$packages_dir"/mirrordisk_*.deb; do
-        [ "$package" -nt build/daemon/mirrord ] || return 1
-    done
 }

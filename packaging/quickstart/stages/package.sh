@@ -1,21 +1,56 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # packages_dir and results are set in package.sh and stages.sh
-# The stage `package`: builds both kinds, has them judged by their distributions' checkers, and
-# installs, upgrades and removes them on a throw-away layer over this machine's root file system.
+# shellcheck disable=SC2154 # packages_dir and results are set in package.sh and stage
+# The stages `deb` and `package`: both kinds are built, judged by their distributions' checkers, and
+# installed, upgraded and removed on a throw-away layer over this machine's root file system.
+
+stage_deb() {
+    local why
+    if why=$(package_obstacle deb); then
+        record skipped "$1" "build the .deb packages" "$why"
+    else
+        check_debs "$1" || true
+    fi
+}
 
 stage_package() {
-    local kind why
-    for kind in deb rpm; do
-        if why=$(package_obstacle "$kind"); then
-            record skipped "$1" "build the .$kind packages" "$why"
-        else
-            check "$1" "build the .$kind packages" build_package "$kind"
-        fi
-    done
+    local why
+    if why=$(package_obstacle rpm); then
+        record skipped "$1" "build the .rpm packages" "$why"
+    else
+        check "$1" "build the .rpm packages" in_packages_dir build_package rpm
+    fi
+    package_obstacle deb >/dev/null || check_debs "$1" || true
     check_with "$1" lintian check_lintian deb
     check_with "$1" rpmlint check_rpmlint rpm
-    package_tests "$1"
+    check_build "$1" build_main || return 0
+    MIRRORDISK_BUILD="$PWD/build" MIRRORDISK_PACKAGES="$PWD/$packages_dir" \
+        run_pytest "$1" tests/packages
+}
+
+# The .deb files of the tree as it is; built once, whoever asks first.
+check_debs() { # STAGE
+    in_packages_dir check_debs_locked "$1"
+}
+
+check_debs_locked() { # STAGE
+    fresh_debs || check "$1" "build the .deb packages" build_package deb
+}
+
+fresh_debs() {
+    local package
+    package=$(compgen -G "$packages_dir/mirrordisk_*.deb") || return 1
+    [ -z "$(find core daemon plugin tools docs packaging meson.build meson_options.txt \
+        -newer "$package" -type f -print -quit)" ]
+}
+
+# One kind at a time: they share the directory of their sources.
+in_packages_dir() { # COMMAND…
+    mkdir -p "$packages_dir"
+    (
+        flock 9
+        "$@"
+    ) 9>>"$packages_dir/lock"
 }
 
 # A checker that is not there is skipped, and so is one without its packages.
@@ -44,14 +79,3 @@ check_rpmlint() {
     printf '%s\n' "$said"
     return 1
 }
-
-package_tests() ( # STAGE
-    local junit
-    check_build "$1" build_main || return 0
-    junit=$(mktemp)
-    MIRRORDISK_BUILD="$PWD/build" MIRRORDISK_PACKAGES="$PWD/$packages_dir" \
-        timeout --kill-after=30 900 /usr/bin/python3 -B -m pytest -q --junitxml="$junit" \
-        -p no:cacheprovider --tb=short tests/packages || true
-    /usr/bin/python3 packaging/quickstart/results.py junit "$results" "$1" "$junit"
-    rm -f "$junit"
-)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash
+# The stage `static`: what can be judged by reading.
+
+stage_static() {
+    check "$1" clang-format check_format
+    check "$1" shellcheck check_shell
+    check "$1" podchecker check_pod
+    check "$1" python-syntax check_python
+    check "$1" spdx-lines check_spdx
+}
+
+check_format() { tracked '*.cpp' '*.hpp' | xargs -r -n 16 -P "$(nproc)" clang-format --dry-run --Werror; }
+check_shell() {
+    { tracked '*.sh' && printf '%s\n' quickstart .ci/run packaging/package-steps \
+        packaging/quickstart/stage packaging/completion/mirrorctl; } | xargs -r shellcheck -x
+}
+check_pod() {
+    local page good=0
+    while read -r page; do
+        podchecker -warnings "$page" >/dev/null 2>&1 && continue
+        podchecker -warnings "$page"
+        good=1
+    done < <(tracked '*.pod')
+    return $good
+}
+check_python() {
+    tracked '*.py' | xargs -r /usr/bin/python3 -c '
+import ast, sys
+for name in sys.argv[1:]:
+    ast.parse(open(name, encoding="utf-8").read(), name)'
+}
+check_spdx() {
+    local missing
+    missing=$(tracked '*.cpp' '*.hpp' '*.sh' '*.py' '*.build' '*.pod' |
+        xargs -r grep -L 'SPDX-License-Identifier: BSD-3-Clause')
+    [ -z "$missing" ] || { printf '   no SPDX line: %s\n' "$missing" && return 1; }
+}
