@@ -20,6 +20,13 @@ from lib import processes
 from lib.waiting import accepts, wait_for
 
 BOOT_SECONDS = 300
+# One thread of QEMU for all processors of a guest, which then run in turn; "multi" gives each its
+# own, so that they run at the same time. A processor that waits for a spin lock then takes QEMU's
+# big lock at each `pause`; the one it waits for needs that to send an interrupt, and gets it
+# milliseconds late. 10,000 bytes there and back through two pipes cost 31 s of the host's
+# processor so, and 1.5 s with one thread; whoever is woken up in the guest costs such an interrupt.
+THREADS = os.environ.get("MIRRORDISK_GUEST_THREADS", "single")
+assert THREADS in ("single", "multi"), f"MIRRORDISK_GUEST_THREADS={THREADS}"
 EXCHANGE_SIZE = 64 << 20
 # The processor's own counter is measured at boot, wrongly on a busy host; to read any other clock
 # costs an emulated processor as much as a system call.
@@ -241,7 +248,7 @@ class Guest:
         here, (own, other) = self.directory, self._ports
         return [
             "nice", "-n", "5", "qemu-system-x86_64", "-nodefaults", "-display", "none",
-            "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "Nehalem",
+            "-machine", "q35", "-accel", f"tcg,thread={THREADS}", "-cpu", "Nehalem",
             "-smp", str(self._processors), "-m", str(self.memory),
             "-kernel", self._image.kernel, "-initrd", self._image.ramdisk,
             "-append", " ".join([
