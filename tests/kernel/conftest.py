@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Fixtures: two guests for all tests, a volume for each, a deadline, and what failed guests say.
 
-Booting takes most of a minute without KVM, so guests are shared; after a failure they are new.
+Guests are shared, since it takes long to boot one without KVM; after a failure they are new.
 """
 
 import pathlib
@@ -59,7 +59,7 @@ class Guests:
 
     def get(self):
         if self._pair is None:
-            self._pair = Pair()
+            self._pair = Pair(ready=True)
             try:
                 self._pair.start()
                 for node in self._pair.nodes:

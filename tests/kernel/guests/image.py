@@ -117,12 +117,17 @@ def why_not():
     return ""
 
 
-def get(more=()):
-    """The image, made if it is not in the cache; takes a minute or two then. `more` are packages
-    besides those that the tests need: an image of its own."""
+def cache_directory():
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     cache = cache / "mirrordisk" / "kernel-guest"
     cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
+def get(more=()):
+    """The image, made if it is not in the cache; takes a minute or two then. `more` are packages
+    besides those that the tests need: an image of its own."""
+    cache = cache_directory()
     packages = [*PACKAGES, *more]
     image = Image(cache / _key(packages))
     with open(cache / "lock", "w", encoding="ascii") as lock:
@@ -135,7 +140,8 @@ def get(more=()):
 
 
 def _sweep(cache):
-    """Images that nobody has used for long: those of other versions of this file."""
+    """Images and saved guests that nobody has used for long: those of other versions of this
+    file."""
     for old in cache.iterdir():
         if old.is_dir() and time.time() - old.stat().st_mtime > KEPT_DAYS * 86400:
             shutil.rmtree(old)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 
-from guests import image, qmp
+from guests import image, qmp, saved
 from guests.channel import Channel
 from lib import processes
 from lib.waiting import accepts, wait_for
@@ -39,6 +39,13 @@ for line in sys.stdin:
     time.clock_settime(time.CLOCK_REALTIME, float(line))
     print("set", flush=True)
 """
+# Two guests that go on from the same memory would draw the same numbers.
+RESEED = """
+import fcntl, sys
+pool = open("/dev/urandom", "wb", 0)
+pool.write(sys.stdin.buffer.read())
+fcntl.ioctl(pool, 0x5207)  # RNDRESEEDCRNG
+"""
 # What a kernel says when a disk was lost to those who use it.
 TROUBLE = re.compile(
     r"I/O error|EXT4-fs error|EXT4-fs \(.*\): ([Rr]emounting|shut down)|XFS .*([Cc]orruption|[Ss]hutdown|"
@@ -47,10 +54,12 @@ TROUBLE = re.compile(
 
 
 class Guest:
-    """Files in `directory`: the disks stay, so that start() goes on where it was."""
+    """Files in `directory`: the disks stay, so that start() goes on where it was. The first start
+    is no boot if `ready` and one like it was saved; else this one is."""
 
     def __init__(self, name, directory, address, ports, memory=384, disk="1G", processors=2,
-                 clock="right", outlive=False, options=(), packages=(), spares=()):
+                 clock="right", outlive=False, options=(), packages=(), spares=(),
+                 ready=False):
         self.name = name
         self.directory = pathlib.Path(directory)
         self.memory = memory
@@ -64,6 +73,8 @@ class Guest:
         self._options = options  # more of QEMU's
         self._packages = packages  # besides those of every guest
         self._spares = spares  # bytes of empty disks: /dev/vdd and on
+        self._ready = ready
+        self._to_save = self._to_reseed = False
         self._process = None
         self._channel = None
         self._checked = 0
@@ -83,12 +94,41 @@ class Guest:
     def launch(self):
         """Starts QEMU without waiting for the guest."""
         self._image = image.get(self._packages)
+        if self._ready and not (self.directory / "root.qcow2").exists():
+            if self._go_on():
+                return
+            self._to_save = True
+        self._launch()
+
+    def _go_on(self):
+        """Whether there is a saved guest like this one, and it lives."""
+        if not saved.disks_of(self._place(), self.directory):
+            return False
+        try:
+            self._launch(["-incoming", "defer"])
+            saved.go_on(self._place(), self.directory / "qmp")
+        except (OSError, RuntimeError, AssertionError) as error:
+            print(f"{self.name} does not go on, so it boots: {error}\n"
+                  f"{_tail(self.directory / 'qemu.log')}")
+            self.power_cut()
+            saved.forget(self._place())
+            for disk in saved.DISKS:
+                (self.directory / disk).unlink()
+            return False
+        self._channel.ping()
+        self._to_reseed = True
+        return True
+
+    def _place(self):
+        return saved.place(self._command_line("HERE", ("OWN", "OTHER")), self._disk)
+
+    def _launch(self, more=()):
         self._make_disks()
         for name in ("qmp", "agent"):
             (self.directory / name).unlink(missing_ok=True)
         with open(self.directory / "qemu.log", "ab") as log:
             self._process = subprocess.Popen(
-                self._command_line(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                self._command_line(self.directory, self._ports) + list(more), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, preexec_fn=None if self._outlive else _die_with_parent)
         (self.directory / "pid").write_text(str(self._process.pid), encoding="ascii")
         wait_for(lambda: accepts(self.directory / "agent"), f"QEMU of {self.name}",
@@ -108,7 +148,13 @@ class Guest:
 
     def wait_up(self, other_than=""):
         self._channel.wait_for_boot(BOOT_SECONDS, other_than, self._assert_alive)
-        self.run("systemctl is-system-running --wait", timeout=BOOT_SECONDS, check=False)
+        state = self.out("systemctl is-system-running --wait", timeout=BOOT_SECONDS, check=False)
+        if self._to_reseed:
+            self.run(f"python3 -c '{RESEED}'", data=os.urandom(64))
+        if self._to_save and state == "running":
+            self.run("sync")
+            saved.save(self._place(), self.directory, self.directory / "qmp")
+        self._to_save = self._to_reseed = False
         self._set_clock()
         return self
 
@@ -244,8 +290,8 @@ class Guest:
             subprocess.run(["mkfs.ext4", "-q", "-F", data, self._disk], check=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def _command_line(self):
-        here, (own, other) = self.directory, self._ports
+    def _command_line(self, here, ports):
+        own, other = ports
         return [
             "nice", "-n", "5", "qemu-system-x86_64", "-nodefaults", "-display", "none",
             "-machine", "q35", "-accel", f"tcg,thread={THREADS}", "-cpu", "Nehalem",

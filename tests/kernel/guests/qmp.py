@@ -10,7 +10,7 @@ def command(path, what, /, **arguments):
         connection.settimeout(30)
         connection.connect(str(path))
         with connection.makefile("rw", encoding="utf-8") as lines:
-            json.loads(lines.readline())
+            _line(lines)
             _ask(lines, "qmp_capabilities", {})
             return _ask(lines, what, arguments)
 
@@ -19,8 +19,15 @@ def _ask(lines, what, arguments):
     lines.write(json.dumps({"execute": what, "arguments": arguments}) + "\n")
     lines.flush()
     while True:
-        answer = json.loads(lines.readline())
+        answer = _line(lines)
         if "error" in answer:
             raise RuntimeError(f"QEMU refuses {what}: {answer['error']['desc']}")
         if "return" in answer:
             return answer["return"]
+
+
+def _line(lines):
+    line = lines.readline()
+    if not line:
+        raise ConnectionError("QEMU has ended")
+    return json.loads(line)
