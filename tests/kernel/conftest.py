@@ -62,8 +62,7 @@ class Guests:
             self._pair = Pair(ready=True)
             try:
                 self._pair.start()
-                for node in self._pair.nodes:
-                    products.install(node)
+                products.install_on(self._pair.nodes)
             except BaseException:
                 print(self._pair.report())
                 self.close()

@@ -10,6 +10,7 @@ from lib import environment
 from lib.cluster import Cluster
 from lib.waiting import wait_for
 
+pytestmark = pytest.mark.long
 SOCKET = "/run/mirrordisk/r0.sock"
 QEMU_IO = ("stdbuf -oL qemu-io --image-opts driver=nbd,server.type=unix,"
            f"server.path={SOCKET},reconnect-delay=60")

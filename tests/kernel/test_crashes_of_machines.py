@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Power, network and reboots: what was durable for the application is there on the other node."""
 
+import pytest
+
 from guests.loads import Load
 
 
@@ -29,6 +31,7 @@ def test_power_cut_of_the_active_node(mirror):
     mirror.assert_equal()
 
 
+@pytest.mark.long
 def test_committed_transactions_survive_three_failovers(mirror):
     mirror.set_up()
     mirror.make_filesystem(mirror.alpha)
@@ -48,6 +51,7 @@ def test_committed_transactions_survive_three_failovers(mirror):
     mirror.assert_equal()
 
 
+@pytest.mark.long
 def test_writes_go_on_while_the_network_is_cut(mirror):
     mirror.set_up(peer_timeout="3s")
     alpha, beta = mirror.nodes
@@ -65,6 +69,7 @@ def test_writes_go_on_while_the_network_is_cut(mirror):
     mirror.assert_equal()
 
 
+@pytest.mark.long
 def test_a_reboot_of_each_node(mirror):
     mirror.set_up()
     alpha, beta = mirror.nodes

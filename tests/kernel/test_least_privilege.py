@@ -11,6 +11,7 @@ from guests.mirror import CONFIG
 from guests.pair import ADDRESSES
 from lib import environment
 
+pytestmark = pytest.mark.long
 EXAMPLES = "/usr/share/doc/mirrordisk/examples"  # the guests' dpkg leaves documentation out
 DROP_INS = "/etc/systemd/system/mirrord.service.d"
 MANUAL = environment.ROOT / "docs" / "mirrord.pod"

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The guests have little memory, and the page cache is full of dirty pages of the volume itself."""
 
+import pytest
+
+pytestmark = pytest.mark.long
 FILE_MIB = 400
 TURNS = 3
 

@@ -44,6 +44,7 @@ def test_a_switch_takes_the_filesystem_along(mirror):
     mirror.assert_equal()
 
 
+@pytest.mark.long
 def test_who_uses_the_mount_is_named_and_not_disturbed(mirror):
     alpha = set_up(mirror)
     user = alpha.begin(f"cd {MOUNT} && exec sleep 1000")
@@ -68,6 +69,7 @@ def test_who_uses_the_mount_is_named_and_not_disturbed(mirror):
     mirror.assert_equal()
 
 
+@pytest.mark.long
 def test_a_hook_stops_what_uses_the_mount(mirror):
     alpha = set_up(mirror)
     for node in mirror.nodes:
@@ -120,6 +122,7 @@ def test_the_active_node_is_rebooted_with_a_mount(mirror):
     mirror.assert_equal()
 
 
+@pytest.mark.long
 def test_the_active_node_is_rebooted_with_a_line_of_fstab(mirror):
     mirror.set_up()
     alpha = mirror.alpha

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A volume grows under a mounted filesystem: both nodes, the live device, then the filesystem."""
 
+import pytest
+
 from guests.loads import Load
 
+pytestmark = pytest.mark.long
 MIB = 1 << 20
 
 

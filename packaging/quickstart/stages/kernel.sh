@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # packages_dir is set in package.sh
-# The stages `kernel` and `kernel-rest`: tests/kernel, in virtual machines without KVM.
+# The stages `kernel` and `kernel-all`: tests/kernel, in virtual machines without KVM.
 
 stage_kernel() { kernel_tests "$1" -m 'not long'; }
-stage_kernel_rest() { kernel_tests "$1" -m long; }
+stage_kernel_all() { MIRRORDISK_KERNEL_TESTS=all kernel_tests "$1"; }
 
 kernel_tests() { # STAGE PYTEST-OPTION…
     local why stage=$1 packages=

@@ -16,6 +16,7 @@ import time
 
 from guests import image, qmp, saved
 from guests.channel import Channel
+from guests.extent import ALL
 from lib import processes
 from lib.waiting import accepts, wait_for
 
@@ -25,8 +26,7 @@ BOOT_SECONDS = 300
 # big lock at each `pause`; the one it waits for needs that to send an interrupt, and gets it
 # milliseconds late. 10,000 bytes there and back through two pipes cost 31 s of the host's
 # processor so, and 1.5 s with one thread; whoever is woken up in the guest costs such an interrupt.
-THREADS = os.environ.get("MIRRORDISK_GUEST_THREADS", "single")
-assert THREADS in ("single", "multi"), f"MIRRORDISK_GUEST_THREADS={THREADS}"
+THREADS = "multi" if ALL else "single"
 EXCHANGE_SIZE = 64 << 20
 # The processor's own counter is measured at boot, wrongly on a busy host; to read any other clock
 # costs an emulated processor as much as a system call.
@@ -128,7 +128,8 @@ class Guest:
             (self.directory / name).unlink(missing_ok=True)
         with open(self.directory / "qemu.log", "ab") as log:
             self._process = subprocess.Popen(
-                self._command_line(self.directory, self._ports) + list(more), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                self._command_line(self.directory, self._ports) + list(more),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, preexec_fn=None if self._outlive else _die_with_parent)
         (self.directory / "pid").write_text(str(self._process.pid), encoding="ascii")
         wait_for(lambda: accepts(self.directory / "agent"), f"QEMU of {self.name}",

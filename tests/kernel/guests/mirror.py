@@ -2,12 +2,14 @@
 """The volume r0 on both guests: set up, moved, compared."""
 
 from guests import loads
+from guests.extent import ALL
 from guests.pair import ADDRESSES
 from lib.waiting import wait_for
 
 DEVICE = "/dev/nbd0"
 MOUNT = "/mnt"
 CONFIG = "/etc/mirrordisk/mirrordisk.toml"
+SIZE = "256MiB" if ALL else "128MiB"
 KEY = "/etc/mirrordisk/cluster.psk"
 
 # Ends what an earlier test has left, in any state; says so when only a reboot helps.
@@ -31,7 +33,7 @@ class Mirror:
 
     # -- the volume ------------------------------------------------------------------------------
 
-    def set_up(self, size="256MiB", create="", tls="psk", **keys):
+    def set_up(self, size=SIZE, create="", tls="psk", **keys):
         """Created, alpha is active, both are in sync. The device has no filesystem. `create` are
         options of that verb."""
         for node in self.nodes:
@@ -46,10 +48,22 @@ class Mirror:
         return self
 
     def start(self):
-        for node in self.nodes:
-            node.run("modprobe nbd; systemctl reset-failed mirrord; systemctl enable --now mirrord")
+        # To enable a unit, even one that is, makes systemd read all units again: seconds here.
+        self.on_both("modprobe nbd; systemctl reset-failed mirrord;"
+                     "systemctl is-enabled -q mirrord || systemctl enable mirrord;"
+                     "systemctl start mirrord")
         for node in self.nodes:
             self.wait_answers(node)
+
+    def on_both(self, command, timeout=60, check=True):
+        """At the same time; what each printed."""
+        running = [node.begin(command) for node in self.nodes]
+        for each in running:
+            each.end_input()
+        outcomes = [each.wait(timeout) for each in running]
+        for outcome in outcomes:
+            assert outcome.code == 0 or not check, str(outcome)
+        return [outcome.out for outcome in outcomes]
 
     def make_key(self):
         self.alpha.run("mirrorctl keygen")
@@ -121,15 +135,11 @@ class Mirror:
         self.wait_in_sync(node)
         node.run(f"if mountpoint -q {MOUNT}; then umount {MOUNT}; fi", timeout=120)
         self.ctl(node, "demote r0")
-        running = [each.begin("md5sum < /srv/r0.img") for each in self.nodes]
-        for command in running:
-            command.end_input()
-        sums = [command.wait(180).out for command in running]
+        sums = self.on_both("md5sum < /srv/r0.img", timeout=180)
         assert sums[0] == sums[1] != "", "the replicas differ"
 
     def clean(self):
         """Whether the guests are as if no test had been."""
-        for node in self.nodes:
-            node.run(CLEAN, check=False, timeout=120)
-        return all(node.out("cat /sys/block/nbd0/size 2>/dev/null || echo 0") == "0"
-                   for node in self.nodes)
+        self.on_both(CLEAN, timeout=120, check=False)
+        sizes = self.on_both("cat /sys/block/nbd0/size 2>/dev/null || echo 0")
+        return all(size.strip() == "0" for size in sizes)
