@@ -59,7 +59,7 @@ class Guests:
 
     def get(self):
         if self._pair is None:
-            self._pair = Pair(ready=True)
+            self._pair = Pair(ready=True, host_syncs=False)
             try:
                 self._pair.start()
                 products.install_on(self._pair.nodes)

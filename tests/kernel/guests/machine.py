@@ -59,7 +59,7 @@ class Guest:
 
     def __init__(self, name, directory, address, ports, memory=384, disk="1G", processors=2,
                  clock="right", outlive=False, options=(), packages=(), spares=(),
-                 ready=False):
+                 ready=False, host_syncs=True):
         self.name = name
         self.directory = pathlib.Path(directory)
         self.memory = memory
@@ -74,6 +74,11 @@ class Guest:
         self._packages = packages  # besides those of every guest
         self._spares = spares  # bytes of empty disks: /dev/vdd and on
         self._ready = ready
+        # Without: what the guest flushes goes to the host's page cache, and the host's disk is not
+        # waited for. A SIGKILL of QEMU takes nothing from that cache, and QEMU's own cache of a
+        # qcow2 file's tables is written at each flush all the same: after a power cut the disks
+        # are what they would have been.
+        self._cache = "writeback" if host_syncs else "unsafe"
         self._to_save = self._to_reseed = False
         self._process = None
         self._channel = None
@@ -306,12 +311,12 @@ class Guest:
                 "rcupdate.rcu_cpu_stall_suppress=1 systemd.show_status=no",
                 "module_blacklist=sr_mod,cdrom,serio_raw,evdev,pcspkr", f"systemd.hostname={self.name}",
                 f"test.address={self._address}/24"]),
-            "-drive", f"file={here}/root.qcow2,if=virtio,format=qcow2,cache=writeback",
-            "-drive", f"file={here}/data.img,if=virtio,format=raw,cache=writeback",
-            "-drive", f"file={here}/exchange.img,if=virtio,format=raw,cache=writeback",
+            "-drive", f"file={here}/root.qcow2,if=virtio,format=qcow2,cache={self._cache}",
+            "-drive", f"file={here}/data.img,if=virtio,format=raw,cache={self._cache}",
+            "-drive", f"file={here}/exchange.img,if=virtio,format=raw,cache={self._cache}",
             *(word for number in range(len(self._spares)) for word in (
                 "-drive",
-                f"file={here}/spare{number}.img,if=virtio,format=raw,cache=writeback")),
+                f"file={here}/spare{number}.img,if=virtio,format=raw,cache={self._cache}")),
             "-netdev", f"dgram,id=net,local.type=inet,local.host=127.0.0.1,local.port={own},"
                        f"remote.type=inet,remote.host=127.0.0.1,remote.port={other}",
             "-device", f"virtio-net-pci,id=nic,netdev=net,mac=52:54:00:77:00:{_last(self._address)}",
