@@ -96,7 +96,7 @@ run_lanes() {
         run_stages $(stages_of "$lane") &
         pids+=($!)
     done
-    tell_progress &
+    tell_progress 8>&- &
     teller=$!
     wait "${pids[@]}"
     kill "$teller" 2>/dev/null
@@ -105,8 +105,10 @@ run_lanes() {
 
 # Where the stages are that run now, every two minutes.
 tell_progress() {
-    local stage began
-    while sleep 120; do
+    local stage began seconds=0
+    # In short steps, none of which holds what this run prints open after its end.
+    while sleep 1 >/dev/null 2>&1; do
+        [ $((++seconds % 120)) -eq 0 ] || continue
         for stage in $(table | cut -d ' ' -f 1); do
             read -r began _ 2>/dev/null <"$run_dir/$stage.runs" || continue
             note "$stage: $(duration $(($(date +%s) - began))), budget $(duration "$(stage_field "$stage" 4)")"

@@ -15,6 +15,10 @@ from lib.namespaces import Namespaces
 TEST_SECONDS = 180
 
 
+def pytest_configure():
+    deadlines.end_in_order()
+
+
 def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):  # of several at once, the long ones must not begin last
         items.sort(key=_longest_first)

@@ -23,6 +23,10 @@ TEST_SECONDS = 1800
 FAILED = pytest.StashKey()
 
 
+def pytest_configure():
+    deadlines.end_in_order()
+
+
 def pytest_collection_modifyitems(items):
     reason = image.why_not()
     if not reason and not products.packages() and not environment.MIRRORD.exists():

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A test that hangs fails where it hangs: the same for every suite that has guests or nodes."""
+"""A test that hangs fails where it hangs, and a run that is ended tidies up: the same for every suite
+that has guests or nodes."""
 
 import contextlib
 import signal
@@ -23,3 +24,11 @@ def of_test(request, seconds):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def end_in_order():
+    """SIGTERM, which a run gets that takes too long, ends it as Ctrl-C does: fixtures take away what
+    they made. Called by pytest_configure of a conftest.py."""
+    def end(_signal, _frame):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, end)
