@@ -12,5 +12,5 @@ stage_tidy() {
     mkdir -p build-clang/tidy
     common=$(tracked '*.hpp' .clang-tidy | xargs cat | sha1sum)
     tracked '*.cpp' | xargs -r -P "$(nproc)" -n 1 \
-        packaging/quickstart/stages/tidy-one.sh "$results" "$common"
+        packaging/quickstart/tidy-one.sh "$results" "$common"
 }
