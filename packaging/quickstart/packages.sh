@@ -11,7 +11,7 @@ debian_demo=(python3 libnbd-bin e2fsprogs fuse3 util-linux mount kmod)
 debian_test=("${debian_demo[@]}" libnbd-dev gnutls-bin doctest-dev python3-pytest
     python3-pytest-xdist python3-libnbd fio qemu-utils shellcheck clang
     clang-format libfaketime iproute2 ccache)
-debian_deb=(debhelper systemd)
+debian_deb=(build-essential debhelper systemd)
 debian_rpm=(rpm systemd)
 debian_both=(ccache)
 debian_check_packages=(lintian rpmlint file)
