@@ -48,9 +48,18 @@ build_in() { # DIR COMPILER OPTION…
     ninja -j "$(nproc)" -C "$1"
 }
 
+# Where somebody has set ccache up. To keep what is compiled once only costs a fifth of the time.
 with_ccache() { # COMPILER
-    if command -v ccache >/dev/null; then echo "ccache $1"; else echo "$1"; fi
+    local config=${XDG_CONFIG_HOME:-${HOME:-}/.config}/ccache/ccache.conf
+    if command -v ccache >/dev/null && { [ -n "${CCACHE_DIR:-}" ] || [ -e "$config" ]; }; then
+        echo "ccache $1"
+    else
+        echo "$1"
+    fi
 }
+
+# Else nothing with a precompiled header is kept.
+export CCACHE_SLOPPINESS=pch_defines,time_macros
 
 # An empty name is the compiler's own linker.
 quick_linker() { if command -v mold >/dev/null; then echo mold; fi; }

@@ -87,7 +87,6 @@ compile_environment() { # DIR
     if command -v ccache >/dev/null; then
         CCACHE_DIR=$(ccache -k cache_dir)
         export CCACHE_DIR CCACHE_BASEDIR="$1" CCACHE_NOHASHDIR=1 CXX="ccache g++"
-        export CCACHE_SLOPPINESS=pch_defines,time_macros # else nothing with a precompiled header is kept
         export LANG=C.UTF-8 # part of what ccache compares, and rpmbuild sets it
     else
         export CXX=g++
