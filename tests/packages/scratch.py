@@ -72,7 +72,7 @@ class Scratch:
                   encoding="ascii") as file:
             child = file.read().split()[0]
         environment = ENVIRONMENT | (extra_environment or {})
-        return (["nsenter", "--target", child, "--mount", "--pid", "--net",
+        return (["nsenter", "--target", child, "--mount", "--root", "--pid", "--net",
                  "chroot", f"{self._directory}/root", *command], environment)
 
     def run(self, *command, environment=None, stdin=""):
