@@ -179,14 +179,16 @@ Result<Json> session_end(VolumeKeeper& keeper, const Json& request) {
 
 Result<Json> generation(VolumeKeeper& keeper, const Json& request) {
     const auto parsed = parse_session(request, true);
-    if (!parsed) {
-        return Failure(parsed.error());
+    // An active of an earlier version says nothing, and means both steps.
+    const auto confirmed = control::bool_field_or(request, "confirmed", true);
+    if (!parsed || !confirmed) {
+        return Failure(parsed ? confirmed.error() : parsed.error());
     }
     const auto lease = keeper.replica();
     if (!lease) {
         return Failure(lease.error());
     }
-    return answer_of((*lease)->adopt_generation(parsed->session, parsed->lineage));
+    return answer_of((*lease)->adopt_generation(parsed->session, parsed->lineage, *confirmed));
 }
 
 Result<Json> verify_record(VolumeKeeper& keeper, const Json& request) {

@@ -77,6 +77,8 @@ class MailboxClient {
     /// as it is; errors of the connection name the peer. After one of those the client is of no
     /// further use.
     [[nodiscard]] Result<Json> ask(const Json& request);
+    /// Any thread: ends the connection. A request that waits for its answer fails at once.
+    void lose(const std::string& reason) { link_->lose(reason); }
     /// What TLS has shown of the other side.
     [[nodiscard]] const std::optional<tls::Proof>& proof() const noexcept { return link_->proof(); }
 

@@ -81,7 +81,8 @@ std::optional<Membership::Parties> Membership::parties_at_once(ByteRange range) 
         return std::nullopt;
     }
     if (!session_) {
-        if (stops_without_peer() || first_attempt_until_ || !alone_recorded_ || recording_) {
+        if (stops_without_peer() || first_attempt_until_ || !alone_recorded_ || recording_ ||
+            leaving_out_local_) {
             return std::nullopt;
         }
         differences_.mark_changed(range);
@@ -91,7 +92,8 @@ std::optional<Membership::Parties> Membership::parties_at_once(ByteRange range) 
 
 bool Membership::alone_is_recorded() const {
     MutexLock lock(mutex_);
-    return mode_ == MirrorMode::in_sync || (alone_recorded_ && !recording_ && !local_failed_);
+    return mode_ == MirrorMode::in_sync ||
+           (alone_recorded_ && !recording_ && !local_failed_ && !leaving_out_local_);
 }
 
 Failure Membership::no_replica_left() const {
@@ -110,7 +112,9 @@ Membership::Parties Membership::parties() const {
 
 Result<void> Membership::record_alone() {
     MutexLock lock(mutex_);
-    while (recording_) {
+    // While the peer is asked to go on alone it may have agreed: what is answered here then would
+    // be missing there, where nobody would know.
+    while (recording_ || leaving_out_local_) {
         changed_.wait(lock);
     }
     // A flush that failed on the peer may get here late: what it was to make durable was flushed
@@ -129,12 +133,20 @@ Result<void> Membership::record_alone() {
     recording_ = true;
     const WallTime now = clock_.wall_now();
     const WallTime break_at = break_at_ == WallTime{} ? now : break_at_;
+    const std::optional<Lineage> offer = offer_;
     lock.unlock();
+    // Meanwhile a session may come and go; none gets in sync before this is done (conclude()).
     auto recorded = meta_.update([&](Superblock& block) {
+        if (offer) {
+            take_offer(block, *offer);
+        }
         go_alone(block, random_id<GenerationId>(), now, break_at, options_.node);
     });
     lock.lock();
     recording_ = false;
+    if (recorded) {
+        offer_.reset();
+    }
     alone_recorded_ = recorded.has_value();
     cannot_record_ = recorded ? std::string() : recorded.error().message;
     changed_.notify_all();
@@ -180,30 +192,42 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
         return {};
     }
     // Only a peer that has everything can go on alone.
-    if (session_ != session || mode_ != MirrorMode::in_sync || session->is_lost()) {
+    if (!is_in_sync_with(session)) {
         return Failure(error);
     }
     leaving_out_local_ = true;
+    // The same as last time, if the answer to that was lost.
+    Lineage lineage = offer_.value_or(Lineage{});
     lock.unlock();
 
-    Lineage lineage = meta_.superblock().lineage;
-    lineage.begin(random_id<GenerationId>(), clock_.wall_now(), options_.node,
-                  GenerationReason::local_disk_failed);
-    const auto told = session->tell_generation(lineage);
+    if (lineage.empty()) {
+        lineage = meta_.superblock().lineage;
+        lineage.begin(random_id<GenerationId>(), clock_.wall_now(), options_.node,
+                      GenerationReason::local_disk_failed);
+    }
+    lock.lock();
+    offer_ = lineage;
+    lock.unlock();
+    const auto told = session->tell_generation(lineage, false);
 
     lock.lock();
     leaving_out_local_ = false;
-    if (told) {
+    // The session may have ended meanwhile. Then an agreement binds nobody: the peer was not told
+    // that it may go on without asking, and what is answered here from now on descends from what it
+    // agreed to.
+    const bool agreed = told && is_in_sync_with(session);
+    if (agreed) {
         local_failed_ = true;
         local_out_ = true;
         unrecorded_failure_ = error;
+        unconfirmed_ = session;
         peer_lineage_ = lineage;
         why_ = fmt::format("the replica on {} failed: {}", options_.node, error.message);
         since_ = clock_.wall_now();
     }
     changed_.notify_all();
     lock.unlock();
-    if (!told) {
+    if (!agreed) {
         return Failure(error);
     }
     if (error.kind != ErrorKind::timed_out) {
@@ -240,9 +264,12 @@ void Membership::record_local_failure() {
         block.state = ReplicaState::failed;
         block.last_active = false;  // the peer has it: it alone has everything
     });
-    if (!recorded) {
+    {
         MutexLock lock(mutex_);
-        unrecorded_failure_ = error;
+        failure_recorded_ = recorded.has_value();
+        if (!recorded) {
+            unrecorded_failure_ = error;
+        }
     }
     if (is_news) {
         events_.record({.id = "local-disk-failed",
@@ -340,6 +367,53 @@ Result<void> Membership::leave_incomplete(const std::shared_ptr<Session>& sessio
     }
     changed_.notify_all();
     return {};
+}
+
+bool Membership::is_in_sync_with(const std::shared_ptr<Session>& session) const {
+    return session_ == session && mode_ == MirrorMode::in_sync && !session->is_lost();
+}
+
+void Membership::confirm_to_peer(bool serving_ends) {
+    std::shared_ptr<Session> session;
+    Lineage lineage;
+    {
+        MutexLock lock(mutex_);
+        session = unconfirmed_.lock();
+        if (!session || !peer_lineage_ || !(failure_recorded_ || serving_ends)) {
+            return;
+        }
+        lineage = *peer_lineage_;
+    }
+    const auto told = session->tell_generation(lineage, true);
+    MutexLock lock(mutex_);
+    // Once the session is over it can't be told; whoever promotes it then has to say so.
+    if (told || session->is_lost()) {
+        unconfirmed_.reset();
+    }
+}
+
+Result<bool> Membership::adopt_offer(const Lineage& theirs) {
+    Lineage offer;
+    {
+        MutexLock lock(mutex_);
+        if (!offer_ || local_failed_) {
+            return false;
+        }
+        if (!theirs.contains(offer_->current())) {
+            // It can't come to take it any more: that belongs to a session that is over.
+            offer_.reset();
+            return false;
+        }
+        offer = *offer_;
+    }
+    // No session, so nobody offers another one meanwhile; a write alone may have recorded this one.
+    auto recorded = meta_.update([&](Superblock& block) { take_offer(block, offer); });
+    if (!recorded) {
+        return Failure(recorded.error());
+    }
+    MutexLock lock(mutex_);
+    offer_.reset();
+    return true;
 }
 
 bool Membership::reopen(const std::shared_ptr<Session>& session) {

@@ -78,8 +78,9 @@ class Membership {
     /// Until the peer has `range` and whatever was answered before, durably.
     [[nodiscard]] Result<void> wait_for_peer(ByteRange range) EXCLUDES(mutex_);
 
-    /// The local disk failed while the peer has the write: tells the peer, durably, that it alone
-    /// has everything from here on; then the local replica takes no part any more.
+    /// The local disk failed while the peer has the write: the peer takes, durably, a generation of
+    /// which it alone has everything; then the local replica takes no part any more. While the peer
+    /// is asked nothing is answered on the local replica alone, whatever happens to the session.
     [[nodiscard]] Result<void> leave_out_local(const std::shared_ptr<Session>& session,
                                                const Error& error) EXCLUDES(mutex_);
     /// The same with the session of now. Fails, with `error`, when the peer can't go on alone.
@@ -87,6 +88,12 @@ class Membership {
     /// Writes down that the local replica was left out, if that is still to be done: a disk that
     /// hangs must not hold up the application once more. From the housekeeper, again and again.
     void record_local_failure() EXCLUDES(mutex_);
+    /// Then tells the peer so, which may be promoted without asking us from then on: the same. With
+    /// `serving_ends` also where it could not be written down: nothing is answered here any more.
+    void confirm_to_peer(bool serving_ends) EXCLUDES(mutex_);
+    /// Whether `theirs` has the generation that the peer was asked to take when the answer was
+    /// lost: it did agree. Then the generation is ours, too, durably, and both are equal again.
+    [[nodiscard]] Result<bool> adopt_offer(const Lineage& theirs) EXCLUDES(mutex_);
     /// False once the local replica was left out, for good. Takes no lock.
     [[nodiscard]] bool uses_local() const noexcept { return !local_out_.load(); }
 
@@ -132,6 +139,8 @@ class Membership {
     void wait_for_first_attempt(MutexLock& lock) REQUIRES(mutex_);
     void enter_alone(const std::string& why) REQUIRES(mutex_);
     [[nodiscard]] Failure no_replica_left() const REQUIRES(mutex_);
+    [[nodiscard]] bool is_in_sync_with(const std::shared_ptr<Session>& session) const
+        REQUIRES(mutex_);
 
     const Options options_;
     MetaFile& meta_;
@@ -151,10 +160,18 @@ class Membership {
     bool local_failed_ GUARDED_BY(mutex_) = false;
     std::atomic<bool> local_out_{false};  ///< the same, for a look without the mutex
     std::optional<Error> unrecorded_failure_ GUARDED_BY(mutex_);
+    /// The peer took a generation in it, and was not told yet that this is written down here.
+    std::weak_ptr<Session> unconfirmed_ GUARDED_BY(mutex_);
+    bool failure_recorded_ GUARDED_BY(mutex_) = false;
     bool failure_reported_ GUARDED_BY(mutex_) = false;
     /// Why it can't be written down that the peer is left out; empty: it can, or is.
     std::string cannot_record_ GUARDED_BY(mutex_);
+    /// The peer is being asked: until its answer, or the end of the session, nobody knows whether
+    /// the local replica still counts.
     bool leaving_out_local_ GUARDED_BY(mutex_) = false;
+    /// What the peer was asked to take and may have taken. Whatever we go on to alone descends from
+    /// it, so that a peer that has it is behind and not diverged.
+    std::optional<Lineage> offer_ GUARDED_BY(mutex_);
     /// With the local disk failed: the lineage that the peer goes on with.
     std::optional<Lineage> peer_lineage_ GUARDED_BY(mutex_);
     std::string why_ GUARDED_BY(mutex_);

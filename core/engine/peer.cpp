@@ -212,6 +212,14 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
     if (!theirs || !their_action) {
         return Failure((!theirs ? theirs.error() : their_action.error()).within(peer_node_));
     }
+    // Both have looked at the lineage from before: they look again.
+    const auto agreed = parts_.membership.adopt_offer(theirs->lineage);
+    if (!agreed) {
+        return Failure(agreed.error());
+    }
+    if (*agreed) {
+        return shake_hands(control);
+    }
     const Decision decision = decide(ours, *theirs);
     note_decision(decision, *theirs);
     if (to_string(mirrored(decision.action)) != *their_action) {
@@ -330,6 +338,7 @@ void Peer::hold(const std::shared_ptr<Session>& session) {
 
 void Peer::end_session(const std::shared_ptr<Session>& session, const std::string& reason) {
     const bool by_hand = reason == "disconnect";
+    parts_.membership.confirm_to_peer(true);
     Result<void> told;
     {
         // No write may be on its way while both replicas are flushed and the intents are cleared:

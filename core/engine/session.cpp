@@ -38,9 +38,17 @@ std::string framed_name(const std::string& volume, const std::string& rest) {
 }  // namespace
 
 Result<std::unique_ptr<PeerControl>> PeerControl::connect(const PeerAddress& peer) {
-    return control::MailboxClient::connect(peer.address, peer.node,
-                                           std::max(peer.timeout, least_control_timeout),
-                                           peer.timeout, nbd::silence_for(peer.timeout))
+    return connect_with(peer, std::max(peer.timeout, least_control_timeout));
+}
+
+Result<std::unique_ptr<PeerControl>> PeerControl::connect_urgent(const PeerAddress& peer) {
+    return connect_with(peer, peer.timeout);
+}
+
+Result<std::unique_ptr<PeerControl>> PeerControl::connect_with(const PeerAddress& peer,
+                                                               milliseconds deadline) {
+    return control::MailboxClient::connect(peer.address, peer.node, deadline, peer.timeout,
+                                           nbd::silence_for(peer.timeout))
         .map([](control::MailboxClient&& client) {
             return std::unique_ptr<PeerControl>(new PeerControl(std::move(client)));
         });
@@ -73,6 +81,11 @@ Result<std::shared_ptr<Session>> Session::begin(const PeerAddress& peer,
     if (auto begun = session->control_->ask(request); !begun) {
         return Failure(begun.error());
     }
+    auto urgent = PeerControl::connect_urgent(peer);
+    if (!urgent) {
+        return Failure(urgent.error());
+    }
+    session->urgent_ = std::move(*urgent);
     if (auto opened = session->open_links(); !opened) {
         return Failure(opened.error());
     }
@@ -142,6 +155,11 @@ void Session::link_lost(const Error& error) {
             (*link)->lose(error.message);
         }
     }
+    // Nor may anybody go on waiting for an answer about a session that is over.
+    if (!ending_ && control_ && urgent_) {
+        control_->lose(error.message);
+        urgent_->lose(error.message);
+    }
 }
 
 void Session::lose(const std::string& reason) {
@@ -168,10 +186,11 @@ Result<void> Session::tell_synced(const Lineage& lineage) {
     return control_->ask(request).map([](const Json&) {});
 }
 
-Result<void> Session::tell_generation(const Lineage& lineage) {
+Result<void> Session::tell_generation(const Lineage& lineage, bool confirmed) {
     Json request = message("generation");
     request["lineage"] = control::encode(lineage);
-    return control_->ask(request).map([](const Json&) {});
+    request["confirmed"] = confirmed;
+    return urgent_->ask(request).map([](const Json&) {});
 }
 
 Result<void> Session::tell_incomplete(std::uint64_t lacking_bytes, const std::string& why) {
@@ -188,6 +207,10 @@ Result<void> Session::tell_verify(const Json& record) {
 }
 
 Result<void> Session::tell_end(const std::string& reason) {
+    {
+        MutexLock lock(mutex_);
+        ending_ = true;
+    }
     Json request = message("session-end");
     request["reason"] = reason;
     return control_->ask(request).map([](const Json&) {});

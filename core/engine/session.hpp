@@ -30,16 +30,27 @@ struct PeerAddress {
     std::chrono::milliseconds timeout{5000};  ///< `peer_timeout`
 };
 
-/// The control connection before and during a session. Requests are serialised.
+/// A control connection before and during a session. Requests are serialised: one that waits for
+/// its answer holds up the next.
 class PeerControl {
   public:
+    /// For what may take the standby's disk a while: a request may take ten seconds, or
+    /// `peer_timeout` where that is longer.
     [[nodiscard]] static Result<std::unique_ptr<PeerControl>> connect(const PeerAddress& peer);
-    [[nodiscard]] Result<control::Json> ask(const control::Json& request);
+    /// For what an application waits for: a request takes `peer_timeout` at most.
+    [[nodiscard]] static Result<std::unique_ptr<PeerControl>> connect_urgent(
+        const PeerAddress& peer);
+    [[nodiscard]] Result<control::Json> ask(const control::Json& request) EXCLUDES(mutex_);
+    /// Any thread, also while another one asks: whoever asks now or later gets an error at once.
+    void lose(const std::string& reason) { client_.lose(reason); }
 
   private:
     explicit PeerControl(control::MailboxClient client) : client_(std::move(client)) {}
-    Mutex mutex_;
-    control::MailboxClient client_ GUARDED_BY(mutex_);
+    [[nodiscard]] static Result<std::unique_ptr<PeerControl>> connect_with(
+        const PeerAddress& peer, std::chrono::milliseconds deadline);
+
+    Mutex mutex_;  ///< one request at a time
+    control::MailboxClient client_;
 };
 
 class Session {
@@ -77,7 +88,12 @@ class Session {
     [[nodiscard]] std::optional<Error> loss() EXCLUDES(mutex_);
 
     [[nodiscard]] virtual Result<void> tell_synced(const Lineage& lineage);
-    [[nodiscard]] virtual Result<void> tell_generation(const Lineage& lineage);
+    /// The disk here failed: from `lineage` on the standby is to have everything alone. First it is
+    /// asked to take the generation; once that is agreed and written down here, it is told
+    /// (`confirmed`) that it may be promoted without asking us. In between neither may, so that an
+    /// answer that never comes leaves one node at most that believes so. Takes `peer_timeout` at
+    /// most.
+    [[nodiscard]] virtual Result<void> tell_generation(const Lineage& lineage, bool confirmed);
     /// The standby lacks so many bytes still; `why` is for people there.
     [[nodiscard]] Result<void> tell_incomplete(std::uint64_t lacking_bytes, const std::string& why);
     /// How far the comparison is and what it found, for the standby to keep.
@@ -103,9 +119,11 @@ class Session {
     const bool resync_;
     const Digester digester_;
     const std::unique_ptr<PeerControl> control_;
+    std::unique_ptr<PeerControl> urgent_;  ///< set before the session is anybody else's
     std::atomic<bool> lost_{false};
 
     Mutex mutex_;
+    bool ending_ GUARDED_BY(mutex_) = false;  ///< on purpose: the links go before the answer comes
     std::function<void(const Error&)> on_lost_ GUARDED_BY(mutex_);
     std::optional<Error> loss_ GUARDED_BY(mutex_);
 

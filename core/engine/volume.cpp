@@ -315,8 +315,9 @@ Result<void> Volume::settle_flush(const Membership::Parties& parties, Result<voi
     if (membership_.stops_without_peer()) {
         return membership_.wait_for_peer({});
     }
-    // Nothing has to be recorded when nothing was answered without the peer; writes see to theirs.
-    return parties.session ? membership_.record_alone() : Result<void>{};
+    // What the peer answered, and had not flushed when its session ended, it may have lost: from
+    // now on this flush is a promise that only we keep. Where all is flushed on both there is none.
+    return parties.session || !differences_->empty() ? membership_.record_alone() : Result<void>{};
 }
 
 Result<std::vector<Extent>> Volume::extents(ByteRange range) {

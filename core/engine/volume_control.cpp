@@ -233,6 +233,7 @@ Result<Json> Volume::quiesce(bool disconnect_clients) {
 /// What must outlive the engine and need not be written at once.
 void Volume::keep_records() {
     membership_.record_local_failure();
+    membership_.confirm_to_peer(false);
     const std::uint64_t errors = media_.total();
     if (errors != recorded_errors_) {
         auto recorded = meta_->update([&](Superblock& block) { block.media_errors = errors; });

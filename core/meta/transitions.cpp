@@ -50,6 +50,12 @@ void go_alone(Superblock& block, GenerationId generation, WallTime now, WallTime
     block.last_update = now;
 }
 
+void take_offer(Superblock& block, const Lineage& offer) {
+    if (!block.lineage.contains(offer.current())) {
+        block.lineage = offer;
+    }
+}
+
 void become_stale(Superblock& block, const Lineage& known, WallTime break_at) {
     if (block.state == ReplicaState::up_to_date && block.lineage == known) {
         block.state = ReplicaState::stale;

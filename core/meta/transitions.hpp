@@ -29,6 +29,9 @@ void resume(Superblock& block);
 /// one begins a generation anew.
 void go_alone(Superblock& block, GenerationId generation, WallTime now, WallTime break_at,
               const std::string& node);
+/// The generation in `offer` was offered to the peer, which may have it: it becomes ours, if it is
+/// not yet.
+void take_offer(Superblock& block, const Lineage& offer);
 /// A standby has heard that its active went on without it; `known` is the lineage that this was
 /// judged by, since a session that began meanwhile knows better.
 void become_stale(Superblock& block, const Lineage& known, WallTime break_at);

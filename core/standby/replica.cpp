@@ -263,7 +263,8 @@ Result<void> Replica::end_session(const SessionId& session, bool source_goes_on)
     return flushed ? recorded : flushed;
 }
 
-Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& lineage) {
+Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& lineage,
+                                       bool confirmed) {
     MutexLock lock(mutex_);
     if (auto turn = wait_for_turn(lock); !turn) {
         return turn;
@@ -277,8 +278,8 @@ Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& 
     const ChangingSession changing(changing_session_, members_changed_);
     lock.unlock();
     // The active's own disk failed: this replica alone has everything from here on.
-    const bool alone =
-        !lineage.empty() && lineage.entries().front().reason == GenerationReason::local_disk_failed;
+    const bool alone = confirmed && !lineage.empty() &&
+                       lineage.entries().front().reason == GenerationReason::local_disk_failed;
     auto recorded = meta_->update([&](Superblock& block) {
         block.lineage = lineage;
         block.last_active = block.last_active || alone;

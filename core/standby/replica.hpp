@@ -66,7 +66,10 @@ class Replica {
                                                   std::uint64_t lacking_bytes,
                                                   const std::string& why);
     [[nodiscard]] Result<void> end_session(const SessionId& session, bool source_goes_on);
-    [[nodiscard]] Result<void> adopt_generation(const SessionId& session, const Lineage& lineage);
+    /// `confirmed`: the active has written down that its own replica failed, so that this one alone
+    /// may be promoted without asking.
+    [[nodiscard]] Result<void> adopt_generation(const SessionId& session, const Lineage& lineage,
+                                                bool confirmed);
 
     /// `suffix` is the export's name after "VOLUME": "@SESSION", "/digest@SESSION", "/changes";
     /// with "/frames" before it, the framed form of that export (core/nbd/frame.hpp).

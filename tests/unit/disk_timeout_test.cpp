@@ -120,7 +120,6 @@ TEST_CASE("a local disk that hangs holds a write for disk_timeout; the peer's co
     std::fill(data.begin(), data.end(), std::byte{0});
     CHECK(content(pair.beta.disk, {0, 4096}) == pattern(4096, 6));
     CHECK(relate(superblock_on(*durable_image(pair.beta.meta)).lineage, before) == Relation::ahead);
-    CHECK(superblock_on(*durable_image(pair.beta.meta)).last_active);
 
     CHECK(pair.read({0, 4096}) == pattern(4096, 6));
     CHECK(pair.volume().write(pattern(4096, 7), MiB, Durability::fua));
@@ -132,6 +131,7 @@ TEST_CASE("a local disk that hangs holds a write for disk_timeout; the peer's co
         const Superblock here = superblock_on(*durable_image(pair.alpha.meta));
         return here.state == ReplicaState::failed && !here.last_active;
     }));
+    CHECK(eventually([&] { return superblock_on(*durable_image(pair.beta.meta)).last_active; }));
 
     pair.alpha.disk_faults.before_write({});
     barrier.open();

@@ -163,6 +163,156 @@ TEST_CASE("a broken local disk leaves the volume going on from the peer's copy")
     CHECK_FALSE(pair.volume().read(bytes, 0));
 }
 
+TEST_CASE(
+    "writes answered while the peer is asked to go on alone are not lost when it agrees late") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    Barrier barrier;
+    std::atomic<bool> may_meet{false};
+    pair.server().on_request([&](const std::string& what) -> Result<void> {
+        if (what == "generation") {
+            barrier.wait();
+        }
+        if (what == "handshake" && !may_meet) {
+            return fail(ErrorKind::busy, "not yet");
+        }
+        return {};
+    });
+    pair.alpha.disk_faults.fail_writes(broken);
+    std::thread failing(
+        [&] { (void)pair.volume().write(pattern(4096, 1), 0, Durability::cached); });
+    REQUIRE(eventually([&] { return barrier.arrived() == 1; }));
+    pair.alpha.disk_faults.fail_writes({});
+    pair.beta.disk_faults.fail_writes(full);  // ends the session while beta is still asked
+    CHECK(pair.volume().write(pattern(4096, 2), MiB, Durability::cached));
+    CHECK(pair.volume().write(pattern(4096, 3), 2 * MiB, Durability::cached));
+    pair.beta.disk_faults.fail_writes({});
+    barrier.open();  // only now it agrees
+    failing.join();
+    may_meet = true;
+    REQUIRE(eventually([&] { return pair.mode() == "in-sync"; }, 20s));
+    CHECK(pair.status()["local_failed"] == false);
+    CHECK(content(pair.beta.disk, {MiB, 4096}) == pattern(4096, 2));
+    CHECK(pair.equal());
+    CHECK_FALSE(superblock_on(pair.beta.meta).last_active);
+}
+
+TEST_CASE("a peer that agreed to go on alone and could not say so is no split brain") {
+    for (const bool writes_alone : {true, false}) {
+        CAPTURE(writes_alone);
+        MirrorPair pair({.peer_timeout = 2s});
+        REQUIRE(pair.wait_in_sync());
+        std::atomic<bool> may_meet{false};
+        pair.server().on_request([&](const std::string& what) -> Result<void> {
+            return what == "handshake" && !may_meet ? fail(ErrorKind::busy, "not yet")
+                                                    : Result<void>{};
+        });
+        pair.server().on_answer([](const std::string& what) -> Result<void> {
+            return what == "generation" ? fail(ErrorKind::io, "the answer got lost")
+                                        : Result<void>{};
+        });
+        const Lineage before = superblock_on(pair.beta.meta).lineage;
+        pair.alpha.disk_faults.fail_writes(broken);
+        CHECK_FALSE(pair.volume().write(pattern(4096, 3), 0, Durability::cached));
+        pair.alpha.disk_faults.fail_writes({});
+        CHECK(relate(superblock_on(pair.beta.meta).lineage, before) == Relation::ahead);
+        if (writes_alone) {
+            CHECK(pair.volume().write(pattern(4096, 4), MiB, Durability::fua));
+        }
+        pair.server().on_answer({});
+        may_meet = true;
+        REQUIRE(eventually([&] { return pair.mode() == "in-sync"; }));
+        CHECK(pair.equal());
+        CHECK(relate(superblock_on(pair.alpha.meta).lineage,
+                     superblock_on(pair.beta.meta).lineage) == Relation::equal);
+        // It can agree again, to a generation of its own.
+        pair.alpha.disk_faults.fail_writes(broken);
+        CHECK(pair.volume().write(pattern(4096, 5), 0, Durability::cached));
+        CHECK(pair.status()["local_failed"] == true);
+    }
+}
+
+TEST_CASE("a peer may be promoted without asking only when the failed side has written that down") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    Barrier confirmed;
+    std::atomic<int> asked{0};
+    pair.server().on_request([&](const std::string& what) -> Result<void> {
+        if (what == "generation" && ++asked == 2) {
+            CHECK(superblock_on(*durable_image(pair.alpha.meta)).state == ReplicaState::failed);
+            CHECK_FALSE(superblock_on(*durable_image(pair.alpha.meta)).last_active);
+            CHECK_FALSE(superblock_on(pair.beta.meta).last_active);
+        }
+        return {};
+    });
+    pair.alpha.disk_faults.fail_writes(broken);
+    CHECK(pair.volume().write(pattern(4096, 6), 0, Durability::cached));
+    REQUIRE(eventually([&] { return superblock_on(pair.beta.meta).last_active; }));
+    CHECK(asked == 2);
+}
+
+TEST_CASE(
+    "a standby that is asked to go on alone and says nothing holds a write for peer_timeout") {
+    MirrorPair pair({.peer_timeout = 300ms});
+    REQUIRE(pair.wait_in_sync());
+    Barrier barrier;
+    pair.server().on_request([&](const std::string& what) -> Result<void> {
+        if (what == "generation") {
+            barrier.wait();
+        }
+        return {};
+    });
+    pair.alpha.disk_faults.fail_writes(broken);
+    const auto begun = std::chrono::steady_clock::now();
+    CHECK_FALSE(pair.volume().write(pattern(4096, 7), 0, Durability::cached));
+    CHECK(std::chrono::steady_clock::now() - begun < 3s);
+    barrier.open();
+}
+
+TEST_CASE("a session that ends while the standby is told that it is equal is given up at once") {
+    MirrorPair pair({.peer_timeout = 300ms});
+    Barrier barrier;
+    std::atomic<int> told{0};
+    pair.server().on_request([&](const std::string& what) -> Result<void> {
+        if (what == "session-synced" && told++ == 0) {
+            barrier.wait();
+        }
+        return {};
+    });
+    pair.cut();
+    pair.restore();
+    REQUIRE(eventually([&] { return barrier.arrived() == 1; }));
+    const auto begun = std::chrono::steady_clock::now();
+    pair.server().be_silent(true);
+    REQUIRE(pair.wait_alone());
+    CHECK(std::chrono::steady_clock::now() - begun < 5s);
+    barrier.open();
+    pair.server().be_silent(false);
+    CHECK(pair.wait_in_sync());
+    CHECK(pair.equal());
+}
+
+TEST_CASE("a flush that is answered after the standby lost its power is on record") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 8), 0, Durability::cached));
+    pair.lose_power(Victim::beta, [](std::size_t) { return false; });
+    REQUIRE(pair.wait_alone());
+    CHECK_FALSE(superblock_on(pair.alpha.meta).solo);
+    CHECK(pair.volume().flush());
+    CHECK(superblock_on(*durable_image(pair.alpha.meta)).solo);
+}
+
+TEST_CASE("a flush of what both have flushed begins no generation") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    const Lineage before = superblock_on(pair.alpha.meta).lineage;
+    pair.cut();
+    REQUIRE(pair.wait_alone());
+    CHECK(pair.volume().flush());
+    CHECK(superblock_on(pair.alpha.meta).lineage == before);
+}
+
 TEST_CASE("a local flush that fails leaves the volume going on from the peer's copy") {
     MirrorPair pair;
     REQUIRE(pair.wait_in_sync());

@@ -28,7 +28,7 @@ class ModelSession final : public Session {
     [[nodiscard]] Result<void> tell_synced(const Lineage& lineage) override {
         return synced_(lineage);
     }
-    [[nodiscard]] Result<void> tell_generation(const Lineage&) override {
+    [[nodiscard]] Result<void> tell_generation(const Lineage&, bool) override {
         return fail(ErrorKind::internal, "no disk fails in the model");
     }
 

@@ -214,12 +214,12 @@ TEST_CASE("a generation is adopted only from the session and only if it descends
     const Lineage ours = standby.superblock().lineage;
     Lineage descendant = ours;
     descendant.begin(random_id<GenerationId>(), {}, "alpha", GenerationReason::local_disk_failed);
-    CHECK_FALSE(standby.replica().adopt_generation(random_id<SessionId>(), descendant));
+    CHECK_FALSE(standby.replica().adopt_generation(random_id<SessionId>(), descendant, true));
     Lineage foreign;
     foreign.begin(random_id<GenerationId>(), {}, "alpha", GenerationReason::created);
-    CHECK_FALSE(standby.replica().adopt_generation(session, foreign));
+    CHECK_FALSE(standby.replica().adopt_generation(session, foreign, true));
     CHECK(standby.superblock().lineage == ours);
-    CHECK(standby.replica().adopt_generation(session, descendant));
+    CHECK(standby.replica().adopt_generation(session, descendant, true));
     CHECK(standby.superblock().lineage == descendant);
 }
 

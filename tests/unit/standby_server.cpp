@@ -117,6 +117,11 @@ void StandbyServer::on_request(std::function<Result<void>(const std::string&)> h
     hook_ = std::move(hook);
 }
 
+void StandbyServer::on_answer(std::function<Result<void>(const std::string&)> hook) {
+    MutexLock lock(mutex_);
+    answer_hook_ = std::move(hook);
+}
+
 std::vector<std::string> StandbyServer::list(const nbd::Client&) {
     return {control::mailbox_export};
 }
@@ -153,9 +158,11 @@ Result<Json> StandbyServer::handle(const Json& request) {
         return Failure(what.error());
     }
     std::function<Result<void>(const std::string&)> hook;
+    std::function<Result<void>(const std::string&)> answer_hook;
     {
         MutexLock lock(mutex_);
         hook = hook_;
+        answer_hook = answer_hook_;
     }
     if (hook) {
         if (auto allowed = hook(*what); !allowed) {
@@ -165,7 +172,11 @@ Result<Json> StandbyServer::handle(const Json& request) {
     if (*what == "handshake") {
         return handshake(request);
     }
-    return carry_out(*what, request).map([] { return Json::object(); });
+    auto done = carry_out(*what, request);
+    if (done && answer_hook) {
+        done = answer_hook(*what);
+    }
+    return done.map([] { return Json::object(); });
 }
 
 Result<Json> StandbyServer::handshake(const Json& request) {
@@ -223,7 +234,9 @@ Result<void> StandbyServer::carry_out(const std::string& what, const Json& reque
         return replica_->session_synced(*session, *lineage);
     }
     if (what == "generation") {
-        return replica_->adopt_generation(*session, *lineage);
+        const auto confirmed = control::bool_field(request, "confirmed");
+        return confirmed ? replica_->adopt_generation(*session, *lineage, *confirmed)
+                         : Failure(confirmed.error());
     }
     return fail(ErrorKind::invalid, "no request '{}'", what);
 }

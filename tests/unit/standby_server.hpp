@@ -38,6 +38,8 @@ class StandbyServer final : public nbd::ExportProvider {
     void be_silent(bool silent);
     /// Called before a control request is carried out; an error is its answer.
     void on_request(std::function<Result<void>(const std::string&)> hook);
+    /// Called after it was carried out, with the request; an error takes the place of its answer.
+    void on_answer(std::function<Result<void>(const std::string&)> hook);
     /// Sessions that were begun since the start of the test.
     [[nodiscard]] int sessions() const noexcept { return sessions_; }
     /// A session was begun since the last start().
@@ -68,6 +70,7 @@ class StandbyServer final : public nbd::ExportProvider {
     bool silent_ GUARDED_BY(mutex_) = false;
     std::vector<std::function<void()>> shutdowns_ GUARDED_BY(mutex_);
     std::function<Result<void>(const std::string&)> hook_ GUARDED_BY(mutex_);
+    std::function<Result<void>(const std::string&)> answer_hook_ GUARDED_BY(mutex_);
 };
 
 }  // namespace mirror::test
