@@ -19,7 +19,7 @@ pytestmark = pytest.mark.without_build
 TABLE = """
 # name  when     lane  budget  what
 first   default  0     60      runs before all others
-hangs   default  1     1       never ends
+hangs   default  1     2       never ends
 good    default  2     60      passes
 bad     default  2     60      has a test that fails
 breaks  default  2     60      ends in the middle
