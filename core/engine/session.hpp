@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The active's end of one session with a standby (docs/design.md, section 5): the control
-// connection and the three links. A session that is lost stays lost; the next one is a new object.
+// The active's end of one session with a standby (docs/design.md, section 5): two control
+// connections and three links. A session that is lost stays lost; the next one is a new object.
 //
 // Shared by the peer's supervisor and by every write in flight. The last one to let go joins the
 // links' threads, so the supervisor keeps its share until the session was taken out of use.
