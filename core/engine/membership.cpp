@@ -341,6 +341,7 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
             return fail(ErrorKind::busy, "a new generation began at the end of the resync");
         }
         mode_ = MirrorMode::in_sync;
+        offer_.reset();  // the peer has our lineage in its place
         break_at_ = {};
         wrote_alone_ = false;
         why_ = fmt::format("every write goes to {} and {}", options_.node, options_.peer);
@@ -400,9 +401,7 @@ Result<bool> Membership::adopt_offer(const Lineage& theirs) {
             return false;
         }
         if (!theirs.contains(offer_->current())) {
-            // It can't come to take it any more: that belongs to a session that is over.
-            offer_.reset();
-            return false;
+            return false;  // not yet: a disk that hangs there may take it until the next session
         }
         offer = *offer_;
     }

@@ -13,16 +13,19 @@ build_main() {
     configure_main || return 1
     /usr/bin/meson configure build -Dtests=true && ninja -j "$(nproc)" -C build
 }
+
 # Without precompiled headers: each file must include what it uses.
 configure_clang() {
     configure_in build-clang clang++ -Dbuildtype=plain -Doptimization=0 -Db_pch=false
 }
 build_clang() { configure_clang && ninja -j "$(nproc)" -C build-clang; }
+
 # As the packages are, and without the libraries' assertions: what is measured is what is used.
 build_bench() {
     configure_in build-bench g++ -Dbuildtype=debugoptimized -Db_ndebug=true || return 1
     ninja -j "$(nproc)" -C build-bench product tests/bench/nbd_load tests/bench/mirrord_ungrouped
 }
+
 # No -Werror: with sanitizers gcc 12 sees uninitialised values that are none; the two plain builds are
 # the judges of warnings.
 build_asan() {

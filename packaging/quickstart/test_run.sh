@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # no_install is set in quickstart
 # `./quickstart test`: which stages run, beside which others, for how long at most, and what is said
 # of them at the end. stages.table lists them; stages/NAME.sh has what they do.
 #
 # Everything that a run leaves is in build-test/, by stage: STAGE.log (what it printed),
-# STAGE.results (a line a test, see results.py) and, once it has ended by itself, STAGE.done (seconds,
+# STAGE.results (a line a test, see results.py) and, once it has ended, STAGE.done (seconds,
 # and the state of the tree that it ran on). From these --continue knows what is left.
 
 run_dir=$PWD/build-test
