@@ -45,6 +45,7 @@ constexpr std::array rules = {
     Rule{"handshake", of_volume, of_peers, with_replica, with_replica},
     Rule{"session-begin", of_volume, of_peers, standby, standby, "source"},
     Rule{"session-synced", of_volume, of_peers, standby, standby},
+    Rule{"session-step", of_volume, of_peers, standby, standby},
     Rule{"session-incomplete", of_volume, of_peers, standby, standby},
     Rule{"session-end", of_volume, of_peers, standby, standby},
     Rule{"generation", of_volume, of_peers, standby, standby},

@@ -13,6 +13,7 @@
 #include "core/store/file_store.hpp"
 #include "daemon/engine_process.hpp"
 #include "daemon/hooks.hpp"
+#include "daemon/recognise_backing.hpp"
 #include "daemon/settings_diff.hpp"
 
 namespace mirror::daemon {
@@ -64,6 +65,27 @@ bool may_have(const Context& context, const std::string& volume, const BackingIn
               std::uint64_t wanted) {
     const bool is_made = ::access(meta_path(context.node.state_dir, volume).c_str(), F_OK) == 0;
     return is_made ? backing.size >= wanted : backing.size == wanted;
+}
+
+/// While a replica is open its file may get another name, or none.
+void check_open_backings(const Context& context, const Keepers& keepers, Json& problems) {
+    for (const auto& [name, keeper] : keepers) {
+        const auto block = read_superblock(meta_path(context.node.state_dir, name));
+        if (!block) {
+            continue;
+        }
+        if (block->doubtful) {
+            problems.push_back(fmt::format(
+                "volume {}: {} is not as it was left: it is compared as a whole when {} is active "
+                "on {}, and not promoted here without --force",
+                name, keeper->backing_path(), name, keeper->peer()));
+        }
+        const bool open = keeper->place() == Place::standby || keeper->place() == Place::active;
+        const std::string found = open ? look_for_backing(*keeper, *block) : std::string();
+        if (!found.empty()) {
+            problems.push_back(fmt::format("volume {}: {}", name, found));
+        }
+    }
 }
 
 void check_backings(const Context& context, Json& problems) {
@@ -196,6 +218,7 @@ Json check(const Context& context, const PeerWatch& peers, const Keepers& keeper
     Json nodes = Json::array();
     check_programs(problems);
     check_backings(context, problems);
+    check_open_backings(context, keepers, problems);
     check_groups(context, problems);
     check_steps(context, problems);
     for (const auto& [name, node] : context.config.nodes) {

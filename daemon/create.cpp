@@ -29,6 +29,7 @@ Superblock source_superblock(const VolumeKeeper& keeper, std::uint64_t size) {
     block.volume = random_id<VolumeId>();
     block.state = ReplicaState::up_to_date;
     block.last_active = true;
+    block.steps = first_steps;
     block.lineage.begin(random_id<GenerationId>(), block.created, keeper.node(),
                         GenerationReason::created);
     return block;
@@ -279,6 +280,7 @@ Result<Json> create_replica(VolumeKeeper& keeper, const Json& request) {
     }
     if (wanted->source_empty && files->is_empty()) {
         wanted->block.state = ReplicaState::up_to_date;
+        wanted->block.steps = first_steps;
         wanted->block.synced_at = wanted->block.created;
     }
     if (auto made = files->make(wanted->block); !made) {

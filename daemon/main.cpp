@@ -20,6 +20,7 @@
 #include "core/base/privileges.hpp"
 #include "core/config/control_group.hpp"
 #include "core/nbd/server.hpp"
+#include "daemon/backing_watch.hpp"
 #include "daemon/boot.hpp"
 #include "daemon/device/netlink.hpp"
 #include "daemon/endpoint.hpp"
@@ -140,6 +141,7 @@ Result<void> serve(const Context& context, const Options& options, const sigset_
     server.on_stranger(
         [&](const nbd::Client& client, const Error& error) { strangers.note(client, error); });
     KeyWatch keys(context, server);
+    BackingWatch backings(context, keepers);
     // First, so that no connection dies unheard after a keeper has looked at its device.
     const LinkDeadListener link_dead(
         [&](DeviceIndex index) { tell_keeper_of(device_of_index(index), keepers); });
@@ -157,12 +159,14 @@ Result<void> serve(const Context& context, const Options& options, const sigset_
         }
     });
     keys.start();
+    backings.start();
     BootPromotions boot(context, keepers);
     boot.start();
     notify_service_manager("READY=1");
     wait_for_end(ending);
     notify_service_manager("STOPPING=1");
     boot.stop();
+    backings.stop();
     keys.stop();
     peers.stop();
     server.stop();

@@ -200,6 +200,7 @@ constexpr std::array entries = {
     Entry{"handshake", pass<handshake>},
     Entry{"session-begin", pass<session_begin>},
     Entry{"session-synced", pass<session_synced>},
+    Entry{"session-step", pass<session_step>},
     Entry{"session-incomplete", pass<session_incomplete>},
     Entry{"session-end", pass<session_end>},
     Entry{"generation", pass<generation>},

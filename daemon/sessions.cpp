@@ -82,6 +82,11 @@ Result<ReplicaSummary> parse_peer_summary(const VolumeKeeper& keeper, const Json
     return theirs;
 }
 
+template <typename T>
+const Error* error_of(const Result<T>& result) {
+    return result ? nullptr : &result.error();
+}
+
 Result<Json> answer_of(const Result<void>& done) {
     if (!done) {
         return Failure(done.error());
@@ -116,26 +121,44 @@ Result<Json> session_begin(VolumeKeeper& keeper, const Json& request) {
     const auto parsed = parse_session(request, false);
     const auto source = control::string_field(request, "source");
     const auto resync = control::bool_field_or(request, "resync", false);
-    if (!parsed || !source || !resync) {
-        return Failure(!parsed ? parsed.error() : !source ? source.error() : resync.error());
+    const auto step = control::step_field(request, "step");
+    for (const Error* error :
+         {error_of(parsed), error_of(source), error_of(resync), error_of(step)}) {
+        if (error != nullptr) {
+            return Failure(*error);
+        }
     }
     const auto lease = keeper.replica_now();
     if (!lease) {
         return Failure(lease.error());
     }
-    return answer_of((*lease)->begin_session(parsed->session, *source, *resync));
+    return answer_of((*lease)->begin_session({parsed->session, *source, *resync, *step}));
 }
 
 Result<Json> session_synced(VolumeKeeper& keeper, const Json& request) {
     const auto parsed = parse_session(request, true);
-    if (!parsed) {
-        return Failure(parsed.error());
+    const auto step = control::step_field(request, "step");
+    if (!parsed || !step) {
+        return Failure(parsed ? step.error() : parsed.error());
     }
     const auto lease = keeper.replica();
     if (!lease) {
         return Failure(lease.error());
     }
-    return answer_of((*lease)->session_synced(parsed->session, parsed->lineage));
+    return answer_of((*lease)->session_synced(parsed->session, parsed->lineage, *step));
+}
+
+Result<Json> session_step(VolumeKeeper& keeper, const Json& request) {
+    const auto parsed = parse_session(request, false);
+    const auto step = control::step_field(request, "step");
+    if (!parsed || !step) {
+        return Failure(parsed ? step.error() : parsed.error());
+    }
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    return answer_of((*lease)->take_step(parsed->session, *step));
 }
 
 Result<Json> session_incomplete(VolumeKeeper& keeper, const Json& request) {

@@ -12,6 +12,7 @@ namespace mirror::daemon {
 [[nodiscard]] Result<Json> handshake(VolumeKeeper& keeper, const Json& request);
 [[nodiscard]] Result<Json> session_begin(VolumeKeeper& keeper, const Json& request);
 [[nodiscard]] Result<Json> session_synced(VolumeKeeper& keeper, const Json& request);
+[[nodiscard]] Result<Json> session_step(VolumeKeeper& keeper, const Json& request);
 [[nodiscard]] Result<Json> session_incomplete(VolumeKeeper& keeper, const Json& request);
 [[nodiscard]] Result<Json> session_end(VolumeKeeper& keeper, const Json& request);
 [[nodiscard]] Result<Json> generation(VolumeKeeper& keeper, const Json& request);

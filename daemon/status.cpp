@@ -4,6 +4,7 @@
 #include "core/base/json.hpp"
 #include "core/control/tls_json.hpp"
 #include "core/lineage/handshake.hpp"
+#include "core/lineage/relation.hpp"
 #include "daemon/evidence.hpp"
 
 namespace mirror::daemon {
@@ -94,7 +95,7 @@ StateWord judge_two_standbys(const VolumeFacts& facts, const PeerVolume& peer,
                              const Decision& decision) {
     const ReplicaSummary& ours = *facts.summary;
     const ReplicaSummary& theirs = peer.summary;
-    const bool equal = relate(ours.lineage, theirs.lineage) == Relation::equal &&
+    const bool equal = relate(ours, theirs) == Relation::equal &&
                        ours.state == ReplicaState::up_to_date &&
                        theirs.state == ReplicaState::up_to_date && !ours.unclean && !theirs.unclean;
     if (equal) {

@@ -11,6 +11,7 @@
 #include "core/base/log.hpp"
 #include "core/meta/transitions.hpp"
 #include "core/store/file_store.hpp"
+#include "daemon/recognise_backing.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -207,6 +208,9 @@ Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica(std::chrono::seconds
     if (block.volume_name != name() || block.node != node()) {
         return fail(ErrorKind::invalid, "{} is the metadata of volume {} on node {}", meta_file(),
                     block.volume_name, block.node);
+    }
+    if (auto known = recognise_backing(*this, **backing, **meta); !known) {
+        return Failure(known.error());
     }
     return Replica::open(std::move(*backing), std::move(*meta), context_.clock);
 }

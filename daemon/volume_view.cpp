@@ -5,6 +5,7 @@
 #include "core/control/messages.hpp"
 #include "core/engine/verify_record.hpp"
 #include "core/lineage/handshake.hpp"
+#include "core/lineage/relation.hpp"
 #include "core/meta/transitions.hpp"
 #include "daemon/evidence.hpp"
 #include "daemon/rto.hpp"
@@ -174,7 +175,7 @@ void VolumeKeeper::learn_from_peer(const PeerVolume& theirs) {
     }
     const auto session = (*lease)->session();
     const ReplicaSummary ours = (*lease)->summary();
-    const bool gone_on = relate(ours.lineage, theirs.summary.lineage) == Relation::behind;
+    const bool gone_on = relate(ours, theirs.summary) == Relation::behind;
     if (!gone_on || ours.state != ReplicaState::up_to_date ||
         ours.volume != theirs.summary.volume || (session && session->connections > 0)) {
         return;

@@ -30,7 +30,7 @@ using Json = nlohmann::json;
 
 inline constexpr std::uint64_t mailbox_size = 1 * MiB;
 inline constexpr const char* mailbox_export = "control";
-inline constexpr int protocol_version = 2;
+inline constexpr int protocol_version = 3;
 
 /// How deep a request or reply may nest: enough for every message, too little for a stack.
 inline constexpr std::size_t max_depth = 64;

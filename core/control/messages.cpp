@@ -74,6 +74,7 @@ class Reader {
     std::string text(std::string_view name) { return take(string_field(json_, name)); }
     bool flag(std::string_view name) { return take(bool_field(json_, name)); }
     std::uint64_t number(std::string_view name) { return take(uint_field(json_, name)); }
+    std::uint64_t step(std::string_view name) { return take(step_field(json_, name)); }
     WallTime time(std::string_view name) { return take(time_field(json_, name)); }
 
     template <typename IdType>
@@ -156,6 +157,15 @@ Result<std::uint64_t> uint_field(const Json& json, std::string_view name) {
     return need(json, name).and_then([&](const Json* field) { return as_uint(*field, name); });
 }
 
+Result<std::uint64_t> step_field(const Json& json, std::string_view name) {
+    return uint_field(json, name).and_then([&](std::uint64_t step) -> Result<std::uint64_t> {
+        if (step > largest_step) {
+            return fail(ErrorKind::invalid, "'{}' is no step: larger than {}", name, largest_step);
+        }
+        return step;
+    });
+}
+
 Result<std::optional<std::uint64_t>> optional_uint_field(const Json& json, std::string_view name) {
     const Json* field = find(json, name);
     if (field == nullptr) {
@@ -195,11 +205,15 @@ Json encode(WallTime time) {
 }
 
 Json encode(const Generation& generation) {
-    return {
+    Json json = {
         {"id", to_string(generation.id)},         {"parent", to_string(generation.parent)},
         {"began", encode(generation.began)},      {"node", generation.node},
         {"reason", to_string(generation.reason)},
     };
+    if (generation.from_step != 0) {
+        json["from_step"] = generation.from_step;
+    }
+    return json;
 }
 
 Result<Generation> decode_generation(const Json& json) {
@@ -210,6 +224,9 @@ Result<Generation> decode_generation(const Json& json) {
     generation.began = reader.time("began");
     generation.node = reader.node("node");
     generation.reason = reader.parsed("reason", parse_generation_reason);
+    if (json.contains("from_step")) {
+        generation.from_step = reader.step("from_step");
+    }
     Result<Generation> result = reader.finish(std::move(generation));
     if (result && result->id.is_none()) {
         return fail(ErrorKind::invalid, "'id' is none");
@@ -244,6 +261,23 @@ Result<Lineage> decode_lineage(const Json& json) {
     return Lineage(std::move(newest_first));
 }
 
+Json encode(const Steps& steps) {
+    return {{"taken", steps.taken},
+            {"offered", steps.offered},
+            {"content", steps.content},
+            {"maps_from", steps.maps_from}};
+}
+
+Result<Steps> decode_steps(const Json& json) {
+    Reader reader(json);
+    Steps steps;
+    steps.taken = reader.step("taken");
+    steps.offered = reader.step("offered");
+    steps.content = reader.step("content");
+    steps.maps_from = reader.step("maps_from");
+    return reader.finish(steps);
+}
+
 Json encode(const ReplicaSummary& summary) {
     Json json = {
         {"node", summary.node},
@@ -260,7 +294,11 @@ Json encode(const ReplicaSummary& summary) {
         {"changed_bytes", summary.changed_bytes},
         {"last_update", encode(summary.last_update)},
         {"break_at", encode(summary.break_at)},
+        {"steps", encode(summary.steps)},
     };
+    if (summary.doubtful) {
+        json["doubtful"] = true;
+    }
     if (!summary.yields_to.is_none()) {
         json["yields_to"] = to_string(summary.yields_to);
     }
@@ -287,6 +325,10 @@ Result<ReplicaSummary> decode_summary(const Json& json) {
     summary.changed_bytes = reader.number("changed_bytes");
     summary.last_update = reader.time("last_update");
     summary.break_at = reader.time("break_at");
+    summary.steps = reader.nested("steps", decode_steps);
+    if (json.contains("doubtful")) {
+        summary.doubtful = reader.flag("doubtful");
+    }
     // Absent where nobody decided, which is nearly always.
     if (json.contains("yields_to")) {
         summary.yields_to = reader.id<GenerationId>("yields_to");

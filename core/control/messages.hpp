@@ -36,6 +36,8 @@ inline constexpr std::size_t max_text = 4096;
 [[nodiscard]] Result<bool> bool_field(const Json& json, std::string_view name);
 [[nodiscard]] Result<bool> bool_field_or(const Json& json, std::string_view name, bool otherwise);
 [[nodiscard]] Result<std::uint64_t> uint_field(const Json& json, std::string_view name);
+/// Not larger than a step can be (core/lineage/steps.hpp).
+[[nodiscard]] Result<std::uint64_t> step_field(const Json& json, std::string_view name);
 [[nodiscard]] Result<std::optional<std::uint64_t>> optional_uint_field(const Json& json,
                                                                        std::string_view name);
 /// The pointer is into `json`.

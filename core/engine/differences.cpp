@@ -77,7 +77,8 @@ Differences::Differences(MetaFile& meta, Bitmap suspect, Bitmap changed)
                   return written;
               }
               return meta.sync();
-          }),
+          },
+          [this]() -> Result<void> { return leave_quiet_ ? leave_quiet_() : Result<void>{}; }),
       suspect_(std::move(suspect)),
       changed_(std::move(changed)),
       suspect_dirty_(suspect_.chunk_count()),

@@ -26,6 +26,13 @@ class Differences {
     /// Loads the maps; what the intent map holds from a former run becomes suspect, durably.
     [[nodiscard]] static Result<std::unique_ptr<Differences>> load(MetaFile& meta);
 
+    /// What to do before the first write after a time in which nothing had an intent: called by the
+    /// thread that writes, without a lock held; the write fails as it does. Set before anything is
+    /// written.
+    void on_leaving_quiet(std::function<Result<void>()> callback) {
+        leave_quiet_ = std::move(callback);
+    }
+
     /// Before any disk may see a write, an application's or a resync's.
     [[nodiscard]] Result<IntentMap::Entered> enter(ByteRange range) {
         return intents_.enter(range);
@@ -107,6 +114,7 @@ class Differences {
 
     MetaFile& meta_;
     const std::uint64_t volume_size_;
+    std::function<Result<void>()> leave_quiet_;
     IntentMap intents_;
     Mutex checkpoint_mutex_;  ///< one checkpoint at a time
     Mutex writing_mutex_;     ///< one writer of the two peer maps at a time

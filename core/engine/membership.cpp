@@ -29,8 +29,9 @@ Membership::Membership(Options options, MetaFile& meta, Differences& differences
       events_(events),
       clock_(clock) {
     const Superblock block = meta.superblock();
-    // Writes of a former run that the peer lacks have their own generation already.
-    alone_recorded_ = block.solo;
+    // Writes of a former run that the peer lacks have their own generation. Those of this run get
+    // another one: what we know may be an older state, from before the peer took part again in that
+    // generation.
     wrote_alone_ = block.solo;
     break_at_ = block.break_at;
     since_ = clock.wall_now();
@@ -203,7 +204,7 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
     if (lineage.empty()) {
         lineage = meta_.superblock().lineage;
         lineage.begin(random_id<GenerationId>(), clock_.wall_now(), options_.node,
-                      GenerationReason::local_disk_failed);
+                      GenerationReason::local_disk_failed, step_to_go_on_from(meta_.superblock()));
     }
     lock.lock();
     offer_ = lineage;
@@ -301,7 +302,7 @@ Result<void> Membership::install(std::shared_ptr<Session> session, bool resync) 
 }
 
 Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
-    Lineage lineage;
+    Superblock block;
     {
         MutexLock lock(mutex_);
         while (recording_) {
@@ -319,8 +320,8 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
         alone_recorded_ = false;
         cannot_record_.clear();
         lock.unlock();
-        auto recorded = meta_.update([](Superblock& block) { block.solo = false; });
-        lineage = meta_.superblock().lineage;
+        auto recorded = meta_.update([](Superblock& current) { current.solo = false; });
+        block = meta_.superblock();
         lock.lock();
         recording_ = false;
         changed_.notify_all();
@@ -328,7 +329,7 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
             return recorded;
         }
     }
-    if (auto told = session->tell_synced(lineage); !told) {
+    if (auto told = session->tell_synced(block.lineage, block.steps.taken); !told) {
         return told;
     }
     const WallTime now = clock_.wall_now();
@@ -348,11 +349,11 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
         since_ = now;
         changed_.notify_all();
     }
-    return meta_.update([&](Superblock& block) {
-        if (!block.solo) {
-            block.break_at = {};
+    return meta_.update([&](Superblock& current) {
+        if (!current.solo) {
+            current.break_at = {};
         }
-        block.synced_at = now;
+        current.synced_at = now;
     });
 }
 

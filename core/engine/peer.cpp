@@ -42,7 +42,8 @@ Peer::Peer(Parts parts)
     : parts_(std::move(parts)),
       peer_node_(parts_.volume.peer_of(parts_.node)),
       address_(address_of(parts_.config, parts_.volume, parts_.node)),
-      jitter_(std::random_device{}()) {
+      jitter_(std::random_device{}()),
+      steps_(parts_.meta) {
     MutexLock lock(mutex_);
     paused_ = parts_.meta.superblock().paused;
 }
@@ -175,12 +176,17 @@ Result<std::shared_ptr<Session>> Peer::open_session() {
         }
     }
     const bool resync = !parts_.differences.empty();
+    const auto step = steps_.offer(their_step_);
+    if (!step) {
+        return Failure(step.error());
+    }
     begun_ = random_id<SessionId>();
-    auto session = Session::begin(address_, std::move(*control), parts_.volume.name, parts_.node,
-                                  begun_, resync);
+    begun_step_ = *step;
+    auto session = Session::begin(address_, std::move(*control),
+                                  {parts_.volume.name, parts_.node, begun_, resync, begun_step_});
     if (session) {
         // Before anything is taken off the maps: from then on they speak of this session alone.
-        if (auto recorded = record_session(begun_); !recorded) {
+        if (auto recorded = record_session(begun_, begun_step_); !recorded) {
             return Failure(recorded.error());
         }
         report("session-started", Severity::info,
@@ -189,8 +195,8 @@ Result<std::shared_ptr<Session>> Peer::open_session() {
     return session;
 }
 
-Result<void> Peer::record_session(const SessionId& session) {
-    return parts_.meta.update([&](Superblock& block) { block.session = session; });
+Result<void> Peer::record_session(const SessionId& session, std::uint64_t step) {
+    return steps_.taken(step, [&](Superblock& block) { block.session = session; });
 }
 
 Result<Decision> Peer::shake_hands(PeerControl& control) {
@@ -232,10 +238,11 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
     }
     if (theirs->session == begun_ && !begun_.is_none()) {
         // The answer to an earlier attempt was lost: a new attempt must not forget it.
-        if (auto recorded = record_session(begun_); !recorded) {
+        if (auto recorded = record_session(begun_, begun_step_); !recorded) {
             return Failure(recorded.error());
         }
     }
+    their_step_ = theirs->steps.newest();
     if (decision.replicates_to_peer() && theirs->intent_bytes + theirs->changed_bytes != 0) {
         const auto regions = read_changes(address_, parts_.volume.name, ours.size);
         if (!regions) {
@@ -370,12 +377,40 @@ Result<void> Peer::checkpoint(IntentMap::Clear what) {
     auto done = parts_.differences.checkpoint(what, [&]() -> Result<void> {
         auto result = flush_everybody();
         flushed = result.has_value();
-        return result;
+        return flushed ? settle_step(what) : result;
     });
     if (!done && flushed && parts_.membership.leave_out_local(done.error())) {
         return {};  // the metadata failed, and the peer goes on alone
     }
     return done;
+}
+
+/// After everything written so far is durable on both: what the maps forget now, a peer that has
+/// taken this step has.
+Result<void> Peer::settle_step(IntentMap::Clear what) {
+    const auto session = parts_.membership.parties().session;
+    if (!session) {
+        return {};  // nothing is taken off the maps that the peer lacks
+    }
+    const auto raised = steps_.raise_for_checkpoint(*session, what);
+    if (!raised.there) {
+        parts_.membership.peer_failed(session, {}, raised.there.error());
+        return raised.there;
+    }
+    return raised.here;
+}
+
+Result<void> Peer::leave_quiet() {
+    const Membership::Parties parties = parts_.membership.parties();
+    // A session that begins meanwhile raises the step itself; without one there is a generation.
+    if (!parties.session || !parties.local) {
+        return {};
+    }
+    const auto raised = steps_.raise(*parties.session);
+    if (!raised.there) {
+        parts_.membership.peer_failed(parties.session, {}, raised.there.error());
+    }
+    return raised.here;
 }
 
 Result<void> Peer::flush_everybody() {

@@ -15,6 +15,7 @@
 #include "core/config/config.hpp"
 #include "core/engine/membership.hpp"
 #include "core/engine/resync.hpp"
+#include "core/engine/step_keeper.hpp"
 #include "core/lineage/handshake.hpp"
 
 namespace mirror {
@@ -83,11 +84,14 @@ class Peer {
 
     /// Makes everything durable on all who take part; for the housekeeper and for a demote.
     [[nodiscard]] Result<void> checkpoint(IntentMap::Clear what);
+    /// Raises the step before the first write after a quiet time. Fails as the metadata here do.
+    [[nodiscard]] Result<void> leave_quiet();
 
   private:
     void run();
     [[nodiscard]] Result<void> attempt();
     [[nodiscard]] Result<void> flush_everybody();
+    [[nodiscard]] Result<void> settle_step(IntentMap::Clear what);
     [[nodiscard]] Result<Decision> shake_hands(PeerControl& control);
     [[nodiscard]] Result<std::shared_ptr<Session>> open_session();
     [[nodiscard]] Result<void> bring_up_to_date(const std::shared_ptr<Session>& session);
@@ -109,7 +113,7 @@ class Peer {
     /// Until the time is over, the peer is seen, or there is something else to do.
     void wait_before_retry(std::chrono::milliseconds delay);
     void wait_while_paused();
-    [[nodiscard]] Result<void> record_session(const SessionId& session);
+    [[nodiscard]] Result<void> record_session(const SessionId& session, std::uint64_t step);
     void set_link(const std::string& link);
     void note_last_answer(const Session& session);
     void note_decision(const Decision& decision, const ReplicaSummary& theirs);
@@ -122,7 +126,11 @@ class Peer {
     const std::string peer_node_;
     const PeerAddress address_;
     std::minstd_rand jitter_;
-    SessionId begun_{};  ///< the newest that was asked for; the peer's thread only
+    SessionId begun_{};             ///< the newest that was asked for; the peer's thread only
+    std::uint64_t begun_step_ = 0;  ///< with it; likewise
+    std::uint64_t their_step_ =
+        0;  ///< the newest that the peer knew in the last handshake; likewise
+    StepKeeper steps_;
 
     mutable Mutex mutex_;
     CondVar wake_;

@@ -70,14 +70,13 @@ Session::Session(PeerAddress peer, std::unique_ptr<PeerControl> control, std::st
 
 Result<std::shared_ptr<Session>> Session::begin(const PeerAddress& peer,
                                                 std::unique_ptr<PeerControl> control,
-                                                const std::string& volume,
-                                                const std::string& own_node, const SessionId& id,
-                                                bool resync) {
+                                                const Start& start) {
     const std::shared_ptr<Session> session(
-        new Session(peer, std::move(control), volume, id, resync));
+        new Session(peer, std::move(control), start.volume, start.id, start.resync));
     Json request = session->message("session-begin");
-    request["source"] = own_node;
-    request["resync"] = resync;
+    request["source"] = start.own_node;
+    request["resync"] = start.resync;
+    request["step"] = start.step;
     if (auto begun = session->control_->ask(request); !begun) {
         return Failure(begun.error());
     }
@@ -180,10 +179,17 @@ Json Session::message(const char* request) const {
     return {{"request", request}, {"volume", volume_}, {"session", to_string(id_)}};
 }
 
-Result<void> Session::tell_synced(const Lineage& lineage) {
+Result<void> Session::tell_synced(const Lineage& lineage, std::uint64_t step) {
     Json request = message("session-synced");
     request["lineage"] = control::encode(lineage);
+    request["step"] = step;
     return control_->ask(request).map([](const Json&) {});
+}
+
+Result<void> Session::tell_step(std::uint64_t step) {
+    Json request = message("session-step");
+    request["step"] = step;
+    return urgent_->ask(request).map([](const Json&) {});
 }
 
 Result<void> Session::tell_generation(const Lineage& lineage, bool confirmed) {

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -57,9 +58,15 @@ class Session {
   public:
     /// Asks the standby to begin (closing older sessions), then opens the links. `on_lost` is
     /// called at most once, from a link's thread, before any command of that link fails.
+    struct Start {
+        std::string volume;
+        std::string own_node;
+        SessionId id;
+        bool resync = false;
+        std::uint64_t step = 0;
+    };
     [[nodiscard]] static Result<std::shared_ptr<Session>> begin(
-        const PeerAddress& peer, std::unique_ptr<PeerControl> control, const std::string& volume,
-        const std::string& own_node, const SessionId& id, bool resync);
+        const PeerAddress& peer, std::unique_ptr<PeerControl> control, const Start& start);
     virtual ~Session();
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
@@ -87,7 +94,10 @@ class Session {
     /// Why a link was lost; none while none is.
     [[nodiscard]] std::optional<Error> loss() EXCLUDES(mutex_);
 
-    [[nodiscard]] virtual Result<void> tell_synced(const Lineage& lineage);
+    /// `step`: the newest that was taken here.
+    [[nodiscard]] virtual Result<void> tell_synced(const Lineage& lineage, std::uint64_t step);
+    /// Takes `peer_timeout` at most: a write may wait for it.
+    [[nodiscard]] virtual Result<void> tell_step(std::uint64_t step);
     /// The disk here failed: from `lineage` on the standby is to have everything alone. First it is
     /// asked to take the generation; once that is agreed and written down here, it is told
     /// (`confirmed`) that it may be promoted without asking us. In between neither may, so that an

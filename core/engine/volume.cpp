@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/engine/peer_leg.hpp"
+#include "core/meta/backing_record.hpp"
 #include "core/meta/transitions.hpp"
 #include "core/nbd/frame.hpp"
 #include "core/store/file_store.hpp"
@@ -22,6 +23,32 @@ std::unique_ptr<Store> with_patience(std::unique_ptr<FileStore> file,
                                         [&opened](std::span<std::byte> into, std::uint64_t at) {
                                             return opened.read_cached(into, at);
                                         });
+}
+
+/// mirrord had the replica open before and looked at it; since then nobody may have touched it.
+Result<void> require_same_backing(const FileStore& file, const Superblock& block) {
+    if (block.doubtful) {
+        return Failure(Error{
+            ErrorKind::refused,
+            fmt::format("volume {}: {} is not as it was left", block.volume_name, file.path()),
+            fmt::format("mirrorctl demote {}: then it is compared with {}", block.volume_name,
+                        block.peer)});
+    }
+    const auto identity = file.identity();
+    const auto mark = file.change_mark();
+    if (!identity || !mark) {
+        return Failure(identity ? mark.error() : identity.error());
+    }
+    const BackingVerdict verdict = judge_backing(block, *identity, *mark);
+    if (verdict == BackingVerdict::as_left || verdict == BackingVerdict::first_seen) {
+        return {};
+    }
+    return Failure(Error{ErrorKind::refused,
+                         fmt::format("volume {}: {}", block.volume_name,
+                                     describe_verdict(verdict, block, file.path(), *identity)),
+                         fmt::format("put the right one there, or mirrorctl demote {}: then it is "
+                                     "compared with {}",
+                                     block.volume_name, block.peer)});
 }
 
 }  // namespace
@@ -64,6 +91,9 @@ Result<std::unique_ptr<Volume>> Volume::open(const Options& options) {
     }
     if (auto fits = (*file)->use_first(block.size); !fits) {
         return Failure(fits.error().within(fmt::format("volume {}", options.volume)));
+    }
+    if (auto same = require_same_backing(**file, block); !same) {
+        return Failure(same.error());
     }
     auto store = with_patience(std::move(*file), patience);
     auto differences = Differences::load(**meta);
@@ -133,7 +163,10 @@ Volume::~Volume() {
 }
 
 Result<void> Volume::start() {
-    auto recorded = meta_->update(begin_to_serve);
+    auto recorded = meta_->update([](Superblock& block) {
+        begin_to_serve(block);
+        open_backing(block);
+    });
     if (!recorded) {
         return recorded;
     }
@@ -142,6 +175,7 @@ Result<void> Volume::start() {
             return membership_.leave_out_local(silence).has_value();
         });
     }
+    differences_->on_leaving_quiet([this] { return peer_.leave_quiet(); });
     peer_.start();
     verify_.start();
     housekeeper_ = std::thread([this] { keep_house(); });

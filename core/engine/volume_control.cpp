@@ -14,6 +14,7 @@
 #include "core/control/tls_json.hpp"
 #include "core/engine/hang_up.hpp"
 #include "core/engine/volume.hpp"
+#include "core/meta/backing_record.hpp"
 #include "core/meta/transitions.hpp"
 
 namespace mirror {
@@ -218,8 +219,11 @@ Result<Json> Volume::quiesce(bool disconnect_clients) {
     peer_.stop();
     auto settled = checkpoint();
     if (settled) {
-        settled =
-            meta_->update([this](Superblock& block) { end_serving(block, clock_.wall_now()); });
+        const auto sealed = store_->seal();
+        settled = meta_->update([&](Superblock& block) {
+            end_serving(block, clock_.wall_now());
+            close_backing(block, sealed.value_or(0));
+        });
     }
     // A replica that was left out has nothing to make durable; the peer has it all.
     if (!settled && membership_.uses_local()) {

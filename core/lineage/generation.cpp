@@ -2,6 +2,7 @@
 #include "core/lineage/generation.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "core/lineage/words.hpp"
@@ -55,11 +56,27 @@ bool Lineage::contains(const GenerationId& id) const noexcept {
                        [&](const Generation& entry) { return entry.id == id; });
 }
 
-void Lineage::begin(GenerationId id, WallTime now, std::string node, GenerationReason reason) {
-    entries_.insert(entries_.begin(), Generation{id, current(), now, std::move(node), reason});
+void Lineage::begin(GenerationId id, WallTime now, std::string node, GenerationReason reason,
+                    std::uint64_t from_step) {
+    entries_.insert(entries_.begin(),
+                    Generation{id, current(), now, std::move(node), reason, from_step});
     if (entries_.size() > capacity) {
         entries_.resize(capacity);
     }
+}
+
+void Lineage::shorten_run(std::size_t most) {
+    const std::uint64_t step = entries_.empty() ? 0 : entries_.front().from_step;
+    const auto end = std::find_if(entries_.begin(), entries_.end(), [&](const Generation& entry) {
+        return step == 0 || entry.from_step != step || entry.node != entries_.front().node ||
+               entry.reason != GenerationReason::peer_lost;
+    });
+    if (end - entries_.begin() <= static_cast<std::ptrdiff_t>(most)) {
+        return;
+    }
+    const auto dropped = end - 2;  // the first one of the run stays: the others descend from it
+    std::prev(dropped)->parent = dropped->parent;
+    entries_.erase(dropped);
 }
 
 Relation relate(const Lineage& ours, const Lineage& theirs) noexcept {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,8 @@ struct Generation {
     WallTime began{};
     std::string node;  ///< who began it
     GenerationReason reason = GenerationReason::created;
+    /// The step at which it went on from its parent (steps.hpp); 0: unknown, or it has no parent.
+    std::uint64_t from_step = 0;
 
     friend bool operator==(const Generation&, const Generation&) = default;
 };
@@ -50,7 +53,12 @@ class Lineage {
     [[nodiscard]] const std::vector<Generation>& entries() const noexcept { return entries_; }
     [[nodiscard]] bool contains(const GenerationId& id) const noexcept;
     /// Puts a generation on top whose parent is the current one; drops the oldest beyond capacity.
-    void begin(GenerationId id, WallTime now, std::string node, GenerationReason reason);
+    void begin(GenerationId id, WallTime now, std::string node, GenerationReason reason,
+               std::uint64_t from_step = 0);
+
+    /// Of the newest generations that went on one from the other at the same step, which no other
+    /// replica ever had part in, drops the older ones but for the first until `most` are left.
+    void shorten_run(std::size_t most);
 
     friend bool operator==(const Lineage&, const Lineage&) = default;
 

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "core/lineage/relation.hpp"
 #include "core/lineage/words.hpp"
 
 namespace mirror {
@@ -92,6 +93,9 @@ Decision decide_with_source(const ReplicaSummary& active, const ReplicaSummary& 
                 fmt::format("{} is active but its replica is {}, so it can't be the source for {}",
                             active.node, to_string(active.state), describe(standby))};
     }
+    if (was_put_back(active, standby)) {
+        return {Action::peer_is_newer, describe_put_back(active, standby)};
+    }
     if (relation == Relation::behind) {
         return {Action::peer_is_newer,
                 fmt::format("{} has gone beyond {}, which is active on older data",
@@ -111,12 +115,16 @@ Decision decide_with_source(const ReplicaSummary& active, const ReplicaSummary& 
                 fmt::format("{} can't tell what it holds: all of it is compared with {}",
                             describe(standby), describe(active))};
     }
+    if (standby.doubtful || was_put_back(standby, active)) {
+        return {Action::full_to_peer,
+                describe_put_back(standby, active) + ": all of it is compared"};
+    }
     if (!maps_speak_of(active, standby)) {
         return {Action::full_to_peer,
-                fmt::format("{} last took part in session {} and {} in session {}, as after a "
-                            "restore from a backup: all of it is compared",
-                            describe(standby), short_form(standby.session), active.node,
-                            short_form(active.session))};
+                fmt::format("{} last took part in session {} (step {}) and {} in session {} (step "
+                            "{}), as after a restore from a backup: all of it is compared",
+                            describe(standby), short_form(standby.session), standby.steps.newest(),
+                            active.node, short_form(active.session), active.steps.newest())};
     }
     if (yields(standby, active)) {
         return {Action::resync_to_peer,
@@ -201,10 +209,14 @@ bool missed_by_failed_disk(const ReplicaSummary& active, const ReplicaSummary& s
 }
 
 /// What a replica lacks is recorded relative to the newest session. Generations do not tell: many
-/// sessions end and begin within one, and each clears what it has sent.
+/// sessions end and begin within one, and each clears what it has sent. Within a session each
+/// checkpoint clears what both have, which a replica that was put back does not have any more.
 bool maps_speak_of(const ReplicaSummary& active, const ReplicaSummary& standby) noexcept {
-    return standby.session == active.session ||
-           (standby.session == active.session_begun && !active.session_begun.is_none());
+    const bool same_session =
+        standby.session == active.session ||
+        (standby.session == active.session_begun && !active.session_begun.is_none());
+    return same_session && standby.steps.taken <= active.steps.newest() &&
+           maps_reach_back(active, standby);
 }
 
 bool yields(const ReplicaSummary& loser, const ReplicaSummary& keeper) noexcept {
@@ -215,7 +227,7 @@ bool hold_diverged_data(const ReplicaSummary& ours, const ReplicaSummary& theirs
     if (yields(ours, theirs) || yields(theirs, ours)) {
         return false;
     }
-    const Relation relation = relate(ours.lineage, theirs.lineage);
+    const Relation relation = relate(ours, theirs);
     // A history longer than what is kept looks unrelated, and so does a foreign one. Where one
     // side holds nothing that counts, filling it is safe; else a person must choose.
     return relation == Relation::diverged ||
@@ -230,7 +242,7 @@ Decision decide(const ReplicaSummary& ours, const ReplicaSummary& theirs) {
                             ours.node, short_form(ours.volume), theirs.node,
                             short_form(theirs.volume))};
     }
-    const Relation relation = relate(ours.lineage, theirs.lineage);
+    const Relation relation = relate(ours, theirs);
     if (hold_diverged_data(ours, theirs)) {
         return decide_diverged(ours, theirs, relation);
     }

@@ -49,8 +49,8 @@ struct Decision {
 [[nodiscard]] bool missed_by_failed_disk(const ReplicaSummary& active,
                                          const ReplicaSummary& standby) noexcept;
 
-/// Whether the active's maps for the standby begin where the standby's data is: else they do not
-/// name all that differs.
+/// Whether the maps of both name all that may differ: they begin where the other one's data is.
+/// Else one of them took part in sessions that the other knows nothing of, or was put back.
 [[nodiscard]] bool maps_speak_of(const ReplicaSummary& active,
                                  const ReplicaSummary& standby) noexcept;
 

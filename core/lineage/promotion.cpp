@@ -7,6 +7,7 @@
 
 #include "core/base/units.hpp"
 #include "core/lineage/handshake.hpp"
+#include "core/lineage/relation.hpp"
 
 namespace mirror {
 namespace {
@@ -109,6 +110,26 @@ Obstacle behind_obstacle(const PromotionRequest& request, const ReplicaSummary& 
             fmt::format("{} that {} has and {} lacks", amount, request.peer_name, node)};
 }
 
+/// Nobody can say how much: the replica that was put back has forgotten what it knew.
+Obstacle put_back_obstacle(const PromotionRequest& request, const ReplicaSummary& peer) {
+    const std::string& node = request.ours.node;
+    return {describe_put_back(request.ours, peer), promote_there(request),
+            fmt::format("whatever was written since the older state that {} was put back to, an "
+                        "unknown amount of data (it stays on {} until mirrorctl resolve, which "
+                        "saves it first)",
+                        node, request.peer_name)};
+}
+
+Obstacle doubtful_obstacle(const PromotionRequest& request) {
+    const std::string& node = request.ours.node;
+    return {fmt::format("the backing of {} was replaced or changed while it was closed: what it "
+                        "holds is not what {} knows of it",
+                        node, node),
+            promote_there(request),
+            fmt::format("whatever the backing of {} lacks or has instead: it is served as it is",
+                        node)};
+}
+
 Obstacle diverged_obstacle(const PromotionRequest& request, const ReplicaSummary& peer) {
     const std::string& node = request.ours.node;
     const std::string amount = peer.changed_bytes == 0
@@ -145,7 +166,11 @@ std::vector<Obstacle> find_obstacles(const PromotionRequest& request) {
     if (ours.state == ReplicaState::inconsistent) {
         obstacles.push_back(inconsistent_obstacle(request));
     }
-    if (request.peer && relate(ours.lineage, request.peer->lineage) == Relation::behind) {
+    if (ours.doubtful) {
+        obstacles.push_back(doubtful_obstacle(request));
+    } else if (request.peer && was_put_back(ours, *request.peer)) {
+        obstacles.push_back(put_back_obstacle(request, *request.peer));
+    } else if (request.peer && relate(ours, *request.peer) == Relation::behind) {
         obstacles.push_back(behind_obstacle(request, *request.peer));
     } else if (ours.state == ReplicaState::stale) {
         obstacles.push_back(stale_obstacle(request));
@@ -335,7 +360,13 @@ std::optional<std::string> why_not_resume(const ReplicaSummary& ours,
     if (theirs.role == Role::active) {
         return fmt::format("{} is active", theirs.node);
     }
-    const Relation relation = relate(ours.lineage, theirs.lineage);
+    if (ours.doubtful) {
+        return fmt::format("the backing of {} is not as it was left", ours.node);
+    }
+    if (was_put_back(ours, theirs)) {
+        return describe_put_back(ours, theirs);
+    }
+    const Relation relation = relate(ours, theirs);
     const bool gave_up = yields(theirs, ours);
     if (relation == Relation::behind || (relation == Relation::diverged && !gave_up)) {
         return fmt::format("{} has gone on from the data of {}", theirs.node, ours.node);

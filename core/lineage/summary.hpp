@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "core/lineage/generation.hpp"
+#include "core/lineage/steps.hpp"
 
 namespace mirror {
 
@@ -50,6 +51,10 @@ struct ReplicaSummary {
     /// Of an inconsistent one whose resync went as far as the source could be read: it lacks no
     /// more than this. 0: unknown.
     std::uint64_t lacking_bytes = 0;
+    Steps steps;
+    /// The backing is not the one that the rest speaks of, or somebody else wrote to it: what it
+    /// holds is not known before all of it was compared.
+    bool doubtful = false;
 };
 
 }  // namespace mirror

@@ -34,8 +34,10 @@ IntentMap::Entered::~Entered() {
     }
 }
 
-IntentMap::IntentMap(std::uint64_t volume_size, Persist persist)
+IntentMap::IntentMap(std::uint64_t volume_size, Persist persist,
+                     std::function<Result<void>()> leave_quiet)
     : persist_(std::move(persist)),
+      leave_quiet_(std::move(leave_quiet)),
       wanted_(divide_up(volume_size, region_size)),
       durable_(wanted_.size()),
       recent_(wanted_.size()) {}
@@ -61,7 +63,7 @@ Result<IntentMap::Entered> IntentMap::enter(ByteRange range) {
         }
         Batch batch = begin_commit();
         lock.unlock();
-        Result<void> result = persist_(batch.bits, batch.chunks);
+        Result<void> result = carry_out(batch);
         lock.lock();
         end_commit(std::move(batch), std::move(result));
     }
@@ -95,6 +97,11 @@ Result<void> IntentMap::prepare(std::span<const BitRange> regions) {
         }
     }
     return {};
+}
+
+Result<void> IntentMap::carry_out(const Batch& batch) {
+    auto done = persist_(batch.bits, batch.chunks);
+    return done && batch.was_quiet && leave_quiet_ ? leave_quiet_() : done;
 }
 
 void IntentMap::leave(unsigned epoch) noexcept {
@@ -167,7 +174,7 @@ void IntentMap::mark_dirty(BitRange regions) {
 IntentMap::Batch IntentMap::begin_commit() {
     committing_ = true;
     ++commits_begun_;
-    Batch batch{Bitmap(wanted_.size()), std::exchange(dirty_chunks_, {})};
+    Batch batch{Bitmap(wanted_.size()), std::exchange(dirty_chunks_, {}), durable_.empty()};
     auto& chunks = batch.chunks;
     std::sort(chunks.begin(), chunks.end());
     chunks.erase(std::unique(chunks.begin(), chunks.end()), chunks.end());

@@ -49,7 +49,10 @@ class IntentMap {
         at_rest,  ///< those that nobody entered since the checkpoint before began
     };
 
-    IntentMap(std::uint64_t volume_size, Persist persist);
+    /// `leave_quiet`: when no region had an intent, before the first write may begin, and after its
+    /// intent is durable. Called as `persist` is, and fails likewise.
+    IntentMap(std::uint64_t volume_size, Persist persist,
+              std::function<Result<void>()> leave_quiet = {});
 
     /// Blocks until the regions of `range` are durable in the map. Fails as `persist` does; then
     /// nothing may be written.
@@ -78,6 +81,7 @@ class IntentMap {
     struct Batch {
         Bitmap bits;
         std::vector<std::uint64_t> chunks;
+        bool was_quiet = false;
     };
 
     void leave(unsigned epoch) noexcept;
@@ -86,9 +90,11 @@ class IntentMap {
     void drop_all_but(const Bitmap& kept) REQUIRES(mutex_);
     // Between the two, the caller lets go of the mutex and calls persist_.
     [[nodiscard]] Batch begin_commit() REQUIRES(mutex_);
+    [[nodiscard]] Result<void> carry_out(const Batch& batch) EXCLUDES(mutex_);
     void end_commit(Batch batch, Result<void> result) REQUIRES(mutex_);
 
     const Persist persist_;
+    const std::function<Result<void>()> leave_quiet_;
 
     mutable Mutex mutex_;
     Bitmap wanted_ GUARDED_BY(mutex_);   ///< must be in the durable map

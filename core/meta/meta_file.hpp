@@ -96,6 +96,8 @@ class MetaFile {
 
 /// STATE_DIR/VOLUME/meta on a FileStore with an exclusive lock.
 [[nodiscard]] std::string meta_path(const std::string& state_dir, const std::string& volume);
+/// What is in it now, also while another process has it.
+[[nodiscard]] Result<Superblock> read_superblock(const std::string& path);
 [[nodiscard]] Result<std::unique_ptr<MetaFile>> create_meta(const std::string& path,
                                                             const Superblock& first);
 /// Lays a file that nobody has open out anew for a larger volume: all that it knew stays, and the

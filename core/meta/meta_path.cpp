@@ -125,6 +125,16 @@ Result<void> grow_meta(const std::string& path, std::uint64_t volume_size) {
     return sync_directory(files::path(path).parent_path());
 }
 
+Result<Superblock> read_superblock(const std::string& path) {
+    auto store = FileStore::open(path, FileStore::Lock::none);
+    if (!store) {
+        return Failure(store.error());
+    }
+    return MetaFile::load(std::move(*store), path).map([](const std::unique_ptr<MetaFile>& meta) {
+        return meta->superblock();
+    });
+}
+
 Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path, const WrapFile& wrap) {
     auto store = FileStore::open(path, FileStore::Lock::exclusive);
     if (!store) {

@@ -10,7 +10,7 @@
 //       40     8  size of the volume in bytes
 //       48     1  role: 0 standby, 1 active
 //       49     1  replica state: 0 new, 1 up-to-date, 2 stale, 3 inconsistent, 4 failed
-//       50     1  flags: 1 unclean, 2 last active, 4 solo, 8 paused
+//       50     1  flags: 1 unclean, 2 last active, 4 solo, 8 paused, 16 doubtful
 //       51     1  number of lineage entries, at most 32
 //       52     4  zero
 //       56    16  session id
@@ -24,9 +24,13 @@
 //      240    64  peer
 //      304    16  the generation that it yields to
 //      320     8  bytes that a resync could not read for it
-//      328   184  zero
+//      328    32  steps: taken, offered, content, maps from; 8 each
+//      360     8  change mark of the backing
+//      368   128  identity of the backing: one byte of length and up to 127 bytes
+//      496    16  zero
 //      512  3584  lineage, newest first, 112 bytes each:
-//                   0 id (16), 16 parent (16), 32 began (8), 40 reason (1), 41 zero (7),
+//                   0 id (16), 16 parent (16), 32 began (8), 40 reason (1),
+//                   41 the step that it went on from (7),
 //                   48 node (64)
 //     4096  4096  zero
 #include "core/meta/superblock.hpp"
@@ -60,34 +64,42 @@ constexpr std::size_t node_at = 176;
 constexpr std::size_t peer_at = 240;
 constexpr std::size_t yields_to_at = 304;
 constexpr std::size_t lacking_bytes_at = 320;
+constexpr std::size_t steps_at = 328;
+constexpr std::size_t backing_mark_at = 360;
+constexpr std::size_t backing_identity_at = 368;
+constexpr std::size_t identity_size = 128;
 constexpr std::size_t lineage_at = 512;
 constexpr std::size_t entry_size = 112;
 constexpr std::size_t entry_node_at = 48;
+constexpr unsigned bits_of_reason = 8;  // it shares eight bytes with the step
 static_assert(lineage_at + Lineage::capacity * entry_size <= superblock_slot_size);
 
 constexpr std::uint8_t flag_unclean = 1;
 constexpr std::uint8_t flag_last_active = 2;
 constexpr std::uint8_t flag_solo = 4;
 constexpr std::uint8_t flag_paused = 8;
-constexpr std::uint8_t all_flags = flag_unclean | flag_last_active | flag_solo | flag_paused;
+constexpr std::uint8_t flag_doubtful = 16;
+constexpr std::uint8_t all_flags =
+    flag_unclean | flag_last_active | flag_solo | flag_paused | flag_doubtful;
 
 void put_time(std::span<std::byte> bytes, std::size_t at, WallTime time) {
     put(bytes, at, static_cast<std::uint64_t>(time.time_since_epoch().count()));
 }
 
-Result<void> put_name(std::span<std::byte> bytes, std::size_t at, const std::string& name) {
-    if (name.size() >= name_size) {
-        return fail(ErrorKind::invalid, "the name '{}' is longer than {} bytes", name,
-                    name_size - 1);
+Result<void> put_name(std::span<std::byte> bytes, std::size_t at, const std::string& name,
+                      std::size_t size = name_size) {
+    if (name.size() >= size) {
+        return fail(ErrorKind::invalid, "the name '{}' is longer than {} bytes", name, size - 1);
     }
     put(bytes, at, static_cast<std::uint8_t>(name.size()));
     std::memcpy(bytes.subspan(at + 1, name.size()).data(), name.data(), name.size());
     return {};
 }
 
-Result<std::string> get_name(std::span<const std::byte> bytes, std::size_t at) {
+Result<std::string> get_name(std::span<const std::byte> bytes, std::size_t at,
+                             std::size_t size = name_size) {
     const std::size_t length = get<std::uint8_t>(bytes, at);
-    if (length >= name_size) {
+    if (length >= size) {
         return fail(ErrorKind::corrupt, "a name of {} bytes", length);
     }
     std::string name(length, '\0');
@@ -112,7 +124,9 @@ Result<void> put_lineage(Slot slot, const Lineage& lineage) {
         put_id(slot, at, generation.id);
         put_id(slot, at + 16, generation.parent);
         put_time(slot, at + 32, generation.began);
-        put(slot, at + 40, static_cast<std::uint8_t>(generation.reason));
+        put(slot, at + 40,
+            static_cast<std::uint64_t>(generation.reason) |
+                std::min(generation.from_step, largest_step) << bits_of_reason);
         if (auto named = put_name(slot, at + entry_node_at, generation.node); !named) {
             return named;
         }
@@ -137,7 +151,8 @@ Result<Lineage> get_lineage(ConstSlot slot) {
         }
         entries.push_back(Generation{get_id<GenerationId>(slot, at),
                                      get_id<GenerationId>(slot, at + 16), get_time(slot, at + 32),
-                                     std::move(*node), *reason});
+                                     std::move(*node), *reason,
+                                     get<std::uint64_t>(slot, at + 40) >> bits_of_reason});
     }
     return Lineage(std::move(entries));
 }
@@ -159,6 +174,11 @@ Result<void> check_frame(ConstSlot slot) {
 }
 
 Result<void> get_names(ConstSlot slot, Superblock& block) {
+    auto identity = get_name(slot, backing_identity_at, identity_size);
+    if (!identity) {
+        return Failure(identity.error());
+    }
+    block.backing_identity = std::move(*identity);
     const std::array<std::pair<std::size_t, std::string*>, 3> names{
         {{volume_name_at, &block.volume_name}, {node_at, &block.node}, {peer_at, &block.peer}}};
     for (const auto& [at, name] : names) {
@@ -169,6 +189,20 @@ Result<void> get_names(ConstSlot slot, Superblock& block) {
         *name = std::move(*read);
     }
     return {};
+}
+
+void put_steps(Slot slot, const Steps& steps) {
+    put(slot, steps_at, steps.taken);
+    put(slot, steps_at + 8, steps.offered);
+    put(slot, steps_at + 16, steps.content);
+    put(slot, steps_at + 24, steps.maps_from);
+}
+
+Steps get_steps(ConstSlot slot) {
+    return {.taken = get<std::uint64_t>(slot, steps_at),
+            .offered = get<std::uint64_t>(slot, steps_at + 8),
+            .content = get<std::uint64_t>(slot, steps_at + 16),
+            .maps_from = get<std::uint64_t>(slot, steps_at + 24)};
 }
 
 /// Role, replica state and flags.
@@ -188,6 +222,7 @@ Result<void> get_condition(ConstSlot slot, Superblock& block) {
     block.last_active = (flags & flag_last_active) != 0;
     block.solo = (flags & flag_solo) != 0;
     block.paused = (flags & flag_paused) != 0;
+    block.doubtful = (flags & flag_doubtful) != 0;
     return {};
 }
 
@@ -204,7 +239,8 @@ Result<void> encode(const Superblock& block, Slot slot) {
     put(slot, 49, static_cast<std::uint8_t>(block.state));
     const unsigned flags = (block.unclean ? flag_unclean : 0U) |
                            (block.last_active ? flag_last_active : 0U) |
-                           (block.solo ? flag_solo : 0U) | (block.paused ? flag_paused : 0U);
+                           (block.solo ? flag_solo : 0U) | (block.paused ? flag_paused : 0U) |
+                           (block.doubtful ? flag_doubtful : 0U);
     put(slot, 50, static_cast<std::uint8_t>(flags));
     put_id(slot, 56, block.session);
     put_time(slot, 72, block.created);
@@ -214,6 +250,8 @@ Result<void> encode(const Superblock& block, Slot slot) {
     put(slot, 104, block.media_errors);
     put_id(slot, yields_to_at, block.yields_to);
     put(slot, lacking_bytes_at, block.lacking_bytes);
+    put_steps(slot, block.steps);
+    put(slot, backing_mark_at, block.backing_mark);
     const auto put_rest = [&]() -> Result<void> {
         if (auto named = put_name(slot, volume_name_at, block.volume_name); !named) {
             return named;
@@ -222,6 +260,10 @@ Result<void> encode(const Superblock& block, Slot slot) {
             return named;
         }
         if (auto named = put_name(slot, peer_at, block.peer); !named) {
+            return named;
+        }
+        if (auto named = put_name(slot, backing_identity_at, block.backing_identity, identity_size);
+            !named) {
             return named;
         }
         return put_lineage(slot, block.lineage);
@@ -252,6 +294,8 @@ Result<Superblock> decode(ConstSlot slot) {
     block.media_errors = get<std::uint64_t>(slot, 104);
     block.yields_to = get_id<GenerationId>(slot, yields_to_at);
     block.lacking_bytes = get<std::uint64_t>(slot, lacking_bytes_at);
+    block.steps = get_steps(slot);
+    block.backing_mark = get<std::uint64_t>(slot, backing_mark_at);
     if (auto names = get_names(slot, block); !names) {
         return Failure(names.error());
     }
@@ -279,7 +323,9 @@ ReplicaSummary summarize(const Superblock& block, std::uint64_t intent_bytes,
                           .last_update = block.last_update,
                           .break_at = block.break_at,
                           .yields_to = block.yields_to,
-                          .lacking_bytes = block.lacking_bytes};
+                          .lacking_bytes = block.lacking_bytes,
+                          .steps = block.steps,
+                          .doubtful = block.doubtful};
 }
 
 }  // namespace mirror

@@ -38,6 +38,13 @@ struct Superblock {
     std::uint64_t media_errors = 0;
     GenerationId yields_to;           ///< see ReplicaSummary
     std::uint64_t lacking_bytes = 0;  ///< see ReplicaSummary
+    Steps steps;                      ///< see steps.hpp
+    /// What the backing is (core/store/identity.hpp); empty: not known.
+    std::string backing_identity;
+    /// The backing's change mark when it was closed; 0: it has none, or was not closed in good
+    /// order, or is open.
+    std::uint64_t backing_mark = 0;
+    bool doubtful = false;  ///< see ReplicaSummary
     Lineage lineage;
 };
 

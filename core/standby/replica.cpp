@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "core/meta/backing_record.hpp"
+#include "core/meta/transitions.hpp"
 #include "core/nbd/framed_export.hpp"
 #include "core/standby/session_member.hpp"
 
@@ -87,10 +89,21 @@ Replica::~Replica() {
 }
 
 void Replica::close() {
-    MutexLock lock(mutex_);
-    closed_ = true;
-    session_.reset();
-    (void)drain_members(lock);
+    {
+        MutexLock lock(mutex_);
+        if (closed_) {
+            return;
+        }
+        closed_ = true;
+        session_.reset();
+        (void)drain_members(lock);
+    }
+    // Nobody writes any more. What can't be made durable or written down is not known to be as it
+    // was left; the next opening believes it by its identity alone.
+    const auto sealed = backing_->seal();
+    if (sealed && *sealed != meta_->superblock().backing_mark) {
+        (void)meta_->update([&](Superblock& block) { close_backing(block, *sealed); });
+    }
 }
 
 ReplicaSummary Replica::summary() const {
@@ -120,8 +133,7 @@ std::optional<Replica::SessionView> Replica::session() const {
     return view;
 }
 
-Result<void> Replica::begin_session(const SessionId& session, const std::string& source,
-                                    bool resync) {
+Result<void> Replica::begin_session(const SessionStart& start) {
     MutexLock lock(mutex_);
     if (auto turn = wait_for_turn(lock); !turn) {
         return turn;
@@ -145,11 +157,12 @@ Result<void> Replica::begin_session(const SessionId& session, const std::string&
                              "repair the disk there, then there mirrorctl create --replace"});
     }
     recorded = meta_->update([&](Superblock& block) {
-        block.session = session;
+        join_session(block, start.id, start.step);
+        open_backing(block);
         block.role = Role::standby;
         block.last_active = false;  // the source of the session has it
         block.lacking_bytes = 0;
-        if (resync) {
+        if (start.resync) {
             block.state = ReplicaState::inconsistent;
         }
     });
@@ -161,11 +174,12 @@ Result<void> Replica::begin_session(const SessionId& session, const std::string&
         return fail(ErrorKind::refused, "the replica is being closed");
     }
     last_request_ = clock_.steady_now().time_since_epoch().count();
-    session_ = SessionView{session, source, resync};
+    session_ = SessionView{start.id, start.source, start.resync};
     return {};
 }
 
-Result<void> Replica::session_synced(const SessionId& session, const Lineage& lineage) {
+Result<void> Replica::session_synced(const SessionId& session, const Lineage& lineage,
+                                     std::uint64_t step) {
     MutexLock lock(mutex_);
     if (auto turn = wait_for_turn(lock); !turn) {
         return turn;
@@ -176,7 +190,7 @@ Result<void> Replica::session_synced(const SessionId& session, const Lineage& li
     // A newer session must not begin in between, or this one would declare it up to date.
     const ChangingSession changing(changing_session_, members_changed_);
     lock.unlock();
-    auto recorded = record_synced(lineage);
+    auto recorded = record_synced(lineage, step);
     lock.lock();
     if (!recorded) {
         return recorded;
@@ -211,7 +225,29 @@ Result<void> Replica::session_incomplete(const SessionId& session, std::uint64_t
     return recorded;
 }
 
-Result<void> Replica::record_synced(const Lineage& lineage) {
+Result<void> Replica::take_step(const SessionId& session, std::uint64_t step) {
+    {
+        MutexLock lock(mutex_);
+        if (auto current = require_session(session); !current) {
+            return current;
+        }
+    }
+    // Not in turn: a write waits for this, and must not wait for a flush before the session gets in
+    // sync. Another session may have begun meanwhile.
+    bool current = false;
+    auto recorded = meta_->update([&](Superblock& block) {
+        current = block.session == session;
+        if (current) {
+            mirror::take_step(block, step);
+        }
+    });
+    if (recorded && !current) {
+        return fail(ErrorKind::refused, "session {} is over", short_form(session));
+    }
+    return recorded;
+}
+
+Result<void> Replica::record_synced(const Lineage& lineage, std::uint64_t step) {
     if (auto flushed = backing_->flush(); !flushed) {
         note_media(MediaOperation::flush, {}, flushed.error());
         report_disk_error(flushed.error());
@@ -220,6 +256,7 @@ Result<void> Replica::record_synced(const Lineage& lineage) {
     const WallTime now = clock_.wall_now();
     auto recorded = meta_->update([&](Superblock& block) {
         block.lineage = lineage;
+        get_in_sync(block, step);
         block.state = ReplicaState::up_to_date;
         block.unclean = false;
         block.solo = false;

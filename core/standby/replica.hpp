@@ -58,9 +58,17 @@ class Replica {
     [[nodiscard]] std::optional<SessionView> session() const;
 
     // What the active asks for (docs/design.md, section 5).
-    [[nodiscard]] Result<void> begin_session(const SessionId& session, const std::string& source,
-                                             bool resync);
-    [[nodiscard]] Result<void> session_synced(const SessionId& session, const Lineage& lineage);
+    struct SessionStart {
+        SessionId id;
+        std::string source;  ///< the active's node
+        bool resync = false;
+        std::uint64_t step = 0;
+    };
+    [[nodiscard]] Result<void> begin_session(const SessionStart& start);
+    [[nodiscard]] Result<void> session_synced(const SessionId& session, const Lineage& lineage,
+                                              std::uint64_t step);
+    /// Takes the step durably (core/lineage/steps.hpp).
+    [[nodiscard]] Result<void> take_step(const SessionId& session, std::uint64_t step);
     /// All was sent but so many bytes, which the active can't read.
     [[nodiscard]] Result<void> session_incomplete(const SessionId& session,
                                                   std::uint64_t lacking_bytes,
@@ -107,7 +115,7 @@ class Replica {
         REQUIRES(mutex_);
     /// Until no other request changes the session; `busy` when that takes too long.
     [[nodiscard]] Result<void> wait_for_turn(MutexLock& lock) REQUIRES(mutex_);
-    [[nodiscard]] Result<void> record_synced(const Lineage& lineage);
+    [[nodiscard]] Result<void> record_synced(const Lineage& lineage, std::uint64_t step);
     [[nodiscard]] Result<void> clear_maps();
     SteadyTime::rep note_request() noexcept;  ///< the time of now
     void report_disk_error(const Error& error);

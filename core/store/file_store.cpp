@@ -9,6 +9,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "core/store/identity.hpp"
+
 namespace mirror {
 namespace {
 
@@ -163,6 +165,26 @@ Result<void> FileStore::sync() {
         return Failure(*flush_error_);
     }
     return {};
+}
+
+Result<std::uint64_t> FileStore::seal() {
+    if (auto flushed = flush(); !flushed) {
+        return Failure(flushed.error());
+    }
+    // A flush alone leaves the times of the last write in memory: after a power cut the mark would
+    // be an older one.
+    if (!is_device_ && ::fsync(fd_.get()) != 0) {
+        return fail_errno(errno, path_ + ": flush");
+    }
+    return change_mark();
+}
+
+Result<std::string> FileStore::identity() const {
+    return identity_of(fd_.get(), path_);
+}
+
+Result<std::uint64_t> FileStore::change_mark() const {
+    return mirror::change_mark(fd_.get(), path_);
 }
 
 Result<std::vector<Extent>> FileStore::extents(ByteRange range) {

@@ -52,10 +52,14 @@ class FileStore final : public Store {
                                      std::uint64_t offset) override;
     [[nodiscard]] Result<void> zero(ByteRange range, Space space) override;
     [[nodiscard]] Result<void> flush() override;
+    [[nodiscard]] Result<std::uint64_t> seal() override;
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override;
     [[nodiscard]] std::uint64_t hole_length(ByteRange range) override;
 
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    /// What it is beside its path (identity.hpp).
+    [[nodiscard]] Result<std::string> identity() const;
+    [[nodiscard]] Result<std::uint64_t> change_mark() const;
     /// Drops what the page cache holds: after a failed flush it may hold what the disk lacks.
     void forget_cache() const noexcept;
 

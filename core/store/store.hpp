@@ -41,6 +41,11 @@ class Store {
     [[nodiscard]] virtual Result<void> zero(ByteRange range, Space space) = 0;
     /// Everything written before the call is durable when it returns.
     [[nodiscard]] virtual Result<void> flush() = 0;
+    /// As flush(), the times of a file included. Returns its change mark (identity.hpp): another
+    /// one when it was written to afterwards. 0: it has none.
+    [[nodiscard]] virtual Result<std::uint64_t> seal() {
+        return flush().map([] { return std::uint64_t{0}; });
+    }
     /// Covers the range without gaps, in order. One data extent where holes can't be told. In a
     /// file it looks for the end of the last data, however far behind the range that is.
     [[nodiscard]] virtual Result<std::vector<Extent>> extents(ByteRange range) = 0;

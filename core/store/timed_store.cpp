@@ -38,7 +38,7 @@ void DiskPatience::note_silence(SteadyTime since) noexcept {
 }
 
 struct TimedStore::Request {
-    enum class Verb { read, write, zero, flush, extents, hole };
+    enum class Verb { read, write, zero, flush, seal, extents, hole };
     Verb verb = Verb::flush;
     ByteRange range;
     Space space = Space::may_free;
@@ -52,6 +52,7 @@ struct TimedStore::Worker {
     Result<void> result;
     std::vector<Extent> extents;
     std::uint64_t hole_length = 0;
+    std::uint64_t mark = 0;
     SteadyTime begun{};
     std::thread thread;
 
@@ -87,6 +88,12 @@ struct TimedStore::Crew {
             case Request::Verb::flush:
                 worker.result = inner->flush();
                 return;
+            case Request::Verb::seal: {
+                const auto sealed = inner->seal();
+                worker.result = sealed ? Result<void>{} : Failure(sealed.error());
+                worker.mark = sealed.value_or(0);
+                return;
+            }
             case Request::Verb::extents: {
                 auto found = inner->extents(request.range);
                 worker.result = found ? Result<void>{} : Failure(found.error());
@@ -269,6 +276,17 @@ Result<void> TimedStore::zero(ByteRange range, Space space) {
 
 Result<void> TimedStore::flush() {
     return run_plain({.verb = Request::Verb::flush}, {});
+}
+
+Result<std::uint64_t> TimedStore::seal() {
+    auto worker = run({.verb = Request::Verb::seal}, {});
+    if (!worker) {
+        return Failure(worker.error());
+    }
+    const Result<std::uint64_t> sealed = (*worker)->result ? Result<std::uint64_t>((*worker)->mark)
+                                                           : Failure((*worker)->result.error());
+    crew_->give_back(std::move(*worker));
+    return sealed;
 }
 
 Result<std::vector<Extent>> TimedStore::extents(ByteRange range) {

@@ -72,6 +72,7 @@ class TimedStore final : public Store {
                                      std::uint64_t offset) override;
     [[nodiscard]] Result<void> zero(ByteRange range, Space space) override;
     [[nodiscard]] Result<void> flush() override;
+    [[nodiscard]] Result<std::uint64_t> seal() override;
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override;
     [[nodiscard]] std::uint64_t hole_length(ByteRange range) override;
 

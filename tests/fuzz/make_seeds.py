@@ -172,7 +172,7 @@ def link():
         return struct.pack(">IIQ", 0x67446698, error, cookie) + data
 
     request_sum = crc32c(b'{"request":"version"}', 0)
-    good = answer({"node": "alpha", "ok": True, "protocol": 2, "version": "0.1.0"}, request_sum)
+    good = answer({"node": "alpha", "ok": True, "protocol": 3, "version": "0.1.0"}, request_sum)
     refused = answer({"ok": False, "error": {"kind": "refused", "message": "not now",
                                              "remedy": "later"}}, request_sum)
     long = answer({"ok": True, "words": "x" * 9000}, request_sum)
@@ -206,7 +206,7 @@ def summary(**changes):
             "lineage": [generation(4, 2, "peer-lost"), generation(2, 0, "created")],
             "session": ID["session"], "session_begun": ID["none"], "intent_bytes": 1 << 20,
             "changed_bytes": 4096, "last_update": "2026-03-01T12:30:05Z", "break_at": None,
-            **changes}
+            "steps": {"taken": 12, "offered": 13, "content": 12, "maps_from": 11}, **changes}
 
 
 def record():
@@ -225,7 +225,7 @@ def settings():
 
 
 def peer_status():
-    return {"node": "beta", "version": "0.1.0", "protocol": 2, "time": "2026-03-01T12:30:05Z",
+    return {"node": "beta", "version": "0.1.0", "protocol": 3, "time": "2026-03-01T12:30:05Z",
             "settings": {"r0": settings()},
             "volumes": {"r0": {"summary": summary(node="beta", role="standby"), "role": "standby",
                                "state": "in-sync", "why": "all is well", "behind_bytes": 0,
@@ -261,22 +261,23 @@ def peer_requests():
         return json.dumps({"request": name, "volume": "r0", **fields}).encode() + b"\0"
 
     session = {"session": ID["session"]}
-    begin = ask("session-begin", source="alpha", resync=True, **session)
+    begin = ask("session-begin", source="alpha", resync=True, step=13, **session)
     name = ID["session"].encode()
     exports = b"".join(b">r0" + each + b"\0" for each in
                        [b"@" + name, b"/digest@" + name, b"/frames@" + name, b"/changes",
                         b"/frames/changes", b"/frames/digest@" + name])
     lineage = [generation(4, 2, "peer-lost"), generation(2, 0, "created")]
     return {
-        "session": (ask("peer-status", protocol=2) +
-                    ask("handshake", protocol=2, settings=settings(), summary=summary()) +
-                    ask("handshake", protocol=2, settings="ours", summary=summary()) + begin +
+        "session": (ask("peer-status", protocol=3) +
+                    ask("handshake", protocol=3, settings=settings(), summary=summary()) +
+                    ask("handshake", protocol=3, settings="ours", summary=summary()) + begin +
                     exports + ask("generation", lineage=lineage, **session) +
                     ask("verify-record", record=record(), **session) +
-                    ask("session-synced", lineage=lineage, **session) +
+                    ask("session-synced", lineage=lineage, step=13, **session) +
+                    ask("session-step", step=14, **session) +
                     ask("session-end", reason="disconnect", **session)),
         "demote": begin + ask("session-end", reason="demote", **session),
-        "handshakes": b"".join(ask("handshake", protocol=2, settings="ours", summary=each)
+        "handshakes": b"".join(ask("handshake", protocol=3, settings="ours", summary=each)
                                for each in [summary(role="standby"), summary(node="gamma"),
                                             summary(lineage=[generation(3, 0, "created")]),
                                             summary(size_bytes=1 << 20), summary(state="failed")]),

@@ -201,7 +201,7 @@ TEST_CASE("a standby whose disk hangs refuses the next session instead of gather
     pair.beta.disk_faults.before_write([&] { barrier.wait(); });
     CHECK(pair.volume().write(pattern(4096, 13), 0, Durability::cached));
     CHECK(pair.mode() != "in-sync");
-    const auto refused = pair.replica().begin_session(random_id<SessionId>(), "alpha", true);
+    const auto refused = pair.replica().begin_session({random_id<SessionId>(), "alpha", true, 1});
     REQUIRE_FALSE(refused);
     CHECK(refused.error().kind == ErrorKind::busy);
     // Whoever only looks is not held up.

@@ -149,7 +149,7 @@ class Trio {
         if (random_.one_in(8)) {
             return;  // it dies before it answers
         }
-        if (left_out) {
+        if (left_out && !block.solo) {
             go_alone(block, new_generation(), WallTime{}, WallTime{}, block.node);
             for (std::size_t i = 0; i < nodes; ++i) {
                 if (sessions_[a][i]) {

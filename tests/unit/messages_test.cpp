@@ -81,6 +81,13 @@ TEST_CASE("a message is readable: ids as digits, words, times, null for a time n
 TEST_CASE("to whom a replica yields survives the way there and back") {
     ReplicaSummary sent = some_summary();
     CHECK(decode_summary(encode(sent))->yields_to.is_none());
+    sent.steps = {.taken = 1, .offered = largest_step, .content = 3, .maps_from = 4};
+    sent.doubtful = true;
+    CHECK(decode_summary(encode(sent))->steps == sent.steps);
+    CHECK(decode_summary(encode(sent))->doubtful);
+    sent.steps.taken = largest_step + 1;
+    CHECK_FALSE(decode_summary(encode(sent)));
+    sent.steps = {};
     CHECK(decode_summary(encode(sent))->lacking_bytes == 0);
     sent.lacking_bytes = 4096;
     CHECK(decode_summary(encode(sent))->lacking_bytes == 4096);

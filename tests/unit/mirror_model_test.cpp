@@ -43,6 +43,7 @@ void add(ModelWorld::Figures& sum, const ModelWorld::Figures& more) {
     sum.diverged += more.diverged;
     sum.discarded += more.discarded;
     sum.demotes += more.demotes;
+    sum.put_back += more.put_back;
 }
 
 /// Whether all went well.
@@ -83,10 +84,11 @@ TEST_CASE("two nodes keep their promises through millions of random steps") {
             " forced, ", sum.fenced, " fenced, ", sum.refused, " refused), ", sum.demotes,
             " demotes, ", sum.process_deaths, " deaths of processes, ", sum.power_losses,
             " losses of power, ", sum.cuts, " cuts, ", sum.diverged, " met diverged, ",
-            sum.discarded, " made anew");
+            sum.discarded, " made anew, ", sum.put_back, " put back to an older image");
     if (sum.steps >= default_steps) {
         CHECK(sum.forced > 100);
         CHECK(sum.fenced > 100);
         CHECK(sum.diverged > 100);
+        CHECK(sum.put_back > 100);
     }
 }

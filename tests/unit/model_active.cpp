@@ -49,7 +49,10 @@ ModelActive::ModelActive(const Parts& parts, std::unique_ptr<MetaFile> meta,
       meta_(std::move(meta)),
       differences_(std::move(differences)),
       membership_({"r0", parts.self.name, parts.peer.name, OnPeerLoss::continue_alone}, *meta_,
-                  *differences_, parts.events, parts.clock) {}
+                  *differences_, parts.events, parts.clock),
+      steps_(*meta_) {
+    differences_->on_leaving_quiet([this] { return leave_quiet(); });
+}
 
 bool ModelActive::in_sync() const {
     return session_ && membership_.view().mode == MirrorMode::in_sync;
@@ -121,7 +124,7 @@ void ModelActive::start_write() {
         count = units_per_region;
     }
     first += region * units_per_region;
-    if (works_.size() >= most_works || overlaps_work(first, count)) {
+    if (writes_wait_ || works_.size() >= most_works || overlaps_work(first, count)) {
         return;
     }
     Work work;
@@ -263,8 +266,39 @@ void ModelActive::checkpoint() {
         // As the housekeeper does, who clears all when there are many.
         const auto what =
             ++checkpoints_ % 2 == 0 ? IntentMap::Clear::all : IntentMap::Clear::at_rest;
-        (void)differences_->checkpoint(what, [this] { return settle(); });
+        (void)differences_->checkpoint(what, [this, what]() -> Result<void> {
+            auto settled = settle();
+            return settled ? settle_step(what) : settled;
+        });
     }
+}
+
+Result<void> ModelActive::settle_step(IntentMap::Clear what) {
+    const auto session = session_;
+    if (!session || session->is_lost()) {
+        return {};
+    }
+    const auto raised = steps_.raise_for_checkpoint(*session, what);
+    if (!raised.there) {
+        membership_.peer_failed(session, {}, raised.there.error());
+    }
+    parts_.steps_raised += raised.here && raised.there ? 1U : 0U;
+    return raised.there ? raised.here : raised.there;
+}
+
+Result<void> ModelActive::leave_quiet() {
+    const auto session = session_;
+    if (!session || session->is_lost()) {
+        return {};
+    }
+    writes_wait_ = true;
+    const auto raised = steps_.raise(*session);
+    writes_wait_ = false;
+    if (!raised.there) {
+        membership_.peer_failed(session, {}, raised.there.error());
+    }
+    parts_.steps_raised += raised.here && raised.there ? 1U : 0U;
+    return raised.here;
 }
 
 // --- what must hold
@@ -305,9 +339,8 @@ void ModelActive::check() const {
             (ours[unit] != theirs[unit] || (!alive && peer.machine.disk.unflushed(unit)))) {
             const ReplicaSummary there = peer.replica->summary();
             const bool named_there = there.intent_bytes + there.changed_bytes != 0;
-            const bool told_nothing =
-                there.state == ReplicaState::fresh || there.state == ReplicaState::failed;
-            if (!named_there && !told_nothing) {
+            const Action action = decide(summary(), there).action;
+            if (!named_there && action == Action::resync_to_peer) {
                 parts_.truth.violated(
                     fmt::format("unit {} may differ ({} on {}, {} on {}) and no map says so", unit,
                                 ours[unit], parts_.self.name, theirs[unit], peer.name));

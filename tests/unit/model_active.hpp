@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/engine/membership.hpp"
+#include "core/engine/step_keeper.hpp"
 #include "model_node.hpp"
 #include "model_truth.hpp"
 
@@ -19,21 +20,25 @@ namespace mirror::test {
 /// The active's end of a session without sockets.
 class ModelSession final : public Session {
   public:
-    using Tell = std::function<Result<void>(const Lineage&)>;
-    ModelSession(std::string peer, const SessionId& id, bool resync, Tell synced)
+    using Synced = std::function<Result<void>(const Lineage&, std::uint64_t step)>;
+    using Step = std::function<Result<void>(std::uint64_t step)>;
+    ModelSession(std::string peer, const SessionId& id, bool resync, Synced synced, Step step)
         : Session({.node = std::move(peer), .address = {}}, nullptr, "r0", id, resync),
-          synced_(std::move(synced)) {}
+          synced_(std::move(synced)),
+          step_(std::move(step)) {}
 
     void lose(const std::string&) override { mark_lost(); }
-    [[nodiscard]] Result<void> tell_synced(const Lineage& lineage) override {
-        return synced_(lineage);
+    [[nodiscard]] Result<void> tell_synced(const Lineage& lineage, std::uint64_t step) override {
+        return synced_(lineage, step);
     }
+    [[nodiscard]] Result<void> tell_step(std::uint64_t step) override { return step_(step); }
     [[nodiscard]] Result<void> tell_generation(const Lineage&, bool) override {
         return fail(ErrorKind::internal, "no disk fails in the model");
     }
 
   private:
-    Tell synced_;
+    Synced synced_;
+    Step step_;
 };
 
 class ModelActive {
@@ -48,6 +53,7 @@ class ModelActive {
         EventLog& events;
         Version& newest;
         std::size_t& sessions;
+        std::size_t& steps_raised;  ///< on both, and an acknowledgement could follow
         /// Anything may happen here that does not end this object.
         std::function<void()> interlude;
     };
@@ -117,6 +123,8 @@ class ModelActive {
     void finish_resync(Work& work);
     void finish_everything();
     [[nodiscard]] Result<void> settle();
+    [[nodiscard]] Result<void> settle_step(IntentMap::Clear what);
+    [[nodiscard]] Result<void> leave_quiet();
     void end_session(bool goes_on);
     void check_equal(const char* when) const;
 
@@ -127,7 +135,11 @@ class ModelActive {
     Membership membership_;
     std::shared_ptr<ModelSession> session_;
     SessionId begun_{};  ///< the newest that was asked for
+    std::uint64_t begun_step_ = 0;
+    std::uint64_t their_step_ = 0;
+    StepKeeper steps_;
     std::vector<Work> works_;
+    bool writes_wait_ = false;  ///< for a range lock, or for the intents that are being written
     Action last_action_ = Action::nobody_active;
 };
 

@@ -29,6 +29,7 @@ Result<Decision> ModelActive::shake_hands() {
             return Failure(recorded.error());
         }
     }
+    their_step_ = theirs.steps.newest();
     if (!here.replicates_to_peer()) {
         return fail(ErrorKind::refused, "{}", here.reason);
     }
@@ -45,7 +46,7 @@ Result<Decision> ModelActive::shake_hands() {
 }
 
 Result<void> ModelActive::record_session() {
-    return meta_->update([this](Superblock& block) { block.session = begun_; });
+    return steps_.taken(begun_step_, [this](Superblock& block) { block.session = begun_; });
 }
 
 Result<Bitmap> ModelActive::read_changes() {
@@ -85,24 +86,35 @@ void ModelActive::attempt() {
 }
 
 Result<void> ModelActive::begin_session(bool resync) {
+    const auto step = steps_.offer(their_step_);
+    if (!step) {
+        return Failure(step.error());
+    }
     begun_ = random_id<SessionId>();
+    begun_step_ = *step;
     auto session = std::make_shared<ModelSession>(
-        parts_.peer.name, begun_, resync, [this](const Lineage& lineage) {
+        parts_.peer.name, begun_, resync,
+        [this](const Lineage& lineage, std::uint64_t synced_step) {
             parts_.interlude();
             return call([&] {
                 parts_.truth.concludes(parts_.peer.number);
-                auto synced = parts_.peer.replica->session_synced(session_->id(), lineage);
+                auto synced =
+                    parts_.peer.replica->session_synced(session_->id(), lineage, synced_step);
                 // Also where it died over its maps: the superblock comes first.
                 if (parts_.peer.replica->superblock().state == ReplicaState::up_to_date) {
                     parts_.truth.made_equal(parts_.peer.number);
                 }
                 return synced;
             });
+        },
+        [this, id = begun_](std::uint64_t next) {
+            parts_.interlude();
+            return call([&] { return parts_.peer.replica->take_step(id, next); });
         });
     ModelNode& peer = parts_.peer;
     auto begun = call([&] {
         peer.door.reset();
-        return peer.replica->begin_session(session->id(), parts_.self.name, resync);
+        return peer.replica->begin_session({session->id(), parts_.self.name, resync, begun_step_});
     });
     if (!begun) {
         return begun;
@@ -111,6 +123,7 @@ Result<void> ModelActive::begin_session(bool resync) {
     if (auto recorded = record_session(); !recorded) {
         return recorded;
     }
+    ++parts_.steps_raised;
     parts_.interlude();
     auto opened = call([&]() -> Result<void> {
         auto door = peer.replica->open_export("@" + to_string(session->id()), [] {});
@@ -237,13 +250,15 @@ void ModelActive::end_session(bool goes_on) {
         return;
     }
     const auto session = session_;
+    writes_wait_ = true;
     auto told = differences_->checkpoint(IntentMap::Clear::all, [this]() -> Result<void> {
         const Result<void> peer = call([&]() -> Result<void> {
             return door_is_open(*session_) ? parts_.peer.door->flush() : unreachable();
         });
         const Result<void> local = parts_.self.machine.open_disk()->flush();
-        return local ? peer : local;
+        return local && peer ? settle_step(IntentMap::Clear::all) : local ? peer : local;
     });
+    writes_wait_ = false;
     membership_.retire(session, "ended");
     session_.reset();
     if (told) {

@@ -2,6 +2,7 @@
 #include "model_truth.hpp"
 
 #include <algorithm>
+#include <functional>
 
 #include <fmt/format.h>
 
@@ -35,6 +36,11 @@ void ModelTruth::answered(std::size_t active, std::size_t first_unit, std::size_
             }
         }
     }
+}
+
+bool ModelTruth::has_all(std::size_t node, const Versions& content) const {
+    const Versions& answered = lines_[line_of_[node]].answered;
+    return std::equal(answered.begin(), answered.end(), content.begin(), std::less_equal<>());
 }
 
 const Versions& ModelTruth::answered_so_far(std::size_t active) const {
@@ -97,10 +103,10 @@ void ModelTruth::goes_on_by_itself(std::size_t node) {
 
 void ModelTruth::serves_by_force(std::size_t node, const DataDisk& disk, bool named_loss,
                                  bool fenced) {
-    if (fenced && mixed_[node]) {
+    if (fenced && mixed_[node] && !forgot_[node]) {
         return violated(fmt::format("node {} serves a half-overwritten replica unforced", node));
     }
-    mixed_[node] = false;
+    mixed_[node] = forgot_[node] = false;
     const Versions& content = disk.now();
     // One that was made anew and is being filled has no line; forced, it begins one of its own.
     const bool has_line = line_of_[node] != none;
@@ -129,7 +135,16 @@ void ModelTruth::serves_by_force(std::size_t node, const DataDisk& disk, bool na
     lines_.push_back(line);
 }
 
+void ModelTruth::serves_unknowingly(std::size_t node, const DataDisk& disk) {
+    serves_by_force(node, disk, true, false);
+    lines_.back().unknowing = true;
+}
+
 void ModelTruth::overwrites(std::size_t source, std::size_t target) {
+    std::size_t& held = line_of_[target];
+    while (held != none && lines_[held].unknowing && lines_[held].answered == lines_[held].base) {
+        held = lines_[held].parent;  // nobody was told that anything was written
+    }
     if (line_of_[target] != none) {
         for (std::size_t at = line_of_[source]; at != line_of_[target]; at = lines_[at].parent) {
             if (lines_[at].parent == none) {

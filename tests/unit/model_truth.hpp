@@ -16,6 +16,8 @@ namespace mirror::test {
 
 class ModelTruth {
   public:
+    static constexpr std::size_t none = ~std::size_t{0};
+
     /// Which nodes got the write, or were flushed.
     using Parties = std::array<bool, 2>;
 
@@ -42,6 +44,8 @@ class ModelTruth {
     void goes_on_by_itself(std::size_t node);
     /// The same by --force or --fenced. `named_loss`: whether a loss was shown.
     void serves_by_force(std::size_t node, const DataDisk& disk, bool named_loss, bool fenced);
+    /// One that was put back, and can ask nobody, serves what it holds.
+    void serves_unknowingly(std::size_t node, const DataDisk& disk);
     /// From here on the target is overwritten with the source's data.
     void overwrites(std::size_t source, std::size_t target);
     /// The target holds a mixture from here on; only --force may set that aside.
@@ -49,7 +53,9 @@ class ModelTruth {
         mixed_[target] = true;
         concluding_[target] = false;
     }
-    void made_equal(std::size_t target) { mixed_[target] = concluding_[target] = false; }
+    void made_equal(std::size_t target) {
+        mixed_[target] = concluding_[target] = forgot_[target] = false;
+    }
     /// All was sent and the target is about to record it: should it die meanwhile, its disk tells
     /// whether it did.
     void concludes(std::size_t target) { concluding_[target] = true; }
@@ -63,13 +69,32 @@ class ModelTruth {
         line_of_[node] = none;
         mixed_[node] = false;
     }
+    /// What is known of a replica beside its content.
+    struct Standing {
+        std::size_t line = none;
+        bool mixed = false;
+    };
+    [[nodiscard]] Standing standing(std::size_t node) const {
+        return {line_of_[node], mixed_[node]};
+    }
+    /// It has the content that it had then.
+    void put_back(std::size_t node, const Standing& then) {
+        line_of_[node] = then.line;
+        mixed_[node] = then.mixed;
+        concluding_[node] = false;
+    }
+    /// It does not know what it took part in: until it is made equal, or a person decides.
+    void forgets(std::size_t node) { forgot_[node] = true; }
+    [[nodiscard]] bool forgot(std::size_t node) const noexcept { return forgot_[node]; }
+    /// Whether `content` has all that was answered in the line of `node`.
+    [[nodiscard]] bool has_all(std::size_t node, const Versions& content) const;
     [[nodiscard]] bool same_line() const noexcept { return line_of_[0] == line_of_[1]; }
 
   private:
-    static constexpr std::size_t none = ~std::size_t{0};
     struct Line {
         std::size_t parent = none;
         bool parent_went_on = false;  ///< answered something that is not in `base`
+        bool unknowing = false;       ///< began without a person's decision
         Versions base{};              ///< what the line began with
         Versions answered{};
         /// What a node must hold to be allowed to serve: as it is, and after a loss of power.
@@ -83,6 +108,7 @@ class ModelTruth {
     std::array<unsigned, 2> power_losses_{};
     std::array<bool, 2> mixed_{};
     std::array<bool, 2> concluding_{};
+    std::array<bool, 2> forgot_{};
     std::string violation_;
 };
 

@@ -48,8 +48,17 @@ ModelWorld::~ModelWorld() {
 }
 
 ModelActive::Parts ModelWorld::parts_for(ModelNode& node) {
-    return {node,   other(node), wire_,   truth_,    random_,
-            clock_, events_,     newest_, sessions_, [this, &node] { interlude(node); }};
+    return {node,
+            other(node),
+            wire_,
+            truth_,
+            random_,
+            clock_,
+            events_,
+            newest_,
+            sessions_,
+            steps_raised_,
+            [this, &node] { interlude(node); }};
 }
 
 void ModelWorld::format(ModelNode& node, const Superblock& first) {
@@ -83,11 +92,15 @@ std::string ModelWorld::trace() const {
         if (node.runs()) {
             const ReplicaSummary is =
                 node.active ? node.active->summary() : node.replica->summary();
-            text +=
-                fmt::format("  {} {}{}{}, intent {}, changed {}, {} generations\n",
-                            to_string(is.role), to_string(is.state), is.unclean ? ", unclean" : "",
-                            is.last_active ? ", last active" : "", is.intent_bytes,
-                            is.changed_bytes, is.lineage.entries().size());
+            text += fmt::format(
+                "  {} {}{}{}, intent {}, changed {}, steps {} {} {} {}\n", to_string(is.role),
+                to_string(is.state), is.unclean ? ", unclean" : "",
+                is.last_active ? ", last active" : "", is.intent_bytes, is.changed_bytes,
+                is.steps.taken, is.steps.offered, is.steps.content, is.steps.maps_from);
+            for (const Generation& generation : is.lineage.entries()) {
+                text += fmt::format("    {} {} from {}\n", short_form(generation.id),
+                                    to_string(generation.reason), generation.from_step);
+            }
         }
     }
     return text;
@@ -119,10 +132,16 @@ void ModelWorld::move() {
     }
     ModelNode& node = nodes_[random_.below(2)];
     if (!node.runs()) {
+        if (!quiet_ && random_.one_in(60)) {
+            put_back(node);
+        }
         if (random_.one_in(20)) {
             restart(node);
         }
         return;
+    }
+    if (random_.one_in(400)) {
+        take_image(node);
     }
     if (!node.active && !random_.one_in(12) && other(node).active) {
         return act_as_active(other(node));
@@ -291,6 +310,43 @@ void ModelWorld::bury_the_dead() {
     }
 }
 
+void ModelWorld::take_image(const ModelNode& node) {
+    const ModelTruth::Standing standing = truth_.standing(node.number);
+    if (node.dying() || standing.line == ModelTruth::none) {
+        return;
+    }
+    note(node.name + ": an image is made");
+    Image image{node.machine.disk, node.machine.meta, standing, truth_.answered_so_far(node.number),
+                steps_raised_};
+    image.disk.flush();
+    image.meta.flush();
+    images_[node.number].emplace(std::move(image));
+}
+
+/// Not where the writes since then are nowhere else: they are gone, and nobody is left to know it.
+/// Nor within one step, which is said to be too short a time.
+void ModelWorld::put_back(ModelNode& node) {
+    const auto& image = images_[node.number];
+    const ModelTruth::Standing standing = truth_.standing(node.number);
+    if (!image || standing.line != image->standing.line || !truth_.same_line() ||
+        !truth_.has_all(node.number, other(node).machine.disk.now()) ||
+        (steps_raised_ == image->steps_raised &&
+         truth_.answered_so_far(node.number) != image->answered)) {
+        return;
+    }
+    const bool metadata_alone = random_.one_in(4);
+    note(node.name + (metadata_alone ? ": its metadata are put back" : ": is put back"));
+    node.machine.meta = image->meta;
+    if (!metadata_alone) {
+        node.machine.disk = image->disk;
+        truth_.put_back(node.number, image->standing);
+    }
+    truth_.forgets(node.number);
+    rebooted_[node.number] = true;
+    forks_[node.number].reset();
+    ++figures_.put_back;
+}
+
 // --- what mirrord does
 
 /// What the other side's mirrord would say.
@@ -407,6 +463,8 @@ void ModelWorld::promote(ModelNode& node, Wish wish) {
     if (verdict.needs_agreement && !get_agreement(node)) {
         return;
     }
+    // Alone, with the token of then, it can't know what it lost.
+    const bool unknowing = truth_.forgot(node.number) && !request.peer && !verdict.new_generation;
     const GenerationId generation = generation_of(++newest_generation_);
     if (verdict.new_generation) {
         forks_[node.number] = Fork{generation, !verdict.loss.empty(),
@@ -423,6 +481,9 @@ void ModelWorld::promote(ModelNode& node, Wish wish) {
     if (auto& fork = forks_[node.number]) {
         truth_.serves_by_force(node.number, node.machine.disk, fork->named_loss, fork->fenced);
         fork.reset();
+    }
+    if (unknowing) {
+        truth_.serves_unknowingly(node.number, node.machine.disk);
     }
     ++figures_.promotions;
     truth_.decided(node.number);

@@ -33,7 +33,7 @@ class ModelWorld {
     struct Figures {
         std::uint64_t steps = 0, writes = 0, sessions = 0, promotions = 0, forced = 0, fenced = 0,
                       refused = 0, process_deaths = 0, power_losses = 0, cuts = 0, diverged = 0,
-                      discarded = 0, demotes = 0;
+                      discarded = 0, demotes = 0, put_back = 0;
     };
     [[nodiscard]] Figures figures() const;
 
@@ -51,6 +51,8 @@ class ModelWorld {
     void interlude(ModelNode& node);
     void have_an_accident(ModelNode& node);
     void bury_the_dead();
+    void take_image(const ModelNode& node);
+    void put_back(ModelNode& node);
 
     [[nodiscard]] std::optional<ReplicaSummary> hear_of(ModelNode& node);
     void open_standby(ModelNode& node);
@@ -74,6 +76,16 @@ class ModelWorld {
     Version newest_ = 0;
     std::uint64_t newest_generation_ = 1;
     std::size_t sessions_ = 0;
+    std::size_t steps_raised_ = 0;
+    /// A copy of a machine's disks, as a snapshot makes it.
+    struct Image {
+        DataDisk disk;
+        MetaDisk meta;
+        ModelTruth::Standing standing{};
+        Versions answered{};
+        std::size_t steps_raised = 0;
+    };
+    std::array<std::optional<Image>, 2> images_;
     /// Generations of forced promotions that may or may not have reached the disk.
     struct Fork {
         GenerationId generation{};

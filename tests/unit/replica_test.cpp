@@ -38,7 +38,7 @@ struct Standby {
     Superblock superblock() { return superblock_on(*durable_image(machine.meta)); }
     SessionId begin(bool resync) {
         const auto session = random_id<SessionId>();
-        REQUIRE(replica().begin_session(session, "alpha", resync));
+        REQUIRE(replica().begin_session({session, "alpha", resync, 1}));
         return session;
     }
     Result<std::unique_ptr<nbd::Link>> open(const std::string& name) {
@@ -78,7 +78,7 @@ TEST_CASE("only the current session opens the data and the digests") {
 TEST_CASE("no session can be used before one was begun") {
     Standby standby;
     CHECK_FALSE(standby.open("r0@" + to_string(SessionId{})));
-    CHECK_FALSE(standby.replica().session_synced(SessionId{}, standby.superblock().lineage));
+    CHECK_FALSE(standby.replica().session_synced(SessionId{}, standby.superblock().lineage, 1));
     CHECK_FALSE(standby.replica().session());
 }
 
@@ -100,7 +100,7 @@ TEST_CASE("a new session waits for the last write of the old one and lets no lat
     }
     std::atomic<bool> begun{false};
     std::thread next([&] {
-        CHECK(standby.replica().begin_session(random_id<SessionId>(), "alpha", false));
+        CHECK(standby.replica().begin_session({random_id<SessionId>(), "alpha", false, 1}));
         begun = true;
     });
     CHECK_FALSE(eventually([&] { return begun.load(); }, 100ms));
@@ -121,12 +121,12 @@ TEST_CASE("a session with a resync is inconsistent until it is synced") {
     Lineage lineage = standby.superblock().lineage;
     lineage.begin(random_id<GenerationId>(), {}, "alpha", GenerationReason::peer_lost);
     REQUIRE(standby.open_data(session)->write(pattern(4096, 3), 0, false));
-    REQUIRE(standby.replica().session_synced(session, lineage));
+    REQUIRE(standby.replica().session_synced(session, lineage, 1));
     CHECK(standby.superblock().state == ReplicaState::up_to_date);
     CHECK(standby.superblock().lineage == lineage);
     CHECK(content(*durable_image(standby.machine.disk), {0, 4096}) == pattern(4096, 3));
     // The answer may have been lost on its way.
-    REQUIRE(standby.replica().session_synced(session, lineage));
+    REQUIRE(standby.replica().session_synced(session, lineage, 1));
     CHECK(standby.superblock().lineage == lineage);
 }
 
@@ -136,7 +136,7 @@ TEST_CASE("a standby that cannot flush is not up to date") {
     std::atomic<int> told{0};
     standby.replica().on_disk_error([&](const Error&) { ++told; });
     standby.machine.disk_faults.fail_flushes(Error{ErrorKind::io, "broken"});
-    CHECK_FALSE(standby.replica().session_synced(session, standby.superblock().lineage));
+    CHECK_FALSE(standby.replica().session_synced(session, standby.superblock().lineage, 1));
     CHECK(standby.superblock().state == ReplicaState::inconsistent);
     CHECK(told == 1);
 }
@@ -147,10 +147,11 @@ TEST_CASE("an old session's end of resync does not declare a new session's repli
     const Lineage lineage = standby.superblock().lineage;
     Barrier barrier;
     standby.machine.disk_faults.before_flush([&] { barrier.wait(); });
-    std::thread slow([&] { (void)standby.replica().session_synced(old, lineage); });
+    std::thread slow([&] { (void)standby.replica().session_synced(old, lineage, 1); });
     REQUIRE(eventually([&] { return barrier.arrived() == 1; }));
-    std::thread next(
-        [&] { CHECK(standby.replica().begin_session(random_id<SessionId>(), "alpha", true)); });
+    std::thread next([&] {
+        CHECK(standby.replica().begin_session({random_id<SessionId>(), "alpha", true, 1}));
+    });
     // Without the fence the new session is on record by now.
     (void)eventually([&] { return standby.superblock().session != old; }, 100ms);
     barrier.open();
@@ -196,7 +197,7 @@ TEST_CASE("what a resync could not bring is kept until there is a session or an 
         CHECK(standby.superblock().state == ReplicaState::inconsistent);
     }
     SUBCASE("the end of the resync") {
-        REQUIRE(standby.replica().session_synced(session, standby.superblock().lineage));
+        REQUIRE(standby.replica().session_synced(session, standby.superblock().lineage, 1));
         CHECK(standby.superblock().state == ReplicaState::up_to_date);
     }
     CHECK(standby.superblock().lacking_bytes == 0);

@@ -202,11 +202,16 @@ Result<void> StandbyServer::carry_out(const std::string& what, const Json& reque
     }
     if (what == "session-begin") {
         const auto resync = control::bool_field(request, "resync");
-        if (!resync) {
-            return Failure(resync.error());
+        const auto step = control::step_field(request, "step");
+        if (!resync || !step) {
+            return Failure(resync ? step.error() : resync.error());
         }
         ++sessions_;
-        return replica_->begin_session(*session, "alpha", *resync);
+        return replica_->begin_session({*session, "alpha", *resync, *step});
+    }
+    if (what == "session-step") {
+        const auto step = control::step_field(request, "step");
+        return step ? replica_->take_step(*session, *step) : Failure(step.error());
     }
     if (what == "session-end") {
         const auto reason = control::string_field(request, "reason");
@@ -231,7 +236,8 @@ Result<void> StandbyServer::carry_out(const std::string& what, const Json& reque
         return Failure(lineage.error());
     }
     if (what == "session-synced") {
-        return replica_->session_synced(*session, *lineage);
+        const auto step = control::step_field(request, "step");
+        return step ? replica_->session_synced(*session, *lineage, *step) : Failure(step.error());
     }
     if (what == "generation") {
         const auto confirmed = control::bool_field(request, "confirmed");

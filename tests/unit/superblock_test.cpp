@@ -35,6 +35,12 @@ void check_same(const Superblock& a, const Superblock& b) {
     CHECK(a.break_at == b.break_at);
     CHECK(a.synced_at == b.synced_at);
     CHECK(a.media_errors == b.media_errors);
+    CHECK(a.yields_to == b.yields_to);
+    CHECK(a.lacking_bytes == b.lacking_bytes);
+    CHECK(a.steps == b.steps);
+    CHECK(a.backing_mark == b.backing_mark);
+    CHECK(a.backing_identity == b.backing_identity);
+    CHECK(a.doubtful == b.doubtful);
     CHECK(a.lineage == b.lineage);
 }
 
@@ -69,8 +75,8 @@ TEST_CASE("a time that no calendar has becomes its end, and can be sent and subt
 }
 
 TEST_CASE("each flag has a bit of its own") {
-    for (auto flag :
-         {&Superblock::unclean, &Superblock::last_active, &Superblock::solo, &Superblock::paused}) {
+    for (auto flag : {&Superblock::unclean, &Superblock::last_active, &Superblock::solo,
+                      &Superblock::paused, &Superblock::doubtful}) {
         Superblock block;
         block.*flag = true;
         Slot slot;

@@ -33,9 +33,14 @@ namespace mirror::test {
     block.media_errors = ~std::uint64_t{0};
     block.yields_to = random_id<GenerationId>();
     block.lacking_bytes = ~std::uint64_t{1};
+    block.steps = {.taken = 1, .offered = ~std::uint64_t{0}, .content = 3, .maps_from = 4};
+    block.backing_mark = ~std::uint64_t{2};
+    block.backing_identity = std::string(127, 'i');
+    block.doubtful = true;
     for (std::size_t i = 0; i < Lineage::capacity; ++i) {
         block.lineage.begin(random_id<GenerationId>(), WallTime(std::chrono::seconds(i)),
-                            std::string(i, 'n'), static_cast<GenerationReason>(i % 6));
+                            std::string(i, 'n'), static_cast<GenerationReason>(i % 6),
+                            i == 0 ? largest_step : i);
     }
     return block;
 }

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/backing_watch.hpp"
+
+#include "core/meta/meta_file.hpp"
+#include "daemon/recognise_backing.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+constexpr std::chrono::seconds period{5};
+
+bool has_it_open(const VolumeKeeper& keeper) {
+    return keeper.place() == Place::standby || keeper.place() == Place::active;
+}
+
+}  // namespace
+
+void BackingWatch::start() {
+    thread_ = std::thread([this] { run(); });
+}
+
+void BackingWatch::stop() {
+    {
+        MutexLock lock(mutex_);
+        stopping_ = true;
+        stopped_.notify_all();
+    }
+    if (thread_.joinable()) {
+        thread_.join();
+    }
+}
+
+void BackingWatch::run() {
+    MutexLock lock(mutex_);
+    while (!stopping_) {
+        lock.unlock();
+        for (const auto& [name, keeper] : keepers_) {
+            look(*keeper);
+        }
+        lock.lock();
+        if (!stopping_) {
+            stopped_.wait_for(lock, period);
+        }
+    }
+}
+
+void BackingWatch::look(VolumeKeeper& keeper) {
+    if (!has_it_open(keeper)) {
+        told_.erase(keeper.name());
+        return;
+    }
+    const auto block = read_superblock(meta_path(context_.node.state_dir, keeper.name()));
+    const std::string found = block ? look_for_backing(keeper, *block) : std::string();
+    // It may have been closed meanwhile, to be opened where it is now.
+    if (found.empty() || !has_it_open(keeper)) {
+        told_.erase(keeper.name());
+        return;
+    }
+    std::string& told = told_[keeper.name()];
+    if (std::exchange(told, found) != found) {
+        keeper.record("backing-moved", Severity::error,
+                      fmt::format("the backing of {} on {} is not at its path any more",
+                                  keeper.name(), keeper.node()),
+                      found,
+                      fmt::format("put it back under its name before {} is switched or mirrord is "
+                                  "restarted; what is found there instead is compared as a whole",
+                                  keeper.name()));
+    }
+}
+
+}  // namespace mirror::daemon

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Finds out when the file or device at a backing's path is no longer the one that is open: it was
+// renamed, removed, or another one took its place. Nothing is lost until it is closed, and then all
+// of it; so it is told while somebody can act. One thread of its own, since a look may hang.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "core/base/sync.hpp"
+#include "daemon/volume_keeper.hpp"
+
+namespace mirror::daemon {
+
+class BackingWatch {
+  public:
+    using Keepers = std::map<std::string, std::unique_ptr<VolumeKeeper>>;
+
+    BackingWatch(const Context& context, const Keepers& keepers)
+        : context_(context), keepers_(keepers) {}
+    ~BackingWatch() { stop(); }
+    BackingWatch(const BackingWatch&) = delete;
+    BackingWatch& operator=(const BackingWatch&) = delete;
+
+    void start();
+    void stop();
+
+  private:
+    void run();
+    void look(VolumeKeeper& keeper);
+
+    const Context& context_;
+    const Keepers& keepers_;
+    std::map<std::string, std::string> told_;  ///< the thread's own: by volume, what was reported
+    Mutex mutex_;
+    CondVar stopped_;
+    bool stopping_ GUARDED_BY(mutex_) = false;
+    std::thread thread_;
+};
+
+}  // namespace mirror::daemon
