@@ -131,10 +131,12 @@ void ModelActive::start_write() {
     work.first = first;
     work.count = count;
     work.range = range_of(first, count);
+    const bool was_quiet = differences_->intent_bytes() == 0;
     auto entered = differences_->enter(work.range);
     if (!entered) {
         return;
     }
+    note_step(was_quiet);
     work.entered = std::make_unique<IntentMap::Entered>(std::move(*entered));
     auto parties = membership_.parties_of_write(work.range);
     if (!parties) {
@@ -266,10 +268,18 @@ void ModelActive::checkpoint() {
         // As the housekeeper does, who clears all when there are many.
         const auto what =
             ++checkpoints_ % 2 == 0 ? IntentMap::Clear::all : IntentMap::Clear::at_rest;
-        (void)differences_->checkpoint(what, [this, what]() -> Result<void> {
+        const auto done = differences_->checkpoint(what, [this, what]() -> Result<void> {
             auto settled = settle();
             return settled ? settle_step(what) : settled;
         });
+        note_step(done.has_value());
+    }
+}
+
+/// By when a step must have been raised, not by whether it was.
+void ModelActive::note_step(bool due) {
+    if (due && session_ && !session_->is_lost()) {
+        ++parts_.steps_raised;
     }
 }
 
@@ -282,7 +292,6 @@ Result<void> ModelActive::settle_step(IntentMap::Clear what) {
     if (!raised.there) {
         membership_.peer_failed(session, {}, raised.there.error());
     }
-    parts_.steps_raised += raised.here && raised.there ? 1U : 0U;
     return raised.there ? raised.here : raised.there;
 }
 
@@ -297,7 +306,6 @@ Result<void> ModelActive::leave_quiet() {
     if (!raised.there) {
         membership_.peer_failed(session, {}, raised.there.error());
     }
-    parts_.steps_raised += raised.here && raised.there ? 1U : 0U;
     return raised.here;
 }
 

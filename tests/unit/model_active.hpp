@@ -125,6 +125,7 @@ class ModelActive {
     [[nodiscard]] Result<void> settle();
     [[nodiscard]] Result<void> settle_step(IntentMap::Clear what);
     [[nodiscard]] Result<void> leave_quiet();
+    void note_step(bool due);
     void end_session(bool goes_on);
     void check_equal(const char* when) const;
 

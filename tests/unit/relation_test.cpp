@@ -146,6 +146,9 @@ TEST_CASE("one that was put back and went on alone has diverged from what it for
     go_alone(nodes.alpha, generation_id(2), {}, {}, "alpha");
     CHECK(decide(of(nodes.alpha), of(nodes.beta)).action == Action::diverged);
     CHECK_FALSE(judge(nodes.beta, nodes.alpha).allowed);
+    // Whoever is kept: the maps of neither name what was settled between the two states.
+    CHECK_FALSE(maps_speak_of(of(nodes.beta), of(nodes.alpha)));
+    CHECK_FALSE(maps_speak_of(of(nodes.alpha), of(nodes.beta)));
 }
 
 TEST_CASE("a standby that was put back is compared as a whole, and not promoted") {
