@@ -19,6 +19,7 @@
 #include "core/base/memory_lock.hpp"
 #include "core/base/privileges.hpp"
 #include "core/config/control_group.hpp"
+#include "core/config/this_node.hpp"
 #include "core/nbd/server.hpp"
 #include "daemon/backing_watch.hpp"
 #include "daemon/boot.hpp"
@@ -183,7 +184,7 @@ Result<void> run(const Options& options) {
     }
     // Engines get the path too, and they run in another folder.
     config->path = std::filesystem::absolute(config->path).string();
-    const auto node = config->node(node_name(options.node));
+    const auto node = this_node(*config, options.node);
     if (!node) {
         return Failure(node.error());
     }

@@ -19,6 +19,7 @@
 #include "core/base/memory_lock.hpp"
 #include "core/base/privileges.hpp"
 #include "core/base/socket_access.hpp"
+#include "core/config/this_node.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/engine/express_door.hpp"
 #include "core/engine/volume.hpp"
@@ -140,6 +141,28 @@ int mirror_config(const char* key, const char* value) noexcept {
     });
 }
 
+int refuse_start(const Error& error) noexcept {
+    if (!process().error_file.empty()) {
+        std::ofstream(process().error_file) << error.text() << '\n';
+    }
+    nbdkit_error("%s", error.text().c_str());
+    return -1;
+}
+
+/// For an engine that is started by hand.
+int choose_node(Volume::Options& options) {
+    const auto config = load_config(options.config_path);
+    if (!config) {
+        return refuse_start(config.error());
+    }
+    const auto node = this_node(*config, "");
+    if (!node) {
+        return refuse_start(node.error());
+    }
+    options.node = (*node)->name;
+    return 0;
+}
+
 int mirror_config_complete() noexcept {
     return guarded([] {
         Volume::Options& options = process().options;
@@ -150,17 +173,8 @@ int mirror_config_complete() noexcept {
         // The socket that nbdkit makes: its owner's alone until after_fork.
         (void)::umask(S_IWGRP | S_IWOTH);
         options.config_path = config_path(options.config_path);
-        options.node = node_name(options.node);
-        return 0;
+        return options.node.empty() ? choose_node(options) : 0;
     });
-}
-
-int refuse_start(const Error& error) noexcept {
-    if (!process().error_file.empty()) {
-        std::ofstream(process().error_file) << error.text() << '\n';
-    }
-    nbdkit_error("%s", error.text().c_str());
-    return -1;
 }
 
 int mirror_get_ready() noexcept {

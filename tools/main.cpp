@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/config/config.hpp"
+#include "core/config/this_node.hpp"
 #include "tools/command_line.hpp"
 #include "tools/verbs.hpp"
 
@@ -44,7 +45,7 @@ int run(const Options& options) {
         }
         return report_setup(config.error(), options, world);
     }
-    const auto node = config->node(node_name(options.node));
+    const auto node = this_node(*config, options.node);
     if (!node) {
         return report_setup(node.error(), options, world);
     }

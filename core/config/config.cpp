@@ -10,7 +10,6 @@
 #include <memory>
 #include <netinet/in.h>
 #include <string_view>
-#include <unistd.h>
 
 #include "core/config/words.hpp"
 
@@ -139,21 +138,6 @@ std::string config_path(const std::string& given) {
     }
     const std::string from_environment = environment("MIRRORDISK_CONFIG");
     return !from_environment.empty() ? from_environment : "/etc/mirrordisk/mirrordisk.toml";
-}
-
-std::string node_name(const std::string& given) {
-    if (!given.empty()) {
-        return given;
-    }
-    std::string name = environment("MIRRORDISK_NODE");
-    if (name.empty()) {
-        std::array<char, 256> host{};  // HOST_NAME_MAX is 64; the last byte stays 0
-        if (::gethostname(host.data(), host.size() - 1) == 0) {
-            name = host.data();
-            name = name.substr(0, name.find('.'));
-        }
-    }
-    return name;
 }
 
 bool is_valid_name(const std::string& name) noexcept {

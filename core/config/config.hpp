@@ -99,8 +99,6 @@ struct Config {
 
 /// `given`, else $MIRRORDISK_CONFIG, else /etc/mirrordisk/mirrordisk.toml.
 [[nodiscard]] std::string config_path(const std::string& given);
-/// `given`, else $MIRRORDISK_NODE, else the host name up to its first dot.
-[[nodiscard]] std::string node_name(const std::string& given);
 
 /// Names of volumes and nodes: 1 to 63 of a-z A-Z 0-9 . _ -, starting with a letter or digit.
 [[nodiscard]] bool is_valid_name(const std::string& name) noexcept;

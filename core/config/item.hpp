@@ -24,7 +24,11 @@ struct Item {
     [[nodiscard]] Item child(const toml::key& name, const toml::node& node) const;
 };
 
+/// In TOML a dot begins a table in the table, unless the name stands in quotes: so where the
+/// unknown key holds known ones, the error says how the name is written.
 [[nodiscard]] Failure unknown_key(const Item& item, std::initializer_list<std::string_view> known);
+/// A table where backing.NODE should be a path: the node's name had a dot.
+[[nodiscard]] Failure unquoted_node(const Item& item);
 [[nodiscard]] Result<const toml::table*> table_of(const Item& item);
 /// `example` is for who wrote something else.
 [[nodiscard]] Result<std::string> string_of(const Item& item, std::string_view example);

@@ -12,6 +12,8 @@
 #include "core/config/config.hpp"
 #include "core/config/item.hpp"
 #include "core/config/network.hpp"
+#include "core/config/own_names.hpp"
+#include "core/config/paths.hpp"
 #include "core/config/values.hpp"
 
 namespace mirror {
@@ -37,6 +39,9 @@ Result<void> read_node_key(NodeConfig& node, const Item& item, std::string_view 
 Result<void> read_node(Config& config, const Item& item, const std::string& name) {
     if (!is_valid_name(name)) {
         return item.wrong("not a valid name of a node", std::string(name_rule));
+    }
+    if (const std::string reason = why_no_node_name(name); !reason.empty()) {
+        return item.wrong("the name is taken: " + reason, "give the node another name");
     }
     const Result<const toml::table*> table = table_of(item);
     if (!table) {
@@ -71,6 +76,9 @@ Result<void> read_backing(const Config& config, VolumeConfig& volume, const Item
         const Item entry = item.child(key, value);
         const std::string node(key.str());
         const auto known = config.nodes.find(node);
+        if (value.is_table()) {
+            return unquoted_node(entry);
+        }
         if (known == config.nodes.end()) {
             return entry.wrong(fmt::format("there is no [node.{}]", node),
                                "add it, or correct the name");
@@ -155,9 +163,8 @@ Result<void> read_volume(Config& config, const Item& item, const std::string& na
     if (!is_valid_name(name)) {
         return item.wrong("not a valid name of a volume", std::string(name_rule));
     }
-    if (name.ends_with(".express")) {
-        return item.wrong("a volume's name can't end in .express",
-                          "NAME.express.sock is the express door of the volume NAME: take another");
+    if (const std::string reason = why_no_volume_name(name); !reason.empty()) {
+        return item.wrong("the name is taken: " + reason, "give the volume another name");
     }
     const Result<const toml::table*> table = table_of(item);
     if (!table) {
@@ -186,43 +193,6 @@ Result<void> read_volume(Config& config, const Item& item, const std::string& na
         }
     }
     config.volumes.emplace(name, std::move(volume));
-    return {};
-}
-
-/// No path on a node serves twice, be it as backing or as device.
-Result<void> check_paths(const Config& config, const Item& volumes) {
-    std::map<std::pair<std::string, std::string>, std::string> users;  // (node, path) → key
-    const auto claim = [&](const std::string& node, const std::string& path,
-                           const VolumeConfig& volume, const std::string& key) -> Result<void> {
-        const auto [user, is_new] =
-            users.try_emplace({node, path}, fmt::format("volume.{}.{}", volume.name, key));
-        if (!is_new) {
-            const auto entry = volumes.value.as_table()->find(volume.name);
-            return volumes.child(entry->first, entry->second)
-                .wrong(fmt::format("{} {} is also {} on node {}", key, path, user->second, node),
-                       "give each volume a backing, a device and a mount of its own");
-        }
-        return {};
-    };
-    for (const auto& [name, volume] : config.volumes) {
-        for (const auto& [node, path] : volume.backing) {
-            if (auto claimed = claim(node, path, volume, "backing." + node); !claimed) {
-                return claimed;
-            }
-            if (volume.device.empty()) {
-                continue;
-            }
-            if (auto claimed = claim(node, volume.device, volume, "device"); !claimed) {
-                return claimed;
-            }
-            if (volume.mount.empty()) {
-                continue;
-            }
-            if (auto claimed = claim(node, volume.mount, volume, "mount"); !claimed) {
-                return claimed;
-            }
-        }
-    }
     return {};
 }
 

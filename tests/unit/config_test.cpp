@@ -8,6 +8,9 @@
 
 #include "core/base/units.hpp"
 #include "core/config/control_group.hpp"
+#include "core/config/own_names.hpp"
+#include "core/config/this_node.hpp"
+#include "core/control/mailbox.hpp"
 #include "tests/unit/temp_dir.hpp"
 
 using namespace mirror;
@@ -303,11 +306,99 @@ TEST_CASE("a socket's path that the system cannot bind is refused early") {
           std::string::npos);
 }
 
-TEST_CASE("a volume whose socket would be another one's express door is refused") {
-    const std::string text =
-        "[node.a]\naddress = 'h:1'\n[node.b]\naddress = 'h:2'\n"
-        "[volume.'r0.express']\nbacking.a = '/x'\nbacking.b = '/x'\n";
-    CHECK(refusal(text).find("can't end in .express") != std::string::npos);
+TEST_CASE("a volume's name is none that mirrordisk has itself, in any case and with any end") {
+    CHECK(own_names::control_export == control::mailbox_export);
+    const auto refusal_of = [](const std::string& name) {
+        return refusal(nodes + fmt::format("[volume.'{}']\nbacking.alpha = '/x'\n", name) +
+                       "backing.beta = '/x'\n");
+    };
+    for (const char* taken : {"mirrord", "Mirrord", "mirrord.sock", "mirrord.lock", "MIRRORD.LOCK",
+                              "events.jsonl", "events.jsonl.1", "events.jsonl.44", "Events.jsonl",
+                              "control", "CONTROL", "r0.express", "r0.sock", "r0.express.sock",
+                              "r0.SOCK", "r0.pid", "r0.engine-error", "r0.active", "r0.boot"}) {
+        CAPTURE(taken);
+        CHECK(refusal_of(taken).starts_with(
+            fmt::format("m.toml:5: volume.{}: the name is taken: ", taken)));
+    }
+    for (const char* free :
+         {"mirrord.x", "mirrord1", "xmirrord", "events", "events.jsonl.x", "events.jsonl2",
+          "control1", "default", "sock", "pid", "r0.socket", "express"}) {
+        CAPTURE(free);
+        CHECK(refusal_of(free) == "accepted");
+    }
+    CHECK(refusal("[node.Ca]\naddress = 'h:1'\n")
+              .starts_with("m.toml:1: node.Ca: the name is taken: "));
+}
+
+TEST_CASE("no backing and no mount is a file of mirrord's, or hides one") {
+    const auto refusal_of = [](const std::string& backing, const std::string& mount) {
+        return refusal(fmt::format(
+            "[node.alpha]\naddress = 'h:1'\nrun_dir = '/r'\nstate_dir = '/s/t'\n"
+            "[node.beta]\naddress = 'i:1'\n[volume.r0]\nbacking.alpha = '{}'\n"
+            "backing.beta = '/x'\n{}",
+            backing,
+            mount.empty() ? "" : fmt::format("device = '/dev/nbd0'\nmount = '{}'\n", mount)));
+    };
+    CHECK(refusal_of("/s/t/r0.img", "") == "accepted");
+    for (const char* own : {"/r/mirrord.sock", "/r/r0.sock", "/r/r0.active", "/s/t/r0",
+                            "/s/t/r0/meta", "/s/t/events.jsonl", "/s/t", "/r"}) {
+        CAPTURE(own);
+        CHECK(refusal_of(own, "").find("is also mirrord's own on node alpha") != std::string::npos);
+    }
+    CHECK(refusal_of("/d/r0.img", "/e") == "accepted");
+    CHECK(refusal_of("/d/r0.img", "/d/r0") == "accepted");
+    for (const char* above : {"/d", "/s", "/r"}) {
+        CAPTURE(above);
+        CHECK(refusal_of("/d/r0.img", above).find("would hide") != std::string::npos);
+    }
+}
+
+TEST_CASE("a name with a dot that is not in quotes is told so") {
+    CHECK(refusal("[node.db1.example.com]\naddress = 'h:1'\n") ==
+          "m.toml:1: node.db1.example: a name with a dot must be quoted; write "
+          "[node.\"db1.example.com\"]");
+    CHECK(
+        refusal(nodes + "[volume.a.b]\nsize = '1MiB'\nbacking.alpha = '/x'\nbacking.beta = '/x'\n")
+            .ends_with("volume.a.b: a name with a dot must be quoted; write [volume.\"a.b\"]"));
+    CHECK(refusal(nodes + "[volume.r0]\nbacking.alpha.example = '/x'\n")
+              .ends_with("a name with a dot must be quoted; write backing.\"alpha.example\" = "
+                         "\"/PATH\""));
+    CHECK(refusal(nodes + "[volume.r0]\nbacking.db1.x.y = '/x'\n").find("backing.\"db1.x.y\"") !=
+          std::string::npos);
+    CHECK(refusal(nodes + r0 + "backings.alpha = '/x'\n").find("unknown key; known keys are") !=
+          std::string::npos);
+    CHECK(refusal("[node.'db1.example.com']\naddress = 'h:1'\n") == "accepted");
+}
+
+TEST_CASE("a machine is the node with its whole name, else with its first part, in any case") {
+    const auto found = [](const std::string& names, const std::string& host) {
+        std::string text;
+        int port = 1;
+        for (std::size_t at = 0; at < names.size(); at = names.find(' ', at) + 1) {
+            text += fmt::format("[node.'{}']\naddress = 'h:{}'\n",
+                                names.substr(at, names.find(' ', at) - at), port++);
+            if (names.find(' ', at) == std::string::npos) {
+                break;
+            }
+        }
+        const Config config = parse_config(text, "m.toml").value();
+        const auto node = node_of_host(config, host);
+        return node ? (*node)->name : node.error().text();
+    };
+    CHECK(found("db1 db2", "db1") == "db1");
+    CHECK(found("db1 db2", "db1.example.com") == "db1");
+    CHECK(found("db1 db1.example.com", "db1.example.com") == "db1.example.com");
+    CHECK(found("DB1 db2", "db1") == "DB1");
+    CHECK(found("db1 db2", "DB1.Example.COM") == "db1");
+    CHECK(found("db1.example.com db2", "DB1.Example.com") == "db1.example.com");
+    CHECK(found("DB1 db1", "db1") == "db1");
+    CHECK(found("DB1 db1", "Db1") ==
+          "m.toml: this machine is called 'Db1', which may mean each of the nodes DB1 and db1; "
+          "choose "
+          "with --node NAME or $MIRRORDISK_NODE");
+    CHECK(found("alpha beta", "db1.example.com") ==
+          "m.toml: no node is named 'db1.example.com', as this machine is, nor 'db1'; the file has "
+          "alpha, beta; choose this machine's with --node NAME or $MIRRORDISK_NODE");
 }
 
 TEST_CASE("a name that is not in the file is answered with those that are") {
@@ -339,13 +430,15 @@ TEST_CASE("the file and the node come from the option, the environment, the defa
     ::setenv("MIRRORDISK_NODE", "gamma.x", 1);
     CHECK(config_path("/given") == "/given");
     CHECK(config_path("") == "/x/y.toml");
-    CHECK(node_name("given.x") == "given.x");
-    CHECK(node_name("") == "gamma.x");
+    const Config config =
+        parse_config("[node.'gamma.x']\naddress='a:1'\n[node.given]\naddress='b:1'\n", "m.toml")
+            .value();
+    CHECK(this_node(config, "given").value()->name == "given");
+    CHECK(this_node(config, "").value()->name == "gamma.x");
+    CHECK_FALSE(this_node(config, "Given").has_value());  // what was typed is exact
     ::unsetenv("MIRRORDISK_CONFIG");
     ::unsetenv("MIRRORDISK_NODE");
     CHECK(config_path("") == "/etc/mirrordisk/mirrordisk.toml");
-    CHECK(node_name("").find('.') == std::string::npos);
-    CHECK_FALSE(node_name("").empty());
 }
 
 TEST_CASE("what is mounted, hooked and active at boot is read") {
