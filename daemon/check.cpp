@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/check.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <sstream>
@@ -11,6 +12,7 @@
 #include "core/base/socket_access.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/store/file_store.hpp"
+#include "daemon/check_addresses.hpp"
 #include "daemon/engine_process.hpp"
 #include "daemon/hooks.hpp"
 #include "daemon/recognise_backing.hpp"
@@ -225,6 +227,10 @@ Json check(const Context& context, const PeerWatch& peers, const Keepers& keeper
         nodes.push_back(name == context.node.name ? own_entry(context)
                                                   : peer_entry(context, peers, node, problems));
     }
+    const bool all_reached = std::all_of(nodes.begin(), nodes.end(), [](const Json& entry) {
+        return entry.at("reachable") == true;
+    });
+    check_addresses(context, all_reached, problems);
     Json answer = check_tls(context, peers, keepers, problems);
     answer["problems"] = std::move(problems);
     answer["nodes"] = std::move(nodes);

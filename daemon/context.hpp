@@ -26,6 +26,8 @@ struct Context {
     std::optional<gid_t> control_group{};  ///< of the config, as this machine knows it
     /// With what connections over TCP are protected; null: not at all.
     std::shared_ptr<const tls::Credentials> tls = nullptr;
+    /// `--listen`: the node's own address is translated on the way, and need not be this machine's.
+    bool listens_elsewhere = false;
 };
 
 }  // namespace mirror::daemon

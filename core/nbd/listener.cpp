@@ -45,8 +45,11 @@ Endpoint endpoint_of(const sockaddr_storage& address, socklen_t length) {
     return {host.data(), static_cast<std::uint16_t>(std::strtoul(service.data(), nullptr, 10))};
 }
 
-Result<Fd> bind_tcp(const addrinfo& address, const Endpoint& endpoint) {
+Result<Fd> bind_tcp(const addrinfo& address, const Endpoint& endpoint, Listener::Family family) {
     Fd fd(::socket(address.ai_family, socket_flags, address.ai_protocol));
+    if (family == Listener::Family::own && address.ai_family == AF_INET6) {
+        (void)set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    }
     // A restart must not wait for connections in TIME_WAIT.
     if (!fd.is_open() || !set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1) ||
         ::bind(fd.get(), address.ai_addr, address.ai_addrlen) != 0 ||
@@ -95,24 +98,20 @@ Result<void> remove_dead_socket(const std::string& path, const sockaddr_un& addr
 
 }  // namespace
 
-Result<Listener> Listener::on_tcp(const Endpoint& endpoint) {
+Result<Listener> Listener::on_tcp(const Endpoint& endpoint, Family family) {
     addrinfo hints{};
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+    hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
     addrinfo* found = nullptr;
-    const char* host = endpoint.host.empty() ? nullptr : endpoint.host.c_str();
-    if (const int error =
-            ::getaddrinfo(host, std::to_string(endpoint.port).c_str(), &hints, &found);
+    if (const int error = ::getaddrinfo(endpoint.host.c_str(),
+                                        std::to_string(endpoint.port).c_str(), &hints, &found);
         error != 0) {
         return fail(ErrorKind::invalid, "listen on {}: {}", text_of(endpoint),
                     ::gai_strerror(error));
     }
     const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> addresses(found, ::freeaddrinfo);
-    Result<Fd> fd = fail(ErrorKind::invalid, "listen on {}: no address", text_of(endpoint));
-    for (const addrinfo* address = found; address != nullptr && !fd; address = address->ai_next) {
-        fd = bind_tcp(*address, endpoint);
-    }
+    Result<Fd> fd = bind_tcp(*found, endpoint, family);
     if (!fd) {
         return Failure(fd.error());
     }

@@ -18,7 +18,11 @@ namespace mirror::nbd {
 /// A listening socket, non-blocking; removes its socket file at the end.
 class Listener {
   public:
-    [[nodiscard]] static Result<Listener> on_tcp(const Endpoint& endpoint);
+    /// Whether an address of IPv6 takes the port of IPv4, too, where the system has it so ("[::]").
+    enum class Family { any, own };
+    /// The host must be a number (look_up.hpp).
+    [[nodiscard]] static Result<Listener> on_tcp(const Endpoint& endpoint,
+                                                 Family family = Family::any);
     /// A socket file that nobody listens on is replaced; a live one, or any other file, is not.
     /// With a group, the file belongs to it before anybody can connect.
     [[nodiscard]] static Result<Listener> on_unix(const std::string& path, unsigned mode,

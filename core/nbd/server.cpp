@@ -19,6 +19,7 @@
 #include "core/base/sync.hpp"
 #include "core/nbd/connection.hpp"
 #include "core/nbd/listener.hpp"
+#include "core/nbd/look_up.hpp"
 
 namespace mirror::nbd {
 namespace {
@@ -328,15 +329,40 @@ Server::~Server() {
 }
 
 Result<std::uint16_t> Server::listen_tcp(const Endpoint& endpoint) {
-    Result<Listener> listener = Listener::on_tcp(endpoint);
-    if (!listener) {
-        return Failure(listener.error());
+    return look_up(endpoint.host)
+        .and_then([&](const std::vector<std::string>& numbers) {
+            return listen_on(numbers, endpoint.port);
+        })
+        .map([](const Listening& listening) { return listening.bound.front().port; });
+}
+
+Result<Server::Listening> Server::listen_on(const std::vector<std::string>& numbers,
+                                            std::uint16_t port) {
+    const auto family = numbers.size() > 1 ? Listener::Family::own : Listener::Family::any;
+    Listening result;
+    std::vector<Listener> listeners;
+    for (const std::string& number : numbers) {
+        Result<Listener> listener = Listener::on_tcp({number, port}, family);
+        if (!listener && listener.error().os_error == EADDRINUSE) {
+            return Failure(listener.error());
+        }
+        if (!listener) {
+            result.failed.push_back(listener.error());
+            continue;
+        }
+        port = listener->port();
+        result.bound.push_back({number, port});
+        listeners.push_back(std::move(*listener));
     }
-    const std::uint16_t port = listener->port();
-    if (Result<void> added = impl_->add_listener(std::move(*listener)); !added) {
-        return Failure(added.error());
+    if (listeners.empty()) {
+        return Failure(result.failed.front());
     }
-    return port;
+    for (Listener& listener : listeners) {
+        if (Result<void> added = impl_->add_listener(std::move(listener)); !added) {
+            return Failure(added.error());
+        }
+    }
+    return result;
 }
 
 Result<void> Server::listen_unix(const std::string& path, unsigned mode,

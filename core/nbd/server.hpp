@@ -32,7 +32,7 @@ struct ServerLimits {
     std::chrono::milliseconds stall_timeout{30000};
 };
 
-/// start() and stop() from one thread; everything else inside.
+/// Listening and stop() from one thread at a time; everything else inside.
 class Server {
   public:
     /// With `tls` everybody who comes over TCP must begin TLS first; Unix sockets have none.
@@ -43,8 +43,16 @@ class Server {
     Server& operator=(const Server&) = delete;
 
     /// Binds before it returns, so that a failure ("address in use") reaches the caller. Port 0
-    /// takes a free one; the bound port is returned.
+    /// takes a free one; the bound port is returned. A name is looked up; see listen_on.
     [[nodiscard]] Result<std::uint16_t> listen_tcp(const Endpoint& endpoint);
+    struct Listening {
+        std::vector<Endpoint> bound;  ///< never empty
+        std::vector<Error> failed;    ///< addresses that this machine does not have (any more)
+    };
+    /// On each of the addresses of one host, which are numbers, and one port. It fails where none
+    /// is this machine's, or where another program has the port of one.
+    [[nodiscard]] Result<Listening> listen_on(const std::vector<std::string>& numbers,
+                                              std::uint16_t port);
     /// Replaces a dead socket file, never a live one; mode is the file's permission bits, group
     /// whom it belongs to if not to the process's own.
     [[nodiscard]] Result<void> listen_unix(const std::string& path, unsigned mode,

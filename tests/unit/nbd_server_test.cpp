@@ -104,6 +104,25 @@ TEST_CASE("a Unix client is known by its credentials, a TCP client by its addres
     CHECK_FALSE(fixture.server.listen_tcp({"127.0.0.1", *port}));
 }
 
+TEST_CASE("a server listens on every address of a name that is this machine's") {
+    Fixture fixture;
+    const auto listening =
+        fixture.server.listen_on({"127.0.0.1", "192.0.2.77", "127.0.0.2"}, 0);  // TEST-NET-1
+    REQUIRE(listening);
+    REQUIRE(listening->bound.size() == 2);
+    CHECK(listening->bound[0].port == listening->bound[1].port);
+    REQUIRE(listening->failed.size() == 1);
+    CHECK(listening->failed[0].message.starts_with("listen on 192.0.2.77:"));
+    for (const Endpoint& bound : listening->bound) {
+        Handle remote("");
+        CHECK(nbd_connect_tcp(remote.nbd, bound.host.c_str(), std::to_string(bound.port).c_str()) ==
+              0);
+    }
+    CHECK_FALSE(fixture.server.listen_on({"127.0.0.3", "127.0.0.2"}, listening->bound[0].port));
+    CHECK_FALSE(fixture.server.listen_on({"192.0.2.77"}, 0));
+    CHECK_FALSE(fixture.server.listen_on({"no number"}, 0));
+}
+
 TEST_CASE("what is written is read back, at every size up to the largest") {
     Fixture fixture;
     for (const bool structured : {true, false}) {
