@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 
 #include "core/base/log.hpp"
+#include "core/base/put_file.hpp"
+#include "core/config/own_names.hpp"
+#include "daemon/active_mark.hpp"
 #include "daemon/promote.hpp"
 
 namespace mirror::daemon {
@@ -19,20 +21,8 @@ constexpr milliseconds longest_pause{30000};
 /// How many times peer_timeout a peer that starts at the same time is waited for.
 constexpr int patience = 12;
 
-std::string first_line(const std::string& path) {
-    std::ifstream file(path);
-    std::string line;
-    std::getline(file, line);
-    return line;
-}
-
-/// RUN_DIR is emptied by a boot, mostly; where it is not, this differs.
-std::string boot_id() {
-    return first_line("/proc/sys/kernel/random/boot_id");
-}
-
 std::string marker_of(const NodeConfig& node, const std::string& volume) {
-    return node.run_dir + "/" + volume + ".boot";
+    return fmt::format("{}/{}{}", node.run_dir, volume, own_names::boot_mark);
 }
 
 }  // namespace
@@ -41,16 +31,15 @@ void note_boot_decided(const NodeConfig& node, const std::string& volume) {
     if (is_boot_decided(node, volume)) {
         return;
     }
-    std::ofstream file(marker_of(node, volume), std::ios::trunc);
-    file << boot_id() << '\n' << std::flush;
-    if (!file) {
-        log(LogLevel::warning, "{} could not be written", marker_of(node, volume));
+    if (auto put = put_file(marker_of(node, volume), boot_id() + "\n", 0644); !put) {
+        log(LogLevel::warning, "{}", put.error().text());
     }
 }
 
 bool is_boot_decided(const NodeConfig& node, const std::string& volume) {
-    const std::ifstream file(marker_of(node, volume));
-    return file.is_open() && first_line(marker_of(node, volume)) == boot_id();
+    std::ifstream file(marker_of(node, volume));
+    std::string id;
+    return std::getline(file, id) && id == boot_id();
 }
 
 BootPromotions::~BootPromotions() {

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "core/base/log.hpp"
+#include "core/config/own_names.hpp"
+#include "daemon/engine_files.hpp"
 #include "daemon/spawn.hpp"
 
 namespace mirror::daemon {
@@ -71,8 +73,9 @@ bool serves_socket(pid_t pid, const std::string& socket) {
 
 EnginePaths EnginePaths::of(const NodeConfig& node, const std::string& volume) {
     const std::string base = node.run_dir + "/" + volume;
-    return {node.volume_socket(volume), node.express_socket(volume), base + ".pid",
-            base + ".engine-error", base + ".active"};
+    const auto with = [&](std::string_view suffix) { return base + std::string(suffix); };
+    return {node.volume_socket(volume), node.express_socket(volume), with(own_names::engine_pid),
+            with(own_names::engine_error), with(own_names::active_mark)};
 }
 
 const std::string& EnginePaths::device_socket() const noexcept {
@@ -112,15 +115,21 @@ Result<std::shared_ptr<EngineProcess>> EngineProcess::spawn(const EngineCommand&
 
 std::shared_ptr<EngineProcess> EngineProcess::adopt(const EnginePaths& paths) {
     const auto pid = read_pid(paths.pid_file);
-    if (!pid) {
-        return nullptr;
-    }
+    return pid ? adopt_process(*pid, paths) : nullptr;
+}
+
+std::shared_ptr<EngineProcess> EngineProcess::find(const EnginePaths& paths) {
+    const auto pid = find_engine(paths.socket);
+    return pid ? adopt_process(*pid, paths) : nullptr;
+}
+
+std::shared_ptr<EngineProcess> EngineProcess::adopt_process(pid_t pid, const EnginePaths& paths) {
     // The pidfd first: after that the command line cannot become another process's unnoticed.
-    Fd pidfd = open_pidfd(*pid);
-    if (!pidfd.is_open() || !serves_socket(*pid, paths.socket)) {
+    Fd pidfd = open_pidfd(pid);
+    if (!pidfd.is_open() || !serves_socket(pid, paths.socket)) {
         return nullptr;
     }
-    std::shared_ptr<EngineProcess> engine(new EngineProcess(*pid, std::move(pidfd), false));
+    std::shared_ptr<EngineProcess> engine(new EngineProcess(pid, std::move(pidfd), false));
     return engine->is_running() ? engine : nullptr;
 }
 

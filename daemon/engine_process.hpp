@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The process that serves an active volume: nbdkit with the mirror plugin, in a session of its own
-// so that it outlives mirrord. A restarted mirrord finds it by its pid file and adopts it. Death is
+// so that it outlives mirrord. A restarted mirrord finds it and adopts it. Death is
 // watched through a pidfd, which works for both and is safe against reused pids.
 // An object may be looked at from any thread; kill_and_wait from one at a time.
 #pragma once
@@ -44,6 +44,8 @@ class EngineProcess {
     [[nodiscard]] static Result<std::shared_ptr<EngineProcess>> spawn(const EngineCommand& command);
     /// The engine that an earlier mirrord left running; null when there is none.
     [[nodiscard]] static std::shared_ptr<EngineProcess> adopt(const EnginePaths& paths);
+    /// The same by its command line, where its pid file is gone. It looks at all processes.
+    [[nodiscard]] static std::shared_ptr<EngineProcess> find(const EnginePaths& paths);
 
     ~EngineProcess();  ///< lets it run
     EngineProcess(const EngineProcess&) = delete;
@@ -63,6 +65,7 @@ class EngineProcess {
     [[nodiscard]] std::string end_reason();
 
   private:
+    static std::shared_ptr<EngineProcess> adopt_process(pid_t pid, const EnginePaths& paths);
     EngineProcess(pid_t pid, Fd pidfd, bool is_child)
         : pid_(pid), pidfd_(std::move(pidfd)), is_child_(is_child) {}
 

@@ -8,9 +8,9 @@
 #include <linux/capability.h>
 #include <memory>
 #include <optional>
-#include <signal.h>
 #include <string>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 
@@ -20,6 +20,7 @@
 #include "core/base/privileges.hpp"
 #include "core/config/control_group.hpp"
 #include "core/config/this_node.hpp"
+#include "core/nbd/look_up.hpp"
 #include "core/nbd/server.hpp"
 #include "daemon/backing_watch.hpp"
 #include "daemon/boot.hpp"
@@ -27,7 +28,9 @@
 #include "daemon/endpoint.hpp"
 #include "daemon/exports.hpp"
 #include "daemon/key_watch.hpp"
+#include "daemon/run_dir_watch.hpp"
 #include "daemon/service.hpp"
+#include "daemon/signals.hpp"
 #include "daemon/silence.hpp"
 #include "daemon/strangers.hpp"
 
@@ -46,24 +49,6 @@ struct Options {
 constexpr auto needless_capabilities = std::to_array<unsigned>(
     {CAP_AUDIT_READ, CAP_BLOCK_SUSPEND, CAP_LEASE, CAP_MAC_ADMIN, CAP_MAC_OVERRIDE, CAP_SYS_BOOT,
      CAP_SYS_PACCT, CAP_SYS_TIME, CAP_SYS_TTY_CONFIG, CAP_SYSLOG, CAP_WAKE_ALARM});
-
-/// Blocked before the first thread, so that all of them inherit it and only wait_for_end sees them.
-sigset_t block_signals() {
-    ::signal(SIGPIPE, SIG_IGN);
-    sigset_t ending;
-    ::sigemptyset(&ending);
-    ::sigaddset(&ending, SIGTERM);
-    ::sigaddset(&ending, SIGINT);
-    ::pthread_sigmask(SIG_BLOCK, &ending, nullptr);
-    return ending;
-}
-
-void wait_for_end(const sigset_t& ending) {
-    int signal = 0;
-    while (::sigwait(&ending, &signal) != 0) {
-    }
-    log(LogLevel::info, "stopping on signal {}", signal);
-}
 
 /// A flood of connections must run into the server's limits, not into the process's.
 void raise_file_limit() {
@@ -84,6 +69,31 @@ Keepers make_keepers(const Context& context, PeerWatch& peers, DeviceAttacher& d
     return keepers;
 }
 
+void tell_listening(const Context& context, const Endpoint& endpoint,
+                    const nbd::Server::Listening& listening) {
+    std::vector<std::string> numbers;
+    bool is_local = true;
+    for (const Endpoint& bound : listening.bound) {
+        numbers.push_back(bound.text());
+        is_local = is_local && bound.is_loopback();
+    }
+    log(LogLevel::info, "node {} listens on {} and {}", context.node.name, fmt::join(numbers, ", "),
+        context.node.daemon_socket());
+    for (const Error& error : listening.failed) {
+        log(LogLevel::warning, "an address of {} is left out: {}", endpoint.host, error.text());
+    }
+    if (is_local && !endpoint.is_loopback()) {
+        log(LogLevel::warning,
+            "{} is a loopback address on this machine: no other one can connect (mirrorctl check)",
+            endpoint.host);
+    }
+}
+
+Result<void> listen_for_people(nbd::Server& server, const Context& context) {
+    const unsigned mode = context.control_group ? 0660 : 0600;
+    return server.listen_unix(context.node.daemon_socket(), mode, context.control_group);
+}
+
 Result<void> listen(nbd::Server& server, const Context& context, const Options& options) {
     Endpoint endpoint = context.node.address;
     if (!options.listen.empty()) {
@@ -93,17 +103,18 @@ Result<void> listen(nbd::Server& server, const Context& context, const Options& 
         }
         endpoint = std::move(*given);
     }
-    const unsigned mode = context.control_group ? 0660 : 0600;
-    auto bound = server.listen_unix(context.node.daemon_socket(), mode, context.control_group);
-    if (!bound) {
+    if (auto bound = listen_for_people(server, context); !bound) {
         return bound;
     }
-    const auto port = server.listen_tcp(endpoint);
-    if (!port) {
-        return Failure(port.error());
+    const auto listening =
+        nbd::look_up(endpoint.host).and_then([&](const std::vector<std::string>& numbers) {
+            return server.listen_on(numbers, endpoint.port);
+        });
+    if (!listening) {
+        return Failure(listening.error().within(
+            fmt::format("the address {} of {}", endpoint.text(), context.node.name)));
     }
-    log(LogLevel::info, "node {} listens on {} and {}", context.node.name, endpoint.text(),
-        context.node.daemon_socket());
+    tell_listening(context, endpoint, *listening);
     return {};
 }
 
@@ -126,7 +137,7 @@ nbd::ServerLimits limits_for(const Context& context) {
     return limits;
 }
 
-Result<void> serve(const Context& context, const Options& options, const sigset_t& ending) {
+Result<void> serve(const Context& context, const Options& options, Instance& instance) {
     const std::string who = fmt::format("mirrord of {}", context.node.name);
     give_up_capabilities(who, needless_capabilities);
     stand_memory_pressure(who);
@@ -163,9 +174,20 @@ Result<void> serve(const Context& context, const Options& options, const sigset_
     backings.start();
     BootPromotions boot(context, keepers);
     boot.start();
+    RunDirWatch run_dir(context, keepers, instance,
+                        [&] { return listen_for_people(server, context); });
+    run_dir.start();
     notify_service_manager("READY=1");
-    wait_for_end(ending);
+    context.events.record({"daemon-started", Severity::info, "",
+                           fmt::format("mirrord of {} runs (version {}, process {})",
+                                       context.node.name, MIRROR_VERSION, ::getpid())});
+    const std::string why = wait_for_end();
+    context.events.record(
+        {"daemon-stopped", Severity::info, "",
+         fmt::format("mirrord of {} stops; engines of active volumes continue", context.node.name),
+         why});
     notify_service_manager("STOPPING=1");
+    run_dir.stop();
     boot.stop();
     backings.stop();
     keys.stop();
@@ -192,19 +214,19 @@ Result<void> run(const Options& options) {
     if (!control_group) {
         return Failure(control_group.error());
     }
-    const sigset_t ending = block_signals();
+    block_signals();
     raise_file_limit();
     if (auto made = make_directories(**node); !made) {
         return made;
     }
-    const auto instance = Instance::claim((*node)->run_dir);
+    auto instance = Instance::claim((*node)->run_dir);
     if (!instance) {
         return Failure(instance.error());
     }
     EventLog events((*node)->state_dir + "/events.jsonl", (*node)->name, system_clock());
     return serve({*config, **node, system_clock(), events, *control_group,
-                  tls::Credentials::of(*config, (*node)->name)},
-                 options, ending);
+                  tls::Credentials::of(*config, (*node)->name), !options.listen.empty()},
+                 options, *instance);
 }
 
 int run_program(int argc, char** argv) {

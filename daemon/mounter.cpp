@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 
 #include "core/base/fd.hpp"
+#include "core/base/put_file.hpp"
 #include "daemon/child.hpp"
 #include "daemon/mount_users.hpp"
 
@@ -111,10 +112,8 @@ class SystemMounter final : public Mounter {
 
     Result<void> mount(const std::string& device, const std::string& directory,
                        const std::string& options) override {
-        std::error_code code;
-        if (fs::create_directories(directory, code); code) {
-            return fail(ErrorKind::io, "the directory {} can't be made: {}", directory,
-                        code.message());
+        if (auto made = make_folder(directory, 0755); !made) {
+            return made;
         }
         const std::string all =
             options.empty() ? network_option : fmt::format("{},{}", network_option, options);

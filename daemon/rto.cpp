@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/rto.hpp"
 
-#include <cstdio>
 #include <fstream>
 
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
+#include "core/base/put_file.hpp"
 #include "core/control/json_text.hpp"
 
 namespace mirror::daemon {
@@ -32,13 +32,9 @@ double Stopwatch::seconds() const {
 
 void write_rto(const NodeConfig& node, const std::string& volume, const Stopwatch& watch) {
     const std::string path = rto_path(node, volume);
-    const std::string fresh = path + ".new";
     const Json content = {{"seconds", watch.seconds()}, {"phases", watch.phases()}};
-    std::ofstream file(fresh, std::ios::trunc);
-    file << content.dump() << '\n';
-    file.close();
-    if (!file || std::rename(fresh.c_str(), path.c_str()) != 0) {
-        log(LogLevel::warning, "{} could not be written", path);
+    if (auto put = put_file(path, content.dump() + "\n", 0600); !put) {
+        log(LogLevel::warning, "{}", put.error().text());
     }
 }
 

@@ -7,44 +7,33 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
-#include <filesystem>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #include "core/base/log.hpp"
+#include "core/base/put_file.hpp"
+#include "core/config/own_names.hpp"
 
 namespace mirror::daemon {
 namespace {
 
-Result<void> make_directory(const std::string& path, mode_t mode) {
-    std::error_code code;
-    const std::filesystem::path parent = std::filesystem::path(path).parent_path();
-    if (!parent.empty()) {
-        std::filesystem::create_directories(parent, code);
-        if (code) {
-            return fail_errno(code.value(),
-                              fmt::format("making the directory {}", parent.string()));
-        }
-    }
-    if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) {
-        return fail_errno(errno, fmt::format("making the directory {}", path));
-    }
-    return {};
+std::string lock_path(const std::string& run_dir) {
+    return fmt::format("{}/{}", run_dir, own_names::daemon_lock);
 }
 
 }  // namespace
 
 Result<void> make_directories(const NodeConfig& node) {
-    if (auto made = make_directory(node.run_dir, 0755); !made) {
+    if (auto made = make_folder(node.run_dir, 0755); !made) {
         return made;
     }
-    return make_directory(node.state_dir, 0700);
+    return make_folder(node.state_dir, 0700);
 }
 
 Result<Instance> Instance::claim(const std::string& run_dir) {
-    const std::string path = run_dir + "/mirrord.lock";
+    const std::string path = lock_path(run_dir);
     Fd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
     if (!lock.is_open()) {
         return fail_errno(errno, fmt::format("opening {}", path));
@@ -63,7 +52,21 @@ Result<Instance> Instance::claim(const std::string& run_dir) {
         ::pwrite(lock.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
         return fail_errno(errno, fmt::format("writing {}", path));
     }
-    return Instance(std::move(lock));
+    return Instance(std::move(lock), run_dir);
+}
+
+bool Instance::is_named() const {
+    struct stat held {};
+    struct stat named {};
+    return ::fstat(lock_.get(), &held) == 0 && ::stat(lock_path(run_dir_).c_str(), &named) == 0 &&
+           held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+}
+
+Result<void> Instance::name_again() {
+    if (is_named()) {
+        return {};
+    }
+    return claim(run_dir_).map([this](Instance fresh) { lock_ = std::move(fresh.lock_); });
 }
 
 void notify_service_manager(const std::string& state) noexcept {

@@ -18,10 +18,15 @@ namespace mirror::daemon {
 class Instance {
   public:
     [[nodiscard]] static Result<Instance> claim(const std::string& run_dir);
+    /// Whether the lock's file is still the one that others would open.
+    [[nodiscard]] bool is_named() const;
+    /// After somebody removed the file: locks a new one, before another mirrord does.
+    [[nodiscard]] Result<void> name_again();
 
   private:
-    explicit Instance(Fd lock) : lock_(std::move(lock)) {}
+    Instance(Fd lock, std::string run_dir) : lock_(std::move(lock)), run_dir_(std::move(run_dir)) {}
     Fd lock_;
+    std::string run_dir_;
 };
 
 /// sd_notify(3) by hand: one datagram to $NOTIFY_SOCKET; nothing when that is not set.

@@ -217,6 +217,8 @@ void VolumeKeeper::note_engine_death() {
     note_device_without_engine();
     const std::string end = engine_ ? engine_->end_reason() : "unknown";
     failure_ = fmt::format("the engine of {} died ({}) and is started again", name(), end);
+    advice_ = fmt::format(
+        "nothing, if that lasts for a moment only; the reason is in: mirrorctl events {}", name());
     record("engine-died", Severity::error,
            fmt::format("the engine of {} on {} died unexpectedly", name(), node()), end,
            fmt::format("it is started again in {}", format_duration(backoff_)));
@@ -268,6 +270,7 @@ void VolumeKeeper::engine_start_failed(const Error& error) {
     death_noted_ = true;
     waits_for_peer_ = false;  // until its files are open again
     failure_ = error.message;
+    advice_ = error.remedy;
     backoff_ = std::clamp(backoff_ * 2, first_backoff, longest_backoff);
     restart_due_ = context_.clock.steady_now() + backoff_;
     lock.unlock();

@@ -1,45 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/volume_keeper.hpp"
 
-#include <array>
 #include <cerrno>
-#include <fcntl.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/log.hpp"
 #include "core/meta/transitions.hpp"
 #include "core/store/file_store.hpp"
+#include "daemon/active_mark.hpp"
 #include "daemon/recognise_backing.hpp"
 
 namespace mirror::daemon {
-namespace {
-
-/// In the marker of a volume whose superblock says standby, though it is to go on.
-constexpr std::string_view waiting_mark = "waits for the peer\n";
-
-Result<void> make_marker(const std::string& path, std::string_view content) {
-    const Fd marker(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (!marker.is_open() || ::write(marker.get(), content.data(), content.size()) !=
-                                 static_cast<ssize_t>(content.size())) {
-        return fail_errno(errno, fmt::format("making {}", path));
-    }
-    return {};
-}
-
-/// Nothing when there is none.
-std::optional<std::string> read_marker(const std::string& path) {
-    const Fd marker(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!marker.is_open()) {
-        return std::nullopt;
-    }
-    std::array<char, waiting_mark.size() + 1> content{};
-    const ssize_t length = ::read(marker.get(), content.data(), content.size());
-    return std::string(content.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
-}
-
-}  // namespace
 
 VolumeKeeper::VolumeKeeper(const Context& context, const VolumeConfig& config, PeerWatch& peers,
                            DeviceAttacher& devices)
@@ -186,6 +158,42 @@ bool VolumeKeeper::engine_is_running() const {
     return engine_ && engine_->is_running();
 }
 
+/// A name in the configuration was changed, or a folder copied or mounted from elsewhere. The disk
+/// is healthy, and its data are whose name stands there.
+Error VolumeKeeper::foreign_metadata(const Superblock& block) const {
+    const bool is_other_volume = block.volume_name != name();
+    return {ErrorKind::invalid,
+            fmt::format("{} is the metadata of volume {} on node {}", meta_file(),
+                        block.volume_name, block.node),
+            fmt::format("a replica belongs to the names that it was made with: name the {} {} "
+                        "again in the configuration of both nodes; or give up what lies in {}, and "
+                        "have it filled by {}: mirrorctl create {} --replace",
+                        is_other_volume ? "volume" : "node",
+                        is_other_volume ? block.volume_name : block.node, backing_path(), peer(),
+                        name())};
+}
+
+std::string VolumeKeeper::advice_for_open(const Error& error) const {
+    if (!error.remedy.empty()) {
+        return error.remedy;
+    }
+    switch (error.kind) {
+        case ErrorKind::io:
+        case ErrorKind::corrupt:
+            return fmt::format(
+                "repair or replace what is named above, then mirrorctl create {} "
+                "--replace (the reason is in: mirrorctl events {})",
+                name(), name());
+        case ErrorKind::not_found:
+            return fmt::format(
+                "put it back in its place and restart mirrord; where it is lost: "
+                "mirrorctl create {} --replace",
+                name());
+        default:
+            return "correct that, then restart mirrord";
+    }
+}
+
 Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica(std::chrono::seconds patience) {
     auto backing = opener_.open(backing_path(), patience);
     if (!backing) {
@@ -206,8 +214,7 @@ Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica(std::chrono::seconds
                              "restore the file, or make the replica anew"});
     }
     if (block.volume_name != name() || block.node != node()) {
-        return fail(ErrorKind::invalid, "{} is the metadata of volume {} on node {}", meta_file(),
-                    block.volume_name, block.node);
+        return Failure(foreign_metadata(block));
     }
     if (auto known = recognise_backing(*this, **backing, **meta); !known) {
         return Failure(known.error());
@@ -224,6 +231,7 @@ Result<void> VolumeKeeper::open_standby(const Operation&, std::chrono::seconds p
         MutexLock lock(mutex_);
         place_ = Place::failed;
         failure_ = error.message;
+        advice_ = advice_for_open(error);
         return Failure(error);
     }
     Replica* replica = loaded->get();
@@ -306,7 +314,7 @@ Result<void> VolumeKeeper::settle_as_standby(const Operation&) {
 }
 
 Result<void> VolumeKeeper::write_marker() {
-    return make_marker(paths_.marker, {});
+    return write_active_mark(paths_.marker, boot_id(), false);
 }
 
 void VolumeKeeper::remove_marker() noexcept {
@@ -322,7 +330,7 @@ bool VolumeKeeper::waits_for_peer() const {
 
 Result<void> VolumeKeeper::wait_for_peer(const Operation&) {
     // Before the superblock says standby: then only the marker remembers.
-    if (auto marked = make_marker(paths_.marker, waiting_mark); !marked) {
+    if (auto marked = write_active_mark(paths_.marker, boot_id(), true); !marked) {
         return marked;
     }
     {
@@ -348,7 +356,22 @@ void VolumeKeeper::leave_to_supervisor() {
     MutexLock lock(mutex_);
     place_ = Place::active;
     failure_ = fmt::format("the engine of {} does not run; it is being started", name());
+    advice_ = fmt::format(
+        "nothing, if that lasts for a moment only; the reason is in: mirrorctl events {}", name());
     death_noted_ = true;
+}
+
+void VolumeKeeper::take_engine(const Operation& operation, std::shared_ptr<EngineProcess> engine) {
+    log(LogLevel::info, "{}: the engine still runs (pid {})", name(), engine->pid());
+    {
+        MutexLock lock(mutex_);
+        engine_ = std::move(engine);
+        engine_started_ = context_.clock.steady_now();
+        engine_has_run_ = true;
+        place_ = Place::active;
+        failure_.clear();
+    }
+    restore_files(operation);
 }
 
 void VolumeKeeper::find_place(const Operation& operation) {
@@ -359,18 +382,18 @@ void VolumeKeeper::find_place(const Operation& operation) {
         return;
     }
     if (auto engine = EngineProcess::adopt(paths_)) {
-        log(LogLevel::info, "{}: the engine still runs (pid {})", name(), engine->pid());
-        MutexLock lock(mutex_);
-        engine_ = std::move(engine);
-        engine_started_ = context_.clock.steady_now();
-        engine_has_run_ = true;
-        place_ = Place::active;
-        return;
+        return take_engine(operation, std::move(engine));
     }
-    const std::optional<std::string> mark = read_marker(paths_.marker);
+    const ActiveMark mark = read_active_mark(paths_.marker, boot_id());
     if (auto opened = open_standby(operation); !opened) {
+        // Whoever holds the files may be the engine, without its own in RUN_DIR.
+        auto engine =
+            opened.error().kind == ErrorKind::busy ? EngineProcess::find(paths_) : nullptr;
+        if (engine) {
+            return take_engine(operation, std::move(engine));
+        }
         log(LogLevel::error, "{}", opened.error().text());
-        if (mark && opened.error().kind == ErrorKind::busy) {
+        if (mark.counts() && opened.error().kind == ErrorKind::busy) {
             // An engine that was killed a moment ago may hold its files until it is gone.
             leave_to_supervisor();
         }
@@ -380,7 +403,7 @@ void VolumeKeeper::find_place(const Operation& operation) {
     if (const auto lease = replica()) {
         block = (*lease)->superblock();
     }
-    if (mark && (block.role == Role::active || *mark == waiting_mark)) {
+    if (mark.counts() && (block.role == Role::active || mark.waits_for_peer)) {
         if (auto waiting = wait_for_peer(operation); !waiting) {
             log(LogLevel::error, "{}: {}", name(), waiting.error().text());
             close_replica(operation);
@@ -388,7 +411,7 @@ void VolumeKeeper::find_place(const Operation& operation) {
         }
         return;
     }
-    if (block.role == Role::active) {
+    if (block.role == Role::active || mark.waits_for_peer) {
         record("not-resumed", Severity::warning,
                fmt::format("{} was active on {} before the machine started; it is standby now",
                            name(), node()),

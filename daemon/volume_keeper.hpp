@@ -135,6 +135,9 @@ class VolumeKeeper {
     /// The engine was killed and does not end, since a disk holds it: changing.
     void abandon_engine(const Operation& operation, const std::string& why) EXCLUDES(mutex_);
     [[nodiscard]] bool engine_is_running() const EXCLUDES(mutex_);
+    /// Makes the files of a running engine again that are gone from RUN_DIR. Any thread, again and
+    /// again.
+    void look_after_files() EXCLUDES(mutex_);
     /// It was active when mirrord ended, and its engine is gone: it is standby until the peer says
     /// that it did not take over meanwhile, and goes on by itself then.
     [[nodiscard]] bool waits_for_peer() const EXCLUDES(mutex_);
@@ -164,6 +167,13 @@ class VolumeKeeper {
     void return_lease() noexcept EXCLUDES(mutex_);
     [[nodiscard]] Failure why_no_replica() const REQUIRES(mutex_);
     [[nodiscard]] Result<std::unique_ptr<Replica>> load_replica(std::chrono::seconds patience);
+    void take_engine(const Operation& operation, std::shared_ptr<EngineProcess> engine)
+        EXCLUDES(mutex_);
+    void restore_files(const Operation& operation) EXCLUDES(mutex_);
+    void record_lost_files(pid_t engine, const std::vector<std::string>& left,
+                           const Result<void>& marked);
+    [[nodiscard]] Error foreign_metadata(const Superblock& block) const;
+    [[nodiscard]] std::string advice_for_open(const Error& error) const;
     void note_disk_error(Replica& replica, const Error& error);
     void note_garbled(const Error& error);
     [[nodiscard]] Result<void> wait_ready(EngineProcess& engine);
@@ -213,6 +223,10 @@ class VolumeKeeper {
     CondVar changed_;  ///< leases_ went down, a borrowed operation ended
     Place place_ GUARDED_BY(mutex_) = Place::changing;
     std::string failure_ GUARDED_BY(mutex_);
+    /// What to do about it, and never more than is known: written with every failure_.
+    std::string advice_ GUARDED_BY(mutex_);
+    /// Files of the running engine that are gone, and could not be made again.
+    std::vector<std::string> files_left_ GUARDED_BY(mutex_);
     std::string disk_error_ GUARDED_BY(mutex_);  ///< the last that was reported
     std::string operation_ GUARDED_BY(mutex_);
     bool is_lent_ GUARDED_BY(mutex_) = false;  ///< the operation, to the supervisor

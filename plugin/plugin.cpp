@@ -6,18 +6,22 @@
 #include <cerrno>
 #include <cstring>
 #include <exception>
-#include <fstream>
+#include <fcntl.h>
 #include <memory>
+#include <signal.h>
 #include <string>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <vector>
 
 #include "core/base/error.hpp"
+#include "core/base/fd.hpp"
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/base/memory_lock.hpp"
 #include "core/base/privileges.hpp"
+#include "core/base/put_file.hpp"
 #include "core/base/socket_access.hpp"
 #include "core/config/this_node.hpp"
 #include "core/control/mailbox.hpp"
@@ -38,6 +42,9 @@ struct Process {
     Volume::Options options;
     std::string error_file;  ///< where mirrord looks for the reason of a failed start
     std::unique_ptr<Volume> volume;
+    /// Of the sockets' files: who has lost their names still reaches them through /proc
+    /// (daemon/engine_files.hpp).
+    std::vector<Fd> holds;
     std::unique_ptr<ExpressDoor> express;  ///< goes before the volume does
 };
 
@@ -143,7 +150,7 @@ int mirror_config(const char* key, const char* value) noexcept {
 
 int refuse_start(const Error& error) noexcept {
     if (!process().error_file.empty()) {
-        std::ofstream(process().error_file) << error.text() << '\n';
+        (void)put_file(process().error_file, error.text() + "\n", 0644);
     }
     nbdkit_error("%s", error.text().c_str());
     return -1;
@@ -198,6 +205,13 @@ void open_socket(const std::string& socket) {
     }
 }
 
+void hold(const std::string& socket) {
+    Fd file(::open(socket.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    if (file.is_open()) {
+        process().holds.push_back(std::move(file));
+    }
+}
+
 Result<void> open_doors() {
     Volume& volume = *process().volume;
     if (::access(volume.socket().c_str(), F_OK) == 0) {  // else started by hand, with another one
@@ -208,6 +222,8 @@ Result<void> open_doors() {
         return Failure(express.error());
     }
     open_socket(volume.express_socket());
+    hold(volume.socket());
+    hold(volume.express_socket());
     process().express = std::move(*express);
     return {};
 }
@@ -230,6 +246,11 @@ int mirror_after_fork() noexcept {
         // nbdkit in the foreground asks the kernel to end it with its parent (and "parent" is the
         // thread that started it); an engine must outlive mirrord.
         (void)::prctl(PR_SET_PDEATHSIG, 0);
+        // nbdkit would end for it, and cut off every client, when somebody sends one to all
+        // processes of the service.
+        for (const int harmless : {SIGHUP, SIGUSR1, SIGUSR2}) {
+            (void)::signal(harmless, SIG_IGN);
+        }
         auto started = start_engine();
         return started ? 0 : refuse_start(started.error());
     });

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/base/fd.hpp"
+#include "core/base/put_file.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/store/file_store.hpp"
 
@@ -24,15 +25,9 @@ Result<void> sync_directory(const files::path& directory) {
 }
 
 Result<void> make_directory(const files::path& directory) {
-    std::error_code failed;
-    files::create_directories(directory.parent_path(), failed);
-    if (failed) {
-        return fail_errno(failed.value(), directory.parent_path().string());
-    }
-    if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
-        return fail_errno(errno, directory.string());
-    }
-    return sync_directory(directory.parent_path());
+    return make_folder(directory.string(), 0700).and_then([&] {
+        return sync_directory(directory.parent_path());
+    });
 }
 
 Result<std::unique_ptr<MetaFile>> make_file(const std::string& path, const Superblock& first) {

@@ -347,7 +347,8 @@ TEST_CASE("no backing and no mount is a file of mirrord's, or hides one") {
     }
     CHECK(refusal_of("/d/r0.img", "/e") == "accepted");
     CHECK(refusal_of("/d/r0.img", "/d/r0") == "accepted");
-    for (const char* above : {"/d", "/s", "/r"}) {
+    CHECK(refusal_of("/d/r0.img", "/r").find("is also mirrord's own") != std::string::npos);
+    for (const char* above : {"/d", "/s"}) {
         CAPTURE(above);
         CHECK(refusal_of("/d/r0.img", above).find("would hide") != std::string::npos);
     }

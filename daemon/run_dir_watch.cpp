@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/run_dir_watch.hpp"
+
+#include <unistd.h>
+
+#include "core/base/log.hpp"
+#include "core/base/put_file.hpp"
+#include "daemon/boot.hpp"
+
+namespace mirror::daemon {
+namespace {
+
+constexpr std::chrono::seconds period{1};
+
+bool is_gone(const std::string& path) {
+    return ::access(path.c_str(), F_OK) != 0 && errno == ENOENT;
+}
+
+}  // namespace
+
+void RunDirWatch::start() {
+    thread_ = std::thread([this] { run(); });
+}
+
+void RunDirWatch::stop() {
+    {
+        MutexLock lock(mutex_);
+        stopping_ = true;
+        stopped_.notify_all();
+    }
+    if (thread_.joinable()) {
+        thread_.join();
+    }
+}
+
+void RunDirWatch::run() {
+    MutexLock lock(mutex_);
+    while (!stopping_) {
+        lock.unlock();
+        look();
+        lock.lock();
+        if (!stopping_) {
+            stopped_.wait_for(lock, period);
+        }
+    }
+}
+
+void RunDirWatch::look() {
+    look_after_own_files();
+    look_after_boot_marks();
+    for (const auto& [name, keeper] : keepers_) {
+        keeper->look_after_files();
+    }
+}
+
+void RunDirWatch::look_after_own_files() {
+    const std::string socket = context_.node.daemon_socket();
+    const bool is_socket_gone = is_gone(socket);
+    if (!is_socket_gone && instance_.is_named()) {
+        return;
+    }
+    auto restored =
+        make_folder(context_.node.run_dir, 0755).and_then([&] { return instance_.name_again(); });
+    if (restored && is_socket_gone) {
+        restored = listen_again_();
+    }
+    if (restored) {
+        told_.clear();
+        context_.events.record({"run-dir-cleaned", Severity::warning, "",
+                                fmt::format("files of mirrord in {} were gone, and are there again",
+                                            context_.node.run_dir),
+                                "a cleaner of temporary files, or somebody's rm",
+                                fmt::format("keep cleaners away from {}", context_.node.run_dir)});
+    } else if (std::exchange(told_, restored.error().message) != restored.error().message) {
+        log(LogLevel::error, "files of mirrord in {} are gone: {}", context_.node.run_dir,
+            restored.error().text());
+    }
+}
+
+/// Without its mark a role that somebody decided would be taken for one of a new boot.
+void RunDirWatch::look_after_boot_marks() {
+    for (const auto& [name, keeper] : keepers_) {
+        if (is_boot_decided(context_.node, name)) {
+            decided_.insert(name);
+        } else if (decided_.contains(name)) {
+            note_boot_decided(context_.node, name);
+        }
+    }
+}
+
+}  // namespace mirror::daemon
