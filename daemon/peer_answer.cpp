@@ -51,7 +51,49 @@ std::vector<std::string> parse_keys(const Json& answer) {
     return keys;
 }
 
+/// Of a version that does not say them: none.
+std::map<std::string, PeerAnswer::Unusable> parse_unusable(const Json& answer) {
+    std::map<std::string, PeerAnswer::Unusable> found;
+    const auto list = answer.find("unusable");
+    if (list == answer.end() || !list->is_object()) {
+        return found;
+    }
+    for (const auto& [name, value] : list->items()) {
+        const auto is_made = control::bool_field_or(value, "made", false);
+        const auto why = control::string_field(value, "why");
+        if (is_made && why) {
+            found[name] = {*is_made, *why};
+        }
+    }
+    return found;
+}
+
 }  // namespace
+
+bool was_reached(const Error& error) noexcept {
+    return error.kind != ErrorKind::unreachable && error.kind != ErrorKind::timed_out;
+}
+
+std::string why_not_seen(const std::string& peer, const Error& error) {
+    return was_reached(error)
+               ? fmt::format("{} answers, but can't be used: {}", peer, error.message)
+               : fmt::format("{} can't be reached: {}", peer, error.message);
+}
+
+NoReplica why_no_replica(const PeerAnswer& answer, const std::string& volume) {
+    const std::string& peer = answer.node;
+    if (!answer.settings.contains(volume)) {
+        return {fmt::format("{} answers, but its config has no volume {}", peer, volume),
+                "install the same config on both nodes and restart mirrord"};
+    }
+    const auto found = answer.unusable.find(volume);
+    const bool is_made = found == answer.unusable.end() || found->second.is_made;
+    const std::string why = found == answer.unusable.end() || found->second.why.empty()
+                                ? std::string()
+                                : ": " + found->second.why;
+    return {fmt::format("{} answers, but has no usable replica of {}{}", peer, volume, why),
+            fmt::format("on {}: mirrorctl {} {}", peer, is_made ? "status" : "create", volume)};
+}
 
 Result<PeerAnswer> parse_peer_answer(const Json& answer) {
     auto node = control::string_field(answer, "node");
@@ -78,6 +120,7 @@ Result<PeerAnswer> parse_peer_answer(const Json& answer) {
         }
         result.volumes[name] = std::move(*parsed);
     }
+    result.unusable = parse_unusable(answer);
     result.keys = parse_keys(answer);
     return result;
 }

@@ -35,18 +35,38 @@ struct PeerAnswer {
     WallTime time{};
     std::map<std::string, Settings> settings;   ///< of every volume in its config
     std::map<std::string, PeerVolume> volumes;  ///< those that exist there
+    /// Those of the others of which it keeps a replica, or should: why it shows none.
+    struct Unusable {
+        bool is_made = false;  ///< it was created there, and can't be used
+        std::string why;       ///< a sentence; empty: it gave none
+    };
+    std::map<std::string, Unusable> unusable{};
     /// The names of the keys that it has, the one that it uses first; empty without keys.
     std::vector<std::string> keys{};
 };
 
 [[nodiscard]] Result<PeerAnswer> parse_peer_answer(const Json& answer);
 
+/// "beta can't be reached: …" where that is so. A peer that was reached, and refused or answered
+/// what can't be used, is said to have answered: the two need different steps, and only the first
+/// may mean that it is gone.
+[[nodiscard]] std::string why_not_seen(const std::string& peer, const Error& error);
+[[nodiscard]] bool was_reached(const Error& error) noexcept;
+
+/// A peer that answers, without a replica of the volume that could be used: what is the matter, and
+/// what to do.
+struct NoReplica {
+    std::string reason;
+    std::string remedy;
+};
+[[nodiscard]] NoReplica why_no_replica(const PeerAnswer& answer, const std::string& volume);
+
 /// What is known of a peer now.
 struct PeerView {
     bool reachable = false;
     std::optional<PeerAnswer> answer;  ///< the last one, however old
     WallTime last_seen{};              ///< epoch: never since mirrord started
-    std::string error;                 ///< why it is not reachable
+    std::string error;                 ///< why it is not, a sentence (why_not_seen)
     std::optional<tls::Proof> tls{};   ///< of our connection to it
 
     /// The volume as seen there, only while the peer is reachable.

@@ -198,21 +198,24 @@ void PeerWatch::note_failure(Peer& peer, const Error& error) {
     PeerView view;
     bool lost = false;
     bool told = false;
+    const std::string why = why_not_seen(peer.name, error);
     {
         MutexLock lock(mutex_);
         lost = peer.view.reachable;
-        told = peer.view.error == error.message;
+        told = peer.view.error == why;
         peer.view.reachable = false;
-        peer.view.error = error.message;
+        peer.view.error = why;
         view = peer.view;
     }
     if (lost) {
         context_.events.record({"peer-lost", Severity::warning, "",
-                                fmt::format("{} can't be reached", peer.name), error.message,
-                                error.remedy});
+                                was_reached(error)
+                                    ? fmt::format("{} answers, but can't be used", peer.name)
+                                    : fmt::format("{} can't be reached", peer.name),
+                                error.message, error.remedy});
         listener_(peer.name, view, Change::lost);
     } else if (!told) {
-        log(LogLevel::info, "{} can't be reached: {}", peer.name, error.text());
+        log(LogLevel::info, "{}{}{}", why, error.remedy.empty() ? "" : "; ", error.remedy);
     }
 }
 

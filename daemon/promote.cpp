@@ -23,21 +23,27 @@ Error refusal(const VolumeKeeper& keeper, const PromotionVerdict& verdict) {
         verdict.remedy};
 }
 
-/// The peer's replica as it says now; nothing when it can't be asked or has none.
-std::optional<ReplicaSummary> ask_peer_summary(VolumeKeeper& keeper) {
+/// The peer's replica as it says now, or why there is none.
+void ask_peer_summary(VolumeKeeper& keeper, PromotionRequest& request) {
     const auto answer = keeper.peers().ask_status(keeper.peer());
     if (!answer) {
-        log(LogLevel::info, "{}: {} could not be asked: {}", keeper.name(), keeper.peer(),
-            answer.error().message);
-        return std::nullopt;
+        log(LogLevel::info, "{}: {}", keeper.name(), why_not_seen(keeper.peer(), answer.error()));
+        if (was_reached(answer.error())) {
+            request.peer_absence = why_not_seen(keeper.peer(), answer.error());
+            request.peer_remedy = answer.error().remedy;
+        }
+        return;
     }
     const auto found = answer->volumes.find(keeper.name());
     if (found == answer->volumes.end()) {
-        return std::nullopt;
+        const NoReplica none = why_no_replica(*answer, keeper.name());
+        request.peer_absence = none.reason;
+        request.peer_remedy = none.remedy;
+        request.peer_has_no_replica = true;
+        return;
     }
-    ReplicaSummary summary = found->second.summary;
-    summary.role = found->second.role;
-    return summary;
+    request.peer = found->second.summary;
+    request.peer->role = found->second.role;
 }
 
 /// A file that was cut since it was opened would be found out by the engine only. One that is
@@ -66,7 +72,7 @@ Result<PromotionVerdict> judge(VolumeKeeper& keeper, const PromoteOptions& optio
     if (auto fitting = require_backing(keeper, request.ours); !fitting) {
         return Failure(fitting.error());
     }
-    request.peer = ask_peer_summary(keeper);
+    ask_peer_summary(keeper, request);
     if (options.force && request.peer && request.peer->volume != request.ours.volume) {
         request.peer.reset();  // another volume under our name has no say about this one
     }

@@ -37,12 +37,26 @@ std::string peer_name(const VolumeFacts& facts) {
     return facts.config->peer_of(facts.node);
 }
 
+/// Where it is not known what failed, nobody is sent to a disk that may be healthy.
+std::string look_at_events(const std::string& volume) {
+    return fmt::format("look for the reason: mirrorctl events {}", volume);
+}
+
+/// A peer that answers, and has nothing that could be used.
+std::optional<NoReplica> peer_without_replica(const VolumeFacts& facts) {
+    return facts.peer.reachable && facts.peer.answer &&
+                   facts.peer.volume(facts.config->name) == nullptr
+               ? std::optional(why_no_replica(*facts.peer.answer, facts.config->name))
+               : std::nullopt;
+}
+
 StateWord judge_active(const VolumeFacts& facts) {
     const std::string& name = facts.config->name;
     if (facts.engine.is_null()) {
-        return {"failed", facts.failure.empty()
-                              ? fmt::format("the engine of {} does not answer", name)
-                              : facts.failure};
+        return {"failed",
+                facts.failure.empty() ? fmt::format("the engine of {} does not answer", name)
+                                      : facts.failure,
+                facts.advice.empty() ? look_at_events(name) : facts.advice};
     }
     const std::string mode = text_or(member(facts.engine, "mode"), "");
     const std::string why =
@@ -62,6 +76,9 @@ StateWord judge_active(const VolumeFacts& facts) {
         const Decision decision = decide(*facts.summary, peer->summary);
         return {decision.action == Action::diverged ? "diverged" : "broken",
                 decision.action == Action::diverged ? decision.reason : why};
+    }
+    if (const auto none = peer_without_replica(facts)) {
+        return {"broken", fmt::format("{}; {}", why, none->reason), none->remedy};
     }
     const bool is_diverged =
         text_or(member(member(facts.engine, "peer"), "action"), "") == to_string(Action::diverged);
@@ -126,12 +143,15 @@ StateWord judge_standby(const VolumeFacts& facts) {
             : std::string();
     if (!facts.peer.reachable) {
         return {"peer-unknown",
-                fmt::format("{} can't be reached{}{}{}", peer_node,
-                            facts.peer.error.empty() ? "" : ": ", facts.peer.error, goes_on)};
+                (facts.peer.error.empty() ? fmt::format("{} was not reached yet", peer_node)
+                                          : facts.peer.error) +
+                    goes_on};
     }
     if (peer == nullptr) {
+        const auto none = peer_without_replica(facts);
         return {"broken",
-                fmt::format("{} has no usable replica of {}{}", peer_node, name, goes_on)};
+                (none ? none->reason : fmt::format("{} gave no answer yet", peer_node)) + goes_on,
+                none ? none->remedy : std::string()};
     }
     const Decision decision = decide(*facts.summary, peer->summary);
     if (decision.action == Action::diverged) {
@@ -243,7 +263,8 @@ StateWord judge_place(const VolumeFacts& facts) {
         case Place::absent:
             return {"new", fmt::format("{} was not created on {} yet", name, facts.node)};
         case Place::failed:
-            return {"failed", facts.failure};
+            return {"failed", facts.failure,
+                    facts.advice.empty() ? look_at_events(name) : facts.advice};
         case Place::active:
             return judge_active(facts);
         case Place::standby:
@@ -304,6 +325,7 @@ Json volume_status(const VolumeFacts& facts, const StateWord& state, WallTime si
             {"state", state.word},
             {"since", engine_since.is_string() ? engine_since : time_or_null(since)},
             {"why", state.why},
+            {"advice", state.advice},
             {"mode", config.mode == Mode::sync ? "sync" : "async"},
             {"size_bytes", size},
             {"generation", generation},

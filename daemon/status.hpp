@@ -29,6 +29,7 @@ struct VolumeFacts {
     std::string node;
     Place place = Place::absent;
     std::string failure;          ///< why the replica or the engine does not work
+    std::string advice{};         ///< what to do about that; empty: not known
     std::string device_state{};   ///< "attached"; empty: the volume has no device
     std::string operation;        ///< in progress: "promote"; empty: none
     bool waits_for_peer = false;  ///< standby, and goes on as active when the peer agrees
@@ -47,6 +48,8 @@ struct VolumeFacts {
 struct StateWord {
     std::string word;  ///< "in-sync", "broken", …
     std::string why;   ///< a sentence
+    /// What to do, where it is known better than by the word alone; empty: it is not.
+    std::string advice{};
 };
 
 /// With tls = "off": a warning in `status` and `check`.

@@ -45,12 +45,15 @@ Result<Json> demote_on(VolumeKeeper& keeper, const std::string& node,
 Result<std::string> find_active(VolumeKeeper& keeper) {
     const auto answer = keeper.peers().ask_status(keeper.peer());
     if (!answer) {
-        return Failure(
-            Error{ErrorKind::unreachable,
-                  fmt::format("{} can't be switched: {}", keeper.name(), answer.error().message),
-                  fmt::format("make {} reachable; if it is gone for good, mirrorctl "
-                              "promote {} on the node that is left",
-                              keeper.peer(), keeper.name())});
+        const Error& error = answer.error();
+        return Failure(Error{
+            error.kind,
+            fmt::format("{} can't be switched: {}", keeper.name(),
+                        why_not_seen(keeper.peer(), error)),
+            was_reached(error) ? error.remedy
+                               : fmt::format("make {} reachable; if it is gone for good, mirrorctl "
+                                             "promote {} on the node that is left",
+                                             keeper.peer(), keeper.name())});
     }
     if (keeper.place() == Place::active) {
         return keeper.node();

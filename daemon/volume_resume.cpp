@@ -71,11 +71,14 @@ Result<std::optional<std::string>> VolumeKeeper::ask_whether_replaced() {
     }
     const auto answer = peers_.ask_status(peer());
     if (!answer) {
-        return Failure(answer.error().within(fmt::format("{} can't be asked", peer())));
+        Error error = answer.error();
+        error.message = why_not_seen(peer(), error);
+        return Failure(error);
     }
     const auto found = answer->volumes.find(name());
     if (found == answer->volumes.end()) {
-        return fail(ErrorKind::not_found, "{} has no usable replica of {}", peer(), name());
+        const NoReplica none = daemon::why_no_replica(*answer, name());
+        return Failure(Error{ErrorKind::not_found, none.reason, none.remedy});
     }
     if (!ours.last_active) {
         return fmt::format("{} was told that it may be promoted instead", peer());

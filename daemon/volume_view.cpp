@@ -48,14 +48,17 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
     }
     facts.last_write = last_write_of(backing_path());
     bool ask_engine = false;
+    pid_t engine_pid = 0;
     {
         MutexLock lock(mutex_);
         facts.place = place_;
         facts.failure = failure_;
+        facts.advice = failure_.empty() ? std::string() : advice_;
         facts.operation = operation_;
         facts.waits_for_peer = waits_for_peer_;
         facts.summary = last_summary_;
         ask_engine = place_ == Place::active && engine_ && engine_->is_running();
+        engine_pid = ask_engine ? engine_->pid() : 0;
     }
     if (facts.place == Place::absent || facts.place == Place::failed) {
         facts.summary.reset();
@@ -77,6 +80,9 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
     auto status = client_.status();
     if (!status || !status->is_object()) {
         facts.failure = status ? "the engine's answer is no object" : status.error().message;
+        facts.advice = fmt::format(
+            "if that lasts, end the engine (process {}): mirrord starts it again at once",
+            engine_pid);
         return facts;
     }
     if (auto summary = summary_of_engine(*status)) {

@@ -60,6 +60,10 @@ std::string step_when_failed(const Json& volume, const std::string& name) {
 }  // namespace
 
 std::string next_step(const Json& volume) {
+    // mirrord knows the reason; the word alone may have many.
+    if (std::string advice = text_field(volume, "advice"); !advice.empty()) {
+        return advice;
+    }
     const std::string state = text_field(volume, "state");
     const std::string name = text_field(volume, "name");
     if (state == "broken") {

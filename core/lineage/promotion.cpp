@@ -24,16 +24,32 @@ bool peer_may_serve(const PromotionRequest& request) {
            request.peer->state == ReplicaState::stale;
 }
 
+std::string why_no_answer(const PromotionRequest& request) {
+    return request.peer_absence.empty() ? fmt::format("{} can't be reached", request.peer_name)
+                                        : request.peer_absence;
+}
+
+std::string make_it_answer(const PromotionRequest& request) {
+    if (request.peer_absence.empty()) {
+        return fmt::format("make {} reachable", request.peer_name);
+    }
+    return request.peer_remedy.empty() ? "correct that" : request.peer_remedy;
+}
+
+/// What an absent peer may do meanwhile. One that answers without a replica serves none.
+std::string what_it_may(const PromotionRequest& request) {
+    return request.peer_has_no_replica ? "may have continued alone before" : "may be active";
+}
+
 /// "on beta: mirrorctl promote r0": verbs act for the node they are typed on. Empty when the peer
 /// would be refused as well.
 std::string promote_there(const PromotionRequest& request) {
     if (!peer_may_serve(request)) {
         return {};
     }
-    return fmt::format(
-        "{}on {}: mirrorctl promote {}",
-        request.peer ? "" : fmt::format("make {} reachable, then ", request.peer_name),
-        request.peer_name, request.volume_name);
+    return fmt::format("{}on {}: mirrorctl promote {}",
+                       request.peer ? "" : fmt::format("{}, then ", make_it_answer(request)),
+                       request.peer_name, request.volume_name);
 }
 
 PromotionVerdict refuse(std::string reason, std::string remedy) {
@@ -281,10 +297,8 @@ PromotionVerdict judge_alone(const PromotionRequest& request) {
     PromotionVerdict verdict;
     if (ours.last_active) {
         verdict.allowed = true;
-        verdict.reason = fmt::format(
-            "{} can't be reached, but {} was active last and gave that "
-            "up to nobody",
-            request.peer_name, ours.node);
+        verdict.reason = fmt::format("{}, but {} was active last and gave that up to nobody",
+                                     why_no_answer(request), ours.node);
         return verdict;
     }
     if (request.fenced) {
@@ -296,16 +310,16 @@ PromotionVerdict judge_alone(const PromotionRequest& request) {
         return verdict;
     }
     if (request.force) {
-        return forced(fmt::format("forced, although {} can't be reached and may be active",
-                                  request.peer_name),
-                      loss_without_peer(request));
+        return forced(
+            fmt::format("forced, although {} and {}", why_no_answer(request), what_it_may(request)),
+            loss_without_peer(request));
     }
-    return refuse(fmt::format("{} can't be reached and may be active: {} was not active last",
-                              request.peer_name, ours.node),
-                  fmt::format("make {} reachable, or pass --fenced when a cluster manager has "
+    return refuse(fmt::format("{} and {}: {} was not active last", why_no_answer(request),
+                              what_it_may(request), ours.node),
+                  fmt::format("{}, or pass --fenced when a cluster manager has "
                               "confirmed that {} is down, or --force to go on without it "
                               "(two actives and a split brain, if it runs)",
-                              request.peer_name, request.peer_name));
+                              make_it_answer(request), request.peer_name));
 }
 
 PromotionVerdict refuse_unusable(const PromotionRequest& request) {

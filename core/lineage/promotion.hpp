@@ -12,8 +12,13 @@ namespace mirror {
 
 struct PromotionRequest {
     ReplicaSummary ours;
-    /// The peer's summary; nothing when it could not be reached.
+    /// The peer's summary; nothing when it gave none.
     std::optional<ReplicaSummary> peer;
+    /// Why it gave none, a sentence ("beta answers, but …"); empty: it can't be reached.
+    std::string peer_absence{};
+    /// What would make it give one; empty: to be reachable.
+    std::string peer_remedy{};
+    bool peer_has_no_replica = false;  ///< so it said: it serves none now
     std::string peer_name;
     bool force = false;
     bool fenced = false;  ///< a cluster manager confirmed that the peer is down

@@ -43,18 +43,32 @@ struct Dialling {
     std::string who;
     milliseconds timeout;
     SteadyTime until;
+    bool is_local;
 
     [[nodiscard]] Failure timed_out(std::string_view step) const {
         return fail(ErrorKind::timed_out, "{}: {} within {}", who, step, format_duration(timeout));
     }
     [[nodiscard]] Failure not_connected(int os_error) const {
-        // Only a Unix socket has permissions; asking again would not help.
         const bool denied = os_error == EACCES || os_error == EPERM;
-        return Failure(Error{.kind = denied ? ErrorKind::refused : ErrorKind::unreachable,
-                             .message = fmt::format("{}: cannot connect: {}", who,
-                                                    std::generic_category().message(os_error)),
-                             .remedy = denied ? "run it as root" : "",
-                             .os_error = os_error});
+        // Only a Unix socket has permissions; asking again would not help.
+        return Failure(
+            Error{.kind = denied && is_local ? ErrorKind::refused : ErrorKind::unreachable,
+                  .message = fmt::format("{}: cannot connect: {}", who,
+                                         std::generic_category().message(os_error)),
+                  .remedy = step_for(os_error, denied),
+                  .os_error = os_error});
+    }
+    [[nodiscard]] std::string step_for(int os_error, bool denied) const {
+        if (is_local) {
+            return denied ? "run it as root" : "";
+        }
+        if (denied) {
+            return "a firewall of this machine forbids it";
+        }
+        return os_error == ECONNREFUSED ? "that machine answers, and nothing listens at this "
+                                          "address there: start mirrord on it, or see what "
+                                          "mirrorctl check says there"
+                                        : "";
     }
 };
 
@@ -181,12 +195,13 @@ std::string Address::text() const {
 
 Result<OpenedExport> open_export(const Address& address, const std::string& export_name,
                                  const LinkOptions& options) {
+    const bool is_local = !address.unix_path.empty();
     const Dialling dialling{
         .who = describe(address, options),
         .timeout = options.connect_timeout,
         .until = std::chrono::steady_clock::now() + options.connect_timeout,
+        .is_local = is_local,
     };
-    const bool is_local = !address.unix_path.empty();
     Result<Fd> socket = is_local ? dial_unix(address.unix_path, dialling)
                                  : dial_tcp(address.tcp, options.silence, dialling);
     if (!socket) {

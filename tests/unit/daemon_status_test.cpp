@@ -76,7 +76,7 @@ TEST_CASE("a volume that was never created is new") {
 
 TEST_CASE("a standby that can't reach its active knows no figures") {
     Scene scene;
-    scene.facts.peer.error = "connection refused";
+    scene.facts.peer.error = why_not_seen("alpha", {ErrorKind::unreachable, "connection refused"});
     const Json status = scene.json();
     CHECK(status["state"] == "peer-unknown");
     CHECK(status["rpo"]["seconds"].is_null());
@@ -174,6 +174,56 @@ TEST_CASE("an active whose disk can't read what the standby lacks is broken, in 
     CHECK(status["state"] == "broken");
     CHECK(status["why"] == "beta lacks 4 KiB.");
     CHECK(status["peers"][0]["incomplete"]["bytes"] == 4096);
+}
+
+TEST_CASE("a peer that answered is not called unreachable, and one that did not is") {
+    CHECK(why_not_seen("alpha", {ErrorKind::unreachable, "no route"}) ==
+          "alpha can't be reached: no route");
+    CHECK(why_not_seen("alpha", {ErrorKind::timed_out, "no answer"}) ==
+          "alpha can't be reached: no answer");
+    for (const ErrorKind kind : {ErrorKind::refused, ErrorKind::protocol, ErrorKind::invalid}) {
+        CHECK(why_not_seen("alpha", {kind, "another version"}) ==
+              "alpha answers, but can't be used: another version");
+    }
+}
+
+TEST_CASE("a peer that answers without a replica says why, and where to go") {
+    Scene scene;
+    scene.peer(Role::standby);
+    PeerAnswer& answer = *scene.facts.peer.answer;
+    answer.node = "alpha";
+    answer.volumes.clear();
+    CHECK(judge_state(scene.facts).why == "alpha answers, but its config has no volume r0");
+    answer.settings["r0"] = {};
+    answer.unusable["r0"] = {.is_made = true, .why = "its disk is gone"};
+    CHECK(judge_state(scene.facts).why ==
+          "alpha answers, but has no usable replica of r0: its disk is gone");
+    CHECK(judge_state(scene.facts).advice == "on alpha: mirrorctl status r0");
+    answer.unusable["r0"].is_made = false;
+    CHECK(judge_state(scene.facts).advice == "on alpha: mirrorctl create r0");
+    scene.facts.place = Place::active;
+    scene.facts.engine = {{"mode", "alone"}, {"why", "alone since noon"}};
+    const StateWord state = judge_state(scene.facts);
+    CHECK(state.word == "broken");
+    CHECK(state.why.starts_with("alone since noon; alpha answers, but has no usable replica"));
+    CHECK(scene.json()["advice"] == "on alpha: mirrorctl create r0");
+    scene.facts.peer.reachable = false;
+    CHECK(judge_state(scene.facts).why == "alone since noon");
+}
+
+TEST_CASE("who is sent to a disk was told that a disk failed") {
+    Scene scene;
+    scene.facts.place = Place::failed;
+    scene.facts.summary.reset();
+    scene.facts.failure = "it is the metadata of another node";
+    CHECK(judge_state(scene.facts).advice == "look for the reason: mirrorctl events r0");
+    scene.facts.advice = "name the node beta again";
+    CHECK(judge_state(scene.facts).advice == "name the node beta again");
+    scene.facts.place = Place::active;
+    scene.facts.failure.clear();
+    scene.facts.advice.clear();
+    CHECK(judge_state(scene.facts).word == "failed");
+    CHECK(judge_state(scene.facts).advice == "look for the reason: mirrorctl events r0");
 }
 
 TEST_CASE("an engine's answer of odd types is survived") {

@@ -322,6 +322,30 @@ TEST_CASE("out of the peer's reach, only the node that was last active goes on a
                   "it runs)");
 }
 
+TEST_CASE("a peer that answers without a summary is called what it is") {
+    auto request = request_with(alpha(ReplicaState::up_to_date, old_data), std::nullopt);
+    request.peer_absence = "beta answers, but has no usable replica of r0";
+    request.peer_remedy = "on beta: mirrorctl create r0";
+    request.peer_has_no_replica = true;
+    check_refused(judge_promotion(request),
+                  "beta answers, but has no usable replica of r0 and may have continued alone "
+                  "before: alpha was not active last",
+                  "on beta: mirrorctl create r0, or pass --fenced when a cluster manager has "
+                  "confirmed that beta is down, or --force to go on without it (two actives and a "
+                  "split brain, if it runs)");
+    request.ours.last_active = true;
+    CHECK(judge_promotion(request).reason ==
+          "beta answers, but has no usable replica of r0, but alpha was active last and gave that "
+          "up to nobody");
+    request.peer_absence = "beta answers, but can't be used: another protocol";
+    request.peer_remedy.clear();
+    request.peer_has_no_replica = false;
+    request.ours.last_active = false;
+    const PromotionVerdict refused = judge_promotion(request);
+    CHECK(refused.reason.find("another protocol and may be active") != std::string::npos);
+    CHECK(refused.remedy.starts_with("correct that, or pass"));
+}
+
 TEST_CASE("a confirmed fence or --force lets the other node go on, in a generation of its own") {
     auto request = request_with(alpha(ReplicaState::up_to_date, old_data), std::nullopt);
     check_new_generation(judge_fenced(request), GenerationReason::fenced_promotion,

@@ -179,6 +179,9 @@ TEST_CASE("every state that is not in-sync has words and, where one can help, a 
         CHECK_FALSE(next_step(with_state(state)).empty());
     }
     CHECK(next_step(with_state("in-sync")).empty());
+    Json known = with_state("failed");
+    known["advice"] = "name the node beta again";
+    CHECK(next_step(known) == "name the node beta again");
 }
 
 TEST_CASE("the exit code: the worst volume decides, at risk before unknown before degraded") {
