@@ -13,16 +13,6 @@ namespace {
 
 constexpr std::chrono::seconds create_deadline{30};
 
-Superblock first_superblock(const VolumeKeeper& keeper, std::uint64_t size) {
-    Superblock block;
-    block.volume_name = keeper.name();
-    block.node = keeper.node();
-    block.peer = keeper.peer();
-    block.size = size;
-    block.created = keeper.context().clock.wall_now();
-    return block;
-}
-
 /// The replica that has the volume's content from the beginning.
 Superblock source_superblock(const VolumeKeeper& keeper, std::uint64_t size) {
     Superblock block = first_superblock(keeper, size);
@@ -40,9 +30,14 @@ Result<std::optional<ReplicaSummary>> look_at_peer(VolumeKeeper& keeper) {
     const auto answer = keeper.peers().ask_status(keeper.peer());
     if (!answer) {
         Error error = answer.error();
-        error.message = fmt::format("{} can't be reached: {}", keeper.peer(), error.message);
-        error.remedy = fmt::format("start mirrord on {}, or mirrorctl create {} --local-only",
-                                   keeper.peer(), keeper.name());
+        error.message = why_not_seen(keeper.peer(), error);
+        if (!was_reached(error) || error.remedy.empty()) {
+            error.remedy =
+                fmt::format("{}, or mirrorctl create {} --local-only",
+                            was_reached(error) ? fmt::format("correct that on {}", keeper.peer())
+                                               : fmt::format("start mirrord on {}", keeper.peer()),
+                            keeper.name());
+        }
         return Failure(error);
     }
     const auto theirs = answer->settings.find(keeper.name());
@@ -65,26 +60,90 @@ Result<std::optional<ReplicaSummary>> look_at_peer(VolumeKeeper& keeper) {
                                            : std::optional(volume->second.summary);
 }
 
-Result<Json> ask_peer_to_create(VolumeKeeper& keeper, const Superblock& ours, bool source_empty,
-                                const CreateOptions& options, bool dry_run) {
-    return keeper.peers().ask(keeper.peer(),
-                              {{"request", "create-replica"},
-                               {"volume", keeper.name()},
-                               {"volume_id", to_string(ours.volume)},
-                               {"size", ours.size},
-                               {"source", keeper.node()},
-                               {"settings", keeper.config().shared_settings()},
-                               {"lineage", control::encode(ours.lineage)},
-                               {"source_empty", source_empty},
-                               {"overwrite", options.overwrite_peer},
-                               {"dry_run", dry_run}},
-                              create_deadline);
+/// What this side gives to the other one.
+struct Source {
+    bool is_empty = false;  ///< zeroes from end to end
+    bool is_blank = false;  ///< as far as a look at it tells
+};
+
+/// What `create-replica` says of the peer's backing.
+struct PeerBacking {
+    bool is_empty = false;
+    bool is_blank = false;
+    std::string path;
+    std::uint64_t data_bytes = 0;
+};
+
+Result<PeerBacking> ask_peer_to_create(VolumeKeeper& keeper, const Superblock& ours,
+                                       const Source& source, const CreateOptions& options,
+                                       bool dry_run) {
+    const auto answer = keeper.peers().ask(keeper.peer(),
+                                           {{"request", "create-replica"},
+                                            {"volume", keeper.name()},
+                                            {"volume_id", to_string(ours.volume)},
+                                            {"size", ours.size},
+                                            {"source", keeper.node()},
+                                            {"settings", keeper.config().shared_settings()},
+                                            {"lineage", control::encode(ours.lineage)},
+                                            {"source_empty", source.is_empty},
+                                            {"source_blank", source.is_blank},
+                                            {"overwrite", options.overwrite_peer},
+                                            {"from_empty", options.from_empty},
+                                            {"dry_run", dry_run}},
+                                           create_deadline);
+    if (!answer) {
+        return Failure(answer.error());
+    }
+    const auto is_empty = control::bool_field_or(*answer, "empty", false);
+    const auto is_blank = control::bool_field_or(*answer, "blank", false);
+    const auto bytes = control::optional_uint_field(*answer, "data_bytes");
+    if (!is_empty || !is_blank || !bytes) {
+        return fail(ErrorKind::protocol, "{}: its answer to create-replica is damaged",
+                    keeper.peer());
+    }
+    return PeerBacking{*is_empty, *is_blank, keeper.config().backing.at(keeper.peer()),
+                       bytes->value_or(0)};
+}
+
+/// "64MiB in /srv/r0.img on beta"; empty where nothing is lost.
+std::string loss_of(const VolumeKeeper& keeper, const PeerBacking& there) {
+    if (there.is_empty) {
+        return {};
+    }
+    return fmt::format("{} in {} on {} is overwritten{}", format_size(there.data_bytes), there.path,
+                       keeper.peer(),
+                       there.is_blank ? " (a look at it found nothing but zeroes)" : "");
+}
+
+/// The destroying step for programs; the sentences are for people.
+Json destroyed(const VolumeKeeper& keeper, const PeerBacking& there, const Source& source) {
+    Json overwrites = Json::array();
+    if (!there.is_empty) {
+        overwrites.push_back({{"node", keeper.peer()},
+                              {"backing", there.path},
+                              {"data_bytes", there.data_bytes},
+                              {"looks_empty", there.is_blank}});
+    }
+    return {{"loss", loss_of(keeper, there)},
+            {"overwrites", std::move(overwrites)},
+            {"source",
+             {{"node", keeper.node()},
+              {"backing", keeper.backing_path()},
+              {"looks_empty", source.is_blank}}}};
 }
 
 std::string made_text(const VolumeKeeper& keeper, const ReplicaFiles& files) {
     return fmt::format("{} ({}) {} {} on {}", keeper.name(), format_size(files.size()),
                        files.backing_exists() ? "uses" : "has the new file", keeper.backing_path(),
                        keeper.node());
+}
+
+std::string content_words(const ReplicaFiles& files) {
+    if (files.is_empty()) {
+        return ", which is empty";
+    }
+    return files.looks_blank() ? ", keeping its content (a look at it found nothing but zeroes)"
+                               : ", keeping its content";
 }
 
 Json plan_answer(const VolumeKeeper& keeper, const ReplicaFiles& files, const std::string& then) {
@@ -94,20 +153,24 @@ Json plan_answer(const VolumeKeeper& keeper, const ReplicaFiles& files, const st
                                     format_size(files.size()), keeper.node()));
     } else {
         would.push_back(fmt::format("use {} on {}{}", keeper.backing_path(), keeper.node(),
-                                    files.is_empty() ? "" : ", keeping its content"));
+                                    content_words(files)));
     }
     would.push_back(then);
     return {{"would", would}, {"bytes", files.size()}, {"seconds", nullptr}};
 }
 
 Result<Json> finish(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
-                    ReplicaFiles& files, const std::string& text, const Stopwatch& watch) {
+                    ReplicaFiles& files, const std::string& text, const Stopwatch& watch,
+                    Json answer = Json::object()) {
     files.keep();
     if (auto opened = keeper.open_standby(operation); !opened) {
         return Failure(opened.error());
     }
-    keeper.record("created", Severity::info, text);
-    return Json{{"text", text}, {"seconds", watch.seconds()}};
+    const std::string loss = answer.value("loss", "");
+    keeper.record("created", loss.empty() ? Severity::info : Severity::warning, text, loss);
+    answer["text"] = text;
+    answer["seconds"] = watch.seconds();
+    return answer;
 }
 
 /// The peer has the volume: this node gets an empty replica of it, filled by the next resync. A
@@ -144,6 +207,28 @@ Result<Json> join_peer(VolumeKeeper& keeper, const VolumeKeeper::Operation& oper
     return finish(keeper, operation, files, made_text(keeper, files) + "; " + then, watch);
 }
 
+std::string then_words(const VolumeKeeper& keeper, const PeerBacking& there, const Source& source) {
+    if (there.is_empty) {
+        return fmt::format("make the replica on {}", keeper.peer());
+    }
+    return fmt::format("overwrite {} on {} with {}", there.path, keeper.peer(),
+                       source.is_blank ? fmt::format("the zeroes of {}", keeper.node())
+                                       : fmt::format("what {} has", keeper.node()));
+}
+
+Result<Json> create_alone(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
+                          ReplicaFiles& files, const Superblock& block,
+                          const CreateOptions& options, const Stopwatch& watch) {
+    if (options.dry_run) {
+        return plan_answer(keeper, files, fmt::format("leave {} alone", keeper.peer()));
+    }
+    const std::string text = made_text(keeper, files);
+    if (auto made = files.make(block); !made) {
+        return Failure(made.error());
+    }
+    return finish(keeper, operation, files, text + "; the other replica is not made yet", watch);
+}
+
 Result<Json> create_first(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                           ReplicaFiles& files, const CreateOptions& options,
                           const Stopwatch& watch) {
@@ -151,78 +236,34 @@ Result<Json> create_first(VolumeKeeper& keeper, const VolumeKeeper::Operation& o
         return Failure(fits.error());
     }
     const Superblock block = source_superblock(keeper, files.size());
-    if (!options.local_only) {
-        const auto possible = ask_peer_to_create(keeper, block, files.is_empty(), options, true);
-        if (!possible) {
-            return Failure(possible.error());
-        }
+    const Source source{files.is_empty(), files.looks_blank()};
+    if (options.local_only) {
+        return create_alone(keeper, operation, files, block, options, watch);
     }
+    const auto before = ask_peer_to_create(keeper, block, source, options, true);
+    if (!before) {
+        return Failure(before.error());
+    }
+    Json answer = destroyed(keeper, *before, source);
     if (options.dry_run) {
-        return plan_answer(keeper, files,
-                           options.local_only
-                               ? fmt::format("leave {} alone", keeper.peer())
-                               : fmt::format("make the replica on {}", keeper.peer()));
+        answer.update(plan_answer(keeper, files, then_words(keeper, *before, source)));
+        return answer;
     }
     const std::string text = made_text(keeper, files);
-    const bool was_empty = files.is_empty();
     if (auto made = files.make(block); !made) {
         return Failure(made.error());
     }
-    if (options.local_only) {
-        return finish(keeper, operation, files, text + "; the other replica is not made yet",
-                      watch);
-    }
-    const auto there = ask_peer_to_create(keeper, block, was_empty, options, false);
+    const auto there = ask_peer_to_create(keeper, block, source, options, false);
     if (!there) {
         return Failure(there.error());
     }
-    const bool equal = was_empty && there->value("empty", false);
+    const bool equal = source.is_empty && there->is_empty;
     return finish(keeper, operation, files,
                   fmt::format("{}; {}", text,
                               equal ? fmt::format("the replica on {} is equal", keeper.peer())
                                     : fmt::format("the replica on {} is filled when {} is promoted",
                                                   keeper.peer(), keeper.name())),
-                  watch);
-}
-
-/// Everything that another node says about the replica to be made.
-struct ReplicaRequest {
-    Superblock block;
-    bool source_empty = false;
-    bool overwrite = false;
-    bool dry_run = false;
-};
-
-Result<ReplicaRequest> parse_replica_request(const VolumeKeeper& keeper, const Json& request) {
-    const auto id = control::id_field<VolumeId>(request, "volume_id");
-    const auto size = control::uint_field(request, "size");
-    const auto source = control::string_field(request, "source");
-    const auto settings = control::object_field(request, "settings");
-    const auto lineage = control::array_field(request, "lineage");
-    const auto source_empty = control::bool_field_or(request, "source_empty", false);
-    const auto overwrite = control::bool_field_or(request, "overwrite", false);
-    const auto dry_run = control::bool_field_or(request, "dry_run", false);
-    if (!id || !size || !source || !settings || !lineage || !source_empty || !overwrite ||
-        !dry_run) {
-        return fail(ErrorKind::invalid, "create-replica: a field is missing or of the wrong type");
-    }
-    auto decoded = control::decode_lineage(**lineage);
-    const auto theirs = settings_from_json(**settings);
-    if (!decoded || !theirs) {
-        return Failure(decoded ? theirs.error() : decoded.error());
-    }
-    if (id->is_none()) {
-        return fail(ErrorKind::invalid, "create-replica: volume_id is empty");
-    }
-    auto same = require_same_settings(keeper.name(), keeper.node(),
-                                      keeper.config().shared_settings(), keeper.peer(), *theirs);
-    if (!same) {
-        return Failure(same.error());
-    }
-    ReplicaRequest result{first_superblock(keeper, *size), *source_empty, *overwrite, *dry_run};
-    result.block.volume = *id;
-    result.block.lineage = std::move(*decoded);
-    return result;
+                  watch, std::move(answer));
 }
 
 }  // namespace
@@ -248,52 +289,6 @@ Result<Json> create(VolumeKeeper& keeper, const CreateOptions& options) {
         return join_peer(keeper, *operation, *files, **theirs, options, watch);
     }
     return create_first(keeper, *operation, *files, options, watch);
-}
-
-Result<Json> create_replica(VolumeKeeper& keeper, const Json& request) {
-    auto wanted = parse_replica_request(keeper, request);
-    if (!wanted) {
-        return Failure(wanted.error());
-    }
-    const auto operation = keeper.begin("create");
-    if (!operation) {
-        return Failure(operation.error());
-    }
-    auto files = ReplicaFiles::plan(keeper);
-    if (!files) {
-        return Failure(files.error());
-    }
-    if (auto fits = files->fit(wanted->block.size, ReplicaFiles::Longer::refused); !fits) {
-        return Failure(fits.error());
-    }
-    if (!files->is_empty() && !wanted->overwrite) {
-        return Failure(
-            Error{ErrorKind::refused,
-                  fmt::format("{} on {} holds {} of data that would be lost", keeper.backing_path(),
-                              keeper.node(), format_size(files->data_bytes())),
-                  fmt::format("mirrorctl create {} --overwrite-peer, or move the file away",
-                              keeper.name())});
-    }
-    const Json answer = {{"empty", files->is_empty()}};
-    if (wanted->dry_run) {
-        return answer;
-    }
-    if (wanted->source_empty && files->is_empty()) {
-        wanted->block.state = ReplicaState::up_to_date;
-        wanted->block.steps = first_steps;
-        wanted->block.synced_at = wanted->block.created;
-    }
-    if (auto made = files->make(wanted->block); !made) {
-        return Failure(made.error());
-    }
-    files->keep();
-    if (auto opened = keeper.open_standby(*operation); !opened) {
-        return Failure(opened.error());
-    }
-    keeper.record("created", Severity::info,
-                  fmt::format("the replica of {} on {} was made for {}", keeper.name(),
-                              keeper.node(), keeper.peer()));
-    return answer;
 }
 
 }  // namespace mirror::daemon

@@ -11,12 +11,14 @@ struct CreateOptions {
     bool overwrite_peer = false;
     bool local_only = false;
     bool dry_run = false;
+    /// With overwrite_peer: also when nothing but zeroes would take the place of the peer's data.
+    bool from_empty = false;
 };
 
 /// `create`, from mirrorctl: answers `text` and `seconds`.
 [[nodiscard]] Result<Json> create(VolumeKeeper& keeper, const CreateOptions& options);
 
-/// `create-replica`, from the peer's mirrord: answers `empty`.
+/// `create-replica`, from the peer's mirrord: answers `empty`, and what it holds.
 [[nodiscard]] Result<Json> create_replica(VolumeKeeper& keeper, const Json& request);
 
 }  // namespace mirror::daemon

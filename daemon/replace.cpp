@@ -49,19 +49,19 @@ Result<void> require_unusable(VolumeKeeper& keeper) {
 Result<ReplicaSummary> require_source(VolumeKeeper& keeper) {
     const auto answer = keeper.peers().ask_status(keeper.peer());
     if (!answer) {
-        return Failure(
-            Error{ErrorKind::unreachable,
-                  fmt::format("{} can't be reached, so nothing could fill the new replica: {}",
-                              keeper.peer(), answer.error().message),
-                  fmt::format("make {} reachable", keeper.peer())});
+        const Error& error = answer.error();
+        return Failure(Error{
+            error.kind,
+            fmt::format("nothing could fill the new replica: {}",
+                        why_not_seen(keeper.peer(), error)),
+            was_reached(error) ? error.remedy : fmt::format("make {} reachable", keeper.peer())});
     }
     const auto settings = answer->settings.find(keeper.name());
     const auto volume = answer->volumes.find(keeper.name());
     if (settings == answer->settings.end() || volume == answer->volumes.end()) {
-        return refuse(fmt::format("{} has no usable replica of {}, so nothing could fill the new "
-                                  "one",
-                                  keeper.peer(), keeper.name()),
-                      fmt::format("on {}: mirrorctl status {}", keeper.peer(), keeper.name()));
+        const NoReplica none = why_no_replica(*answer, keeper.name());
+        return refuse(fmt::format("nothing could fill the new replica: {}", none.reason),
+                      none.remedy);
     }
     auto same = require_same_settings(keeper.name(), keeper.node(),
                                       once_made(keeper.config().shared_settings()), keeper.peer(),
@@ -119,8 +119,16 @@ Json plan(const VolumeKeeper& keeper, const ReplicaFiles& files) {
                                       format_size(files.size()), node));
     would.push_back(fmt::format("fill {} from {} by a full resync, while {} is active", node,
                                 keeper.peer(), keeper.peer()));
+    Json overwrites = Json::array();
+    if (!files.is_empty()) {
+        overwrites.push_back({{"node", node},
+                              {"backing", keeper.backing_path()},
+                              {"data_bytes", files.data_bytes()},
+                              {"looks_empty", files.looks_blank()}});
+    }
     return {
         {"would", would},
+        {"overwrites", std::move(overwrites)},
         {"bytes", files.size()},
         {"seconds", nullptr},
         {"loss", files.is_empty() ? std::string()

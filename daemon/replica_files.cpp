@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/meta/meta_file.hpp"
+#include "core/store/blank.hpp"
 
 namespace mirror::daemon {
 
@@ -96,6 +97,10 @@ ReplicaFiles::~ReplicaFiles() {
     }
 }
 
+bool ReplicaFiles::looks_blank() const {
+    return is_empty() || mirror::looks_blank(backing_).value_or(false);
+}
+
 std::uint64_t ReplicaFiles::data_bytes() const {
     struct stat found {};
     if (info_.is_block_device || ::stat(backing_.c_str(), &found) != 0) {
@@ -118,6 +123,16 @@ Result<void> ReplicaFiles::make(const Superblock& first) {
     }
     made_meta_ = true;
     return {};
+}
+
+Superblock first_superblock(const VolumeKeeper& keeper, std::uint64_t size) {
+    Superblock block;
+    block.volume_name = keeper.name();
+    block.node = keeper.node();
+    block.peer = keeper.peer();
+    block.size = size;
+    block.created = keeper.context().clock.wall_now();
+    return block;
 }
 
 }  // namespace mirror::daemon

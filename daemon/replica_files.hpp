@@ -36,6 +36,9 @@ class ReplicaFiles {
     [[nodiscard]] bool backing_exists() const noexcept { return info_.exists; }
     /// Reads as zeroes from end to end.
     [[nodiscard]] bool is_empty() const noexcept { return !info_.has_data; }
+    /// Nothing was found by a look at it (core/store/blank.hpp): for people. What can't be read may
+    /// hold data.
+    [[nodiscard]] bool looks_blank() const;
     /// How much would be lost by overwriting it: what the file takes on its disk.
     [[nodiscard]] std::uint64_t data_bytes() const;
 
@@ -58,5 +61,8 @@ class ReplicaFiles {
     bool made_meta_ = false;
     bool kept_ = false;
 };
+
+/// Of a replica that is made now and has nothing yet.
+[[nodiscard]] Superblock first_superblock(const VolumeKeeper& keeper, std::uint64_t size);
 
 }  // namespace mirror::daemon

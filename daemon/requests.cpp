@@ -40,10 +40,14 @@ Result<Json> handle_create(VolumeKeeper& keeper, const Json& request, bool) {
     const auto local_only = control::bool_field_or(request, "local_only", false);
     const auto replace = control::bool_field_or(request, "replace", false);
     const auto dry_run = control::bool_field_or(request, "dry_run", false);
-    for (const auto* field : {&overwrite, &local_only, &replace, &dry_run}) {
+    const auto from_empty = control::bool_field_or(request, "from_empty", false);
+    for (const auto* field : {&overwrite, &local_only, &replace, &dry_run, &from_empty}) {
         if (!field->has_value()) {
             return Failure(field->error());
         }
+    }
+    if (*from_empty && !*overwrite) {
+        return fail(ErrorKind::invalid, "--from-empty goes with --overwrite-peer only");
     }
     if (*replace && (*overwrite || *local_only)) {
         return fail(ErrorKind::invalid,
@@ -52,7 +56,7 @@ Result<Json> handle_create(VolumeKeeper& keeper, const Json& request, bool) {
     if (*replace) {
         return replace_replica(keeper, *dry_run);
     }
-    return create(keeper, {*overwrite, *local_only, *dry_run});
+    return create(keeper, {*overwrite, *local_only, *dry_run, *from_empty});
 }
 
 /// Why the role changes, in a word for the hooks: the verb, unless the request says "switch".
@@ -383,12 +387,17 @@ Json Requests::peer_status(const nbd::Client& client) const {
         }
     }
     Json volumes = Json::object();
+    Json unusable = Json::object();
     for (const auto& [name, each] : keepers_) {
         if (!is_shared(each->config())) {
             continue;
         }
         if (Json entry = each->peer_status(); !entry.is_null()) {
             volumes[name] = std::move(entry);
+        } else {
+            const VolumeFacts facts = each->facts();
+            unusable[name] = {{"made", facts.place != Place::absent},
+                              {"why", judge_state(facts).why}};
         }
     }
     return {{"node", context_.node.name},
@@ -397,7 +406,8 @@ Json Requests::peer_status(const nbd::Client& client) const {
             {"time", control::encode(context_.clock.wall_now())},
             {"keys", key_names(context_)},
             {"settings", std::move(settings)},
-            {"volumes", std::move(volumes)}};
+            {"volumes", std::move(volumes)},
+            {"unusable", std::move(unusable)}};
 }
 
 }  // namespace mirror::daemon

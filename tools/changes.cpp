@@ -135,6 +135,7 @@ int create(Session& session) {
     const Options& options = session.options;
     Json request = request_of(session);
     request["overwrite_peer"] = options.overwrite_peer;
+    request["from_empty"] = options.from_empty;
     request["local_only"] = options.local_only;
     request["replace"] = options.replace;
     const bool overwrites = options.overwrite_peer || options.replace;

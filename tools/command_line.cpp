@@ -57,6 +57,8 @@ void add_role_verbs(Verbs& verbs, Options& options) {
     CLI::App& create = verbs.add_change("create", "make the volume's replicas on both nodes");
     create.add_flag("--overwrite-peer", options.overwrite_peer,
                     "the peer's backing may hold data; it is overwritten");
+    create.add_flag("--from-empty", options.from_empty,
+                    "with --overwrite-peer: also by the zeroes of an empty backing here");
     create.add_flag("--local-only", options.local_only,
                     "make this node's replica only; the peer's is made later");
     create.add_flag("--replace", options.replace,

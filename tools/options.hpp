@@ -20,6 +20,7 @@ struct Options {
     bool dry_run = false;
     bool yes = false;
     bool overwrite_peer = false;
+    bool from_empty = false;
     bool local_only = false;
     bool replace = false;
     bool force = false;

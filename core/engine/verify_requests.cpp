@@ -230,8 +230,8 @@ Json Verify::plan(const Wishes& wishes) {
         would.push_back(fmt::format("begin at {}, where it was stopped", format_size(from)));
     }
     if (wishes.repair) {
-        would.push_back(
-            fmt::format("send {} the blocks of {} where they differ", peer_node_, parts_.node));
+        would.push_back(fmt::format("overwrite on {}, with those of {}, the blocks that differ",
+                                    peer_node_, parts_.node));
     }
     return {{"would", std::move(would)},
             {"bytes", bytes},

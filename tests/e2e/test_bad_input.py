@@ -78,6 +78,79 @@ def test_a_peer_whose_data_would_be_overwritten(make_cluster):
     assert path.read_bytes().startswith(b"precious")
 
 
+@pytest.mark.parametrize("zeroes", ["absent", "sparse", "written"])
+def test_an_empty_side_does_not_overwrite_the_peers_data_by_mistake(make_cluster, zeroes):
+    """Typed on the wrong node: alpha has nothing, beta has the data."""
+    cluster = make_cluster().start()
+    alpha, beta = cluster.nodes
+    path = cluster.backing(beta)
+    path.write_bytes(b"precious" + bytes(64 * MIB - 8))
+    if zeroes != "absent":
+        with open(cluster.backing(alpha), "wb") as file:
+            file.write(bytes(64 * MIB if zeroes == "written" else 0))
+            file.truncate(64 * MIB)
+    for option in ("--dry-run", "--yes", "--json"):
+        refused(alpha.ctl("create", "r0", "--overwrite-peer", option, check=False),
+                "alpha looks empty", "zeroes", path, "on beta: mirrorctl create r0", "--from-empty")
+    assert path.read_bytes().startswith(b"precious")
+    plan = alpha.ctl("create", "r0", "--overwrite-peer", "--from-empty", "--dry-run", "--json").json
+    assert str(path) in plan["loss"] and "overwritten" in plan["loss"]
+    assert plan["overwrites"] == [{"node": "beta", "backing": str(path), "looks_empty": False,
+                                   "data_bytes": plan["overwrites"][0]["data_bytes"]}]
+    assert plan["source"]["node"] == "alpha" and plan["source"]["looks_empty"]
+    assert path.read_bytes().startswith(b"precious")
+    # As the refusal says.
+    beta.ctl("create", "r0", *([] if zeroes != "written" else ["--overwrite-peer"]))
+    beta.ctl("promote", "r0")
+    cluster.wait_in_sync(beta)
+    assert cluster.backing(alpha).read_bytes().startswith(b"precious")
+
+
+def test_what_overwriting_the_peer_destroys_is_said_before(make_cluster):
+    cluster = make_cluster().start()
+    for node in cluster.nodes:
+        cluster.backing(node).write_bytes(node.name.encode() + bytes(64 * MIB - len(node.name)))
+    plan = cluster.alpha.ctl("create", "r0", "--overwrite-peer", "--dry-run").out
+    assert f"overwrite {cluster.backing(cluster.beta)} on beta with what alpha has" in plan, plan
+    assert f"loss:  64 MiB in {cluster.backing(cluster.beta)} on beta is overwritten" in plan, plan
+    cluster.alpha.ctl("create", "r0", "--overwrite-peer", "--yes")
+    cluster.alpha.ctl("promote", "r0")
+    cluster.wait_in_sync(cluster.alpha)
+    assert cluster.backing(cluster.beta).read_bytes().startswith(b"alpha")
+
+
+# -- reasons ---------------------------------------------------------------------------------------
+
+def test_a_peer_that_answers_without_a_replica_is_not_called_unreachable(make_cluster):
+    cluster = make_cluster().start()
+    cluster.alpha.ctl("create", "r0", "--local-only")
+    cluster.alpha.ctl("promote", "r0")
+    def told():
+        status = cluster.alpha.status()
+        assert "beta answers, but has no usable replica of r0" in status["why"], status["why"]
+        return status["advice"] == "on beta: mirrorctl create r0"
+    cluster.wait(told, "the reason")
+    assert "on beta: mirrorctl create r0" in cluster.alpha.ctl("status", "r0", check=False).out
+    cluster.alpha.ctl("demote", "r0")
+    plan = cluster.alpha.ctl("promote", "r0", "--dry-run").out
+    assert "beta answers, but has no usable replica of r0: r0 was not created on beta yet" in plan
+
+
+def test_a_node_that_was_renamed_is_not_sent_to_its_disk(make_cluster):
+    cluster = make_cluster().start().create()
+    cluster.alpha.ctl("promote", "r0")
+    cluster.wait_in_sync(cluster.alpha)
+    cluster.beta.stop()
+    text = cluster.config_text().replace("beta]", "gamma]").replace("backing.beta", "backing.gamma")
+    cluster.beta.config.write_text(text, encoding="utf-8")
+    cluster.beta.name = "gamma"
+    cluster.beta.start()
+    status = cluster.beta.status()
+    assert status["state"] == "failed" and "on node beta" in status["why"]
+    assert "name the node beta again" in status["advice"] and "repair" not in status["advice"]
+    cluster.beta.name = "beta"
+
+
 # -- peers -----------------------------------------------------------------------------------------
 
 def test_a_peer_with_another_volume_under_the_name(make_cluster):
