@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // VolumeKeeper: the files of its engine in RUN_DIR, when somebody removed them under it.
+#include <filesystem>
+
 #include "core/base/log.hpp"
 #include "daemon/active_mark.hpp"
 #include "daemon/engine_files.hpp"
@@ -10,6 +12,11 @@ namespace {
 
 bool is_marked(const std::string& marker) {
     return read_active_mark(marker, boot_id()).is_there;
+}
+
+bool is_link(const std::string& path) {
+    std::error_code ignored;
+    return std::filesystem::is_symlink(path, ignored);
 }
 
 }  // namespace
@@ -62,15 +69,19 @@ void VolumeKeeper::record_lost_files(pid_t engine, const std::vector<std::string
     if (!marked) {
         log(LogLevel::error, "{}: {}", name(), marked.error().text());
     }
+    const bool by_links = is_link(paths_.socket) || is_link(paths_.express);
+    const std::string then =
+        by_links ? fmt::format(
+                       "; then mirrorctl restart-engine {}: until then its sockets are "
+                       "links, for the user of mirrord alone",
+                       name())
+                 : std::string();
     if (left.empty()) {
         record("run-dir-cleaned", Severity::warning,
                fmt::format("the files of {} in {} were gone while its engine (process {}) served "
                            "it; they are there again",
                            name(), context_.node.run_dir, engine),
-               cause,
-               fmt::format("keep cleaners away from {}; then mirrorctl restart-engine {}: until "
-                           "then its sockets are for the user of mirrord alone",
-                           context_.node.run_dir, name()));
+               cause, fmt::format("keep cleaners away from {}{}", context_.node.run_dir, then));
         return;
     }
     record("run-dir-cleaned", Severity::error,

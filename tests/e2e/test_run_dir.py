@@ -61,6 +61,15 @@ def test_a_run_dir_that_was_removed_is_made_again(cluster):
     assert cluster.alpha.is_running() and (cluster.alpha.run_dir / "mirrord.lock").exists()
 
 
+def test_a_lost_pid_file_asks_for_nothing_that_is_not_needed(cluster):
+    (cluster.alpha.run_dir / "r0.pid").unlink()
+    event = cluster.wait_event(cluster.alpha, "run-dir-cleaned")[-1]
+    assert cluster.alpha.engine_pid() and "restart-engine" not in event["remedy"], event
+    cluster.alpha.control_socket().unlink()
+    event = cluster.wait_event(cluster.alpha, "run-dir-cleaned", count=2)[-1]
+    assert "restart-engine r0" in event["remedy"], event
+
+
 def test_marks_of_this_boot_are_written_again(cluster):
     clean(cluster.alpha)
     marks = [cluster.alpha.run_dir / f"r0.{kind}" for kind in ("active", "boot")]
