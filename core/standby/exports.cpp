@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The three exports of a standby replica.
+// The exports of a standby replica.
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstring>
 
+#include "core/standby/device_watch.hpp"
 #include "core/standby/session_member.hpp"
+#include "core/standby/zero_piece.hpp"
 
 namespace mirror {
 namespace {
@@ -32,29 +35,68 @@ class DataExport final : public nbd::Export {
     }
     [[nodiscard]] Result<void> write(std::span<const std::byte> from,
                                      std::uint64_t offset) override {
-        return member_->watched(MediaOperation::write, {offset, from.size()},
-                                [&] { return member_->backing().write(from, offset); });
+        while (true) {
+            const std::span<const std::byte> piece = from.first(std::min(from.size(), write_piece));
+            if (auto done = write_piece_of(piece, offset); !done || piece.size() == from.size()) {
+                return done;
+            }
+            from = from.subspan(piece.size());
+            offset += piece.size();
+        }
     }
     [[nodiscard]] Result<void> zero(ByteRange range, Space space) override {
-        return member_->watched(MediaOperation::write, range,
-                                [&] { return member_->backing().zero(range, space); });
+        while (!range.empty()) {
+            const ByteRange piece{range.offset, std::min(range.length, zero_piece_.bytes())};
+            const auto began = std::chrono::steady_clock::now();
+            auto done = member_->watched(MediaOperation::write, piece,
+                                         [&] { return member_->backing().zero(piece, space); });
+            if (!done) {
+                return done;
+            }
+            zero_piece_.done(piece.length, std::chrono::steady_clock::now() - began);
+            member_->write_behind().note_zeroes(piece);
+            range = {piece.end(), range.length - piece.length};
+        }
+        return keep_up();
     }
     [[nodiscard]] Result<void> trim(ByteRange range) override {
         return zero(range, Space::may_free);
     }
     [[nodiscard]] Result<void> flush() override {
         return member_->watched(MediaOperation::flush, {},
-                                [&] { return member_->backing().flush(); });
+                                [&] { return member_->write_behind().flush(); });
     }
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override {
         return member_->backing().extents(range);
     }
 
   private:
+    static constexpr std::size_t write_piece = 1 * MiB;
+
+    [[nodiscard]] Result<void> write_piece_of(std::span<const std::byte> piece,
+                                              std::uint64_t offset) {
+        const ByteRange range{offset, piece.size()};
+        auto done = member_->watched(MediaOperation::write, range,
+                                     [&] { return member_->backing().write(piece, offset); });
+        if (!done) {
+            return done;
+        }
+        member_->write_behind().note(range, offset == last_end_);
+        last_end_ = range.end();
+        return keep_up();
+    }
+    /// So that nobody waits long for a flush of what was taken: who brings too much waits for the
+    /// disk now.
+    [[nodiscard]] Result<void> keep_up() {
+        return member_->write_behind().is_too_much() ? flush() : Result<void>{};
+    }
+
     std::unique_ptr<SessionMember> member_;
+    std::uint64_t last_end_ = 0;
+    ZeroPiece zero_piece_;
 };
 
-/// What the two computed exports share: they can be read, and nothing else.
+/// What the computed exports share: they can be read, and nothing else.
 class ReadOnlyExport : public nbd::Export {
   public:
     [[nodiscard]] Result<void> write(std::span<const std::byte> /*from*/,
@@ -157,7 +199,38 @@ class ChangesExport final : public ReadOnlyExport {
     std::vector<std::byte> bytes_;
 };
 
+/// What is at the disk, and whether it gets on. It must answer whatever the disk does.
+class ProgressExport final : public ReadOnlyExport {
+  public:
+    ProgressExport(std::shared_ptr<DiskActivity> activity, std::string device_counters)
+        : activity_(std::move(activity)), device_(std::move(device_counters)) {}
+
+    [[nodiscard]] nbd::Traits traits() const override {
+        return {.size = nbd::work_report_size,
+                .read_only = true,
+                .description = "how the work at the replica's disk gets on"};
+    }
+    [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
+        if (offset == 0) {  // who reads on wants what he has seen the beginning of
+            const SteadyTime now{SteadyTime::duration(activity_->note_request())};
+            nbd::store_work_report(report_, activity_->report(device_.last_finished(now)));
+        }
+        std::memcpy(into.data(), report_.data() + offset, into.size());
+        return {};
+    }
+
+  private:
+    const std::shared_ptr<DiskActivity> activity_;
+    DeviceWatch device_;
+    std::array<std::byte, nbd::work_report_size> report_{};
+};
+
 }  // namespace
+
+std::unique_ptr<nbd::Export> make_progress_export(std::shared_ptr<DiskActivity> activity,
+                                                  std::string device_counters) {
+    return std::make_unique<ProgressExport>(std::move(activity), std::move(device_counters));
+}
 
 std::unique_ptr<nbd::Export> make_data_export(std::unique_ptr<SessionMember> member) {
     return std::make_unique<DataExport>(std::move(member));

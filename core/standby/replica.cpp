@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/standby/replica.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/meta/backing_record.hpp"
@@ -29,9 +30,12 @@ Result<Maps> read_maps(MetaFile& meta) {
     return Maps{std::move(*intent), std::move(*changed)};
 }
 
-/// The longest that a request waits for writes of older connections. A disk that hangs must not
-/// gather waiting requests, and the peer gives up on one after ten seconds.
+/// The longest that a request waits for writes of older connections that do not get on. A disk that
+/// hangs must not gather waiting requests, and the peer gives up on one after ten seconds.
 constexpr std::chrono::milliseconds drain_patience{5000};
+
+/// How often it is looked whether they get on.
+constexpr std::chrono::milliseconds look_period{250};
 
 Failure disk_is_busy() {
     return Failure(Error{ErrorKind::busy,
@@ -80,6 +84,8 @@ Replica::Replica(std::unique_ptr<Store> backing, std::unique_ptr<MetaFile> meta,
     : backing_(std::move(backing)),
       meta_(std::move(meta)),
       clock_(clock),
+      activity_(std::make_shared<DiskActivity>(clock)),
+      write_behind_(*backing_, *activity_),
       media_(clock, meta_->superblock().media_errors),
       intent_bytes_(intent_bytes),
       changed_bytes_(changed_bytes) {}
@@ -122,7 +128,7 @@ std::optional<Replica::SessionView> Replica::session() const {
     }
     SessionView view = *session_;
     view.connections = members_.size();
-    view.last_request = SteadyTime(SteadyTime::duration(last_request_.load()));
+    view.last_request = activity_->last_request();
     for (const Member& member : members_) {
         const SteadyTime since(SteadyTime::duration(member.busy_since->load()));
         if (since != SteadyTime{} &&
@@ -142,13 +148,15 @@ Result<void> Replica::begin_session(const SessionStart& start) {
         return fail(ErrorKind::refused, "the replica is being closed");
     }
     const ChangingSession changing(changing_session_, members_changed_);
+    const AtTheDisk working(activity_->control(), activity_->now());
     session_.reset();
+    activity_->forget_lanes();
     if (!drain_members(lock, drain_patience)) {
         return disk_is_busy();
     }
     lock.unlock();
     // Fails for good after a flush that failed: then this opening's content can't be believed.
-    auto recorded = backing_->flush();
+    auto recorded = write_behind_.flush();
     if (!recorded) {
         note_media(MediaOperation::flush, {}, recorded.error());
         lock.lock();
@@ -173,7 +181,7 @@ Result<void> Replica::begin_session(const SessionStart& start) {
     if (closed_) {
         return fail(ErrorKind::refused, "the replica is being closed");
     }
-    last_request_ = clock_.steady_now().time_since_epoch().count();
+    activity_->note_request();
     session_ = SessionView{start.id, start.source, start.resync};
     return {};
 }
@@ -189,6 +197,7 @@ Result<void> Replica::session_synced(const SessionId& session, const Lineage& li
     }
     // A newer session must not begin in between, or this one would declare it up to date.
     const ChangingSession changing(changing_session_, members_changed_);
+    const AtTheDisk working(activity_->control(), activity_->now());
     lock.unlock();
     auto recorded = record_synced(lineage, step);
     lock.lock();
@@ -248,7 +257,7 @@ Result<void> Replica::take_step(const SessionId& session, std::uint64_t step) {
 }
 
 Result<void> Replica::record_synced(const Lineage& lineage, std::uint64_t step) {
-    if (auto flushed = backing_->flush(); !flushed) {
+    if (auto flushed = write_behind_.flush(); !flushed) {
         note_media(MediaOperation::flush, {}, flushed.error());
         report_disk_error(flushed.error());
         return flushed;
@@ -281,13 +290,14 @@ Result<void> Replica::end_session(const SessionId& session, bool source_goes_on)
         return current;
     }
     const ChangingSession changing(changing_session_, members_changed_);
+    const AtTheDisk working(activity_->control(), activity_->now());
     session_.reset();
     if (!drain_members(lock, drain_patience)) {
         return disk_is_busy();
     }
     lock.unlock();
     const WallTime now = clock_.wall_now();
-    auto flushed = backing_->flush();
+    auto flushed = write_behind_.flush();
     auto recorded = meta_->update([&](Superblock& block) {
         if (source_goes_on) {
             block.break_at = now;
@@ -333,7 +343,8 @@ Result<std::unique_ptr<nbd::Export>> Replica::open_export(const std::string& suf
     }
     const std::string plain_suffix = suffix.substr(prefix.size());
     nbd::FramedExport::Report report;
-    if (plain_suffix != "/changes") {  // that one is no member of a session, and may outlive us
+    // The other two are no members of a session, and may outlive us.
+    if (plain_suffix.find('@') != std::string::npos) {
         report = [this](const Error& error) { report_garbled(error); };
     }
     return open_plain_export(plain_suffix, std::move(shutdown))
@@ -348,6 +359,9 @@ Result<std::unique_ptr<nbd::Export>> Replica::open_plain_export(const std::strin
         return regions_that_may_differ().map(
             [](const Bitmap& regions) { return make_changes_export(regions); });
     }
+    if (suffix == nbd::progress_export) {
+        return make_progress_export(activity_, backing_->device_counters());
+    }
     constexpr std::string_view digest_prefix = "/digest@";
     const bool digests = suffix.starts_with(digest_prefix);
     if (!digests && !suffix.starts_with("@")) {
@@ -361,8 +375,7 @@ Result<std::unique_ptr<nbd::Export>> Replica::open_plain_export(const std::strin
     if (auto current = require_session(*session); !current) {
         return Failure(current.error());
     }
-    members_.push_front(
-        Member{std::move(shutdown), std::make_shared<std::atomic<SteadyTime::rep>>(0)});
+    members_.push_front(Member{std::move(shutdown), activity_->open_lane()});
     auto member = std::make_unique<SessionMember>(*this, members_.begin());
     return digests ? make_digest_export(std::move(member), *session)
                    : make_data_export(std::move(member));
@@ -390,15 +403,34 @@ bool Replica::drain_members(MutexLock& lock, std::optional<std::chrono::millisec
     for (const Member& member : members_) {
         member.shutdown();
     }
-    const auto deadline = std::chrono::steady_clock::now() + patience.value_or(drain_patience);
-    while (!members_.empty()) {
-        if (!patience) {
+    if (!patience) {
+        while (!members_.empty()) {
             members_changed_.wait(lock);
-        } else if (members_changed_.wait_until(lock, deadline) == std::cv_status::timeout) {
-            return members_.empty();
         }
+        return true;
+    }
+    SteadyTime::rep progress = members_progress();
+    auto deadline = std::chrono::steady_clock::now() + *patience;
+    while (!members_.empty()) {
+        const auto now = std::chrono::steady_clock::now();
+        if (const auto newer = members_progress(); newer != progress) {
+            progress = newer;
+            deadline = now + *patience;
+            activity_->control().store(activity_->now(), std::memory_order_relaxed);
+        } else if (now >= deadline) {
+            return false;
+        }
+        (void)members_changed_.wait_until(lock, std::min(deadline, now + look_period));
     }
     return true;
+}
+
+SteadyTime::rep Replica::members_progress() const {
+    SteadyTime::rep newest = activity_->last_flushed_piece().time_since_epoch().count();
+    for (const Member& member : members_) {
+        newest = std::max(newest, member.busy_since->load(std::memory_order_relaxed));
+    }
+    return newest;
 }
 
 Result<void> Replica::wait_for_turn(MutexLock& lock) {
@@ -436,12 +468,6 @@ Result<Bitmap> Replica::regions_that_may_differ() const {
         from = run->last;
     }
     return std::move(maps->regions);
-}
-
-SteadyTime::rep Replica::note_request() noexcept {
-    const SteadyTime::rep now = clock_.steady_now().time_since_epoch().count();
-    last_request_.store(now, std::memory_order_relaxed);
-    return now;
 }
 
 void Replica::report_disk_error(const Error& error) {

@@ -20,6 +20,8 @@
 #include "core/lineage/handshake.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/nbd/export.hpp"
+#include "core/standby/disk_activity.hpp"
+#include "core/standby/write_behind.hpp"
 #include "core/store/media_log.hpp"
 #include "core/store/store.hpp"
 
@@ -79,7 +81,8 @@ class Replica {
     [[nodiscard]] Result<void> adopt_generation(const SessionId& session, const Lineage& lineage,
                                                 bool confirmed);
 
-    /// `suffix` is the export's name after "VOLUME": "@SESSION", "/digest@SESSION", "/changes";
+    /// `suffix` is the export's name after "VOLUME": "@SESSION", "/digest@SESSION", "/changes",
+    /// "/progress";
     /// with "/frames" before it, the framed form of that export (core/nbd/frame.hpp).
     [[nodiscard]] Result<std::unique_ptr<nbd::Export>> open_export(const std::string& suffix,
                                                                    std::function<void()> shutdown);
@@ -100,7 +103,7 @@ class Replica {
     /// One connection of the session.
     struct Member {
         std::function<void()> shutdown;
-        std::shared_ptr<std::atomic<SteadyTime::rep>> busy_since;  ///< 0: idle
+        std::shared_ptr<DiskActivity::Lane> busy_since;
     };
 
     Replica(std::unique_ptr<Store> backing, std::unique_ptr<MetaFile> meta, const Clock& clock,
@@ -109,7 +112,10 @@ class Replica {
     [[nodiscard]] Result<std::unique_ptr<nbd::Export>> open_plain_export(
         const std::string& suffix, std::function<void()> shutdown);
     [[nodiscard]] Result<void> require_session(const SessionId& session) const REQUIRES(mutex_);
-    /// Shuts every connection and waits until they are gone; for `patience` at most, if given.
+    /// Shuts every connection and waits until they are gone; if `patience` is given, until their
+    /// last requests have not got on for so long.
+    /// The newest sign that the members' requests get on.
+    [[nodiscard]] SteadyTime::rep members_progress() const REQUIRES(mutex_);
     [[nodiscard]] bool drain_members(MutexLock& lock,
                                      std::optional<std::chrono::milliseconds> patience = {})
         REQUIRES(mutex_);
@@ -117,7 +123,6 @@ class Replica {
     [[nodiscard]] Result<void> wait_for_turn(MutexLock& lock) REQUIRES(mutex_);
     [[nodiscard]] Result<void> record_synced(const Lineage& lineage, std::uint64_t step);
     [[nodiscard]] Result<void> clear_maps();
-    SteadyTime::rep note_request() noexcept;  ///< the time of now
     void report_disk_error(const Error& error);
     void report_garbled(const Error& error);
     void note_media(MediaOperation operation, ByteRange range, const Error& error);
@@ -125,7 +130,8 @@ class Replica {
     const std::unique_ptr<Store> backing_;
     const std::unique_ptr<MetaFile> meta_;
     const Clock& clock_;
-    std::atomic<SteadyTime::rep> last_request_{0};
+    const std::shared_ptr<DiskActivity> activity_;
+    WriteBehind write_behind_;
     MediaLog media_;
 
     mutable Mutex mutex_;

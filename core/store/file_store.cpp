@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -159,12 +161,42 @@ Result<void> FileStore::sync() {
     do {
         result = ::fdatasync(fd_.get());
     } while (result != 0 && errno == EINTR);
-    if (result != 0) {
-        flush_error_ = fail_errno(errno, path_ + ": flush").value();
-        flush_error_->remedy = "what was written since the last flush may be lost";
-        return Failure(*flush_error_);
+    return result == 0 ? Result<void>{} : flush_failed(errno);
+}
+
+Result<void> FileStore::flush_failed(int os_error) {
+    flush_error_ = fail_errno(os_error, path_ + ": flush").value();
+    flush_error_->remedy = "what was written since the last flush may be lost";
+    return Failure(*flush_error_);
+}
+
+/// The kernel tells a descriptor of a lost write once, and this may be the call that it tells: the
+/// fdatasync() behind it would succeed then.
+Result<void> FileStore::write_back(ByteRange range, WriteBack how) {
+    const unsigned flags =
+        SYNC_FILE_RANGE_WRITE |
+        (how == WriteBack::await ? SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WAIT_AFTER : 0U);
+    int result = -1;
+    do {
+        result = ::sync_file_range(fd_.get(), static_cast<off_t>(range.offset),
+                                   static_cast<off_t>(range.length), flags);
+    } while (result != 0 && errno == EINTR);
+    const int problem = errno;
+    if (result == 0 || problem == ENOSYS || problem == EINVAL || problem == ESPIPE) {
+        return {};  // where there is no such call the flush does it all
     }
-    return {};
+    return flushes_.run([&]() -> Result<void> {
+        return flush_error_ ? Failure(*flush_error_) : flush_failed(problem);
+    });
+}
+
+std::string FileStore::device_counters() const {
+    struct stat status {};
+    if (::fstat(fd_.get(), &status) != 0) {
+        return {};
+    }
+    const dev_t device = is_device_ ? status.st_rdev : status.st_dev;
+    return fmt::format("/sys/dev/block/{}:{}/stat", major(device), minor(device));
 }
 
 Result<std::uint64_t> FileStore::seal() {

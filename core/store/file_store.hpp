@@ -53,6 +53,8 @@ class FileStore final : public Store {
     [[nodiscard]] Result<void> zero(ByteRange range, Space space) override;
     [[nodiscard]] Result<void> flush() override;
     [[nodiscard]] Result<std::uint64_t> seal() override;
+    [[nodiscard]] Result<void> write_back(ByteRange range, WriteBack how) override;
+    [[nodiscard]] std::string device_counters() const override;
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override;
     [[nodiscard]] std::uint64_t hole_length(ByteRange range) override;
 
@@ -72,6 +74,7 @@ class FileStore final : public Store {
           alignment_(alignment) {}
 
     [[nodiscard]] Result<void> sync();
+    [[nodiscard]] Result<void> flush_failed(int os_error);
     [[nodiscard]] Result<void> check_range(std::string_view verb, ByteRange range) const;
     [[nodiscard]] Result<void> write_zeroes(ByteRange range);
     [[nodiscard]] bool zero_at_once(ByteRange range, Space space);

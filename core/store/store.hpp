@@ -7,12 +7,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/base/error.hpp"
 #include "core/base/units.hpp"
 
 namespace mirror {
+
+/// How far Store::write_back() goes.
+enum class WriteBack { begin, await };
 
 /// Whether zeroing may give the space back.
 enum class Space { may_free, keep_allocated };
@@ -46,6 +50,16 @@ class Store {
     [[nodiscard]] virtual Result<std::uint64_t> seal() {
         return flush().map([] { return std::uint64_t{0}; });
     }
+    /// Begins to bring to the disk what was written in the range; with `await` it is there when
+    /// this returns. Not durable for that: the disk may have it in its cache. It breaks a flush()
+    /// into pieces, takes nothing of it away, and an error is an error of the flush. A store that
+    /// has no such pieces does nothing.
+    [[nodiscard]] virtual Result<void> write_back(ByteRange /*range*/, WriteBack /*how*/) {
+        return {};
+    }
+    /// Where the kernel counts what the device below has finished, for any of its users; empty:
+    /// nowhere. Reading there never waits for the device.
+    [[nodiscard]] virtual std::string device_counters() const { return {}; }
     /// Covers the range without gaps, in order. One data extent where holes can't be told. In a
     /// file it looks for the end of the last data, however far behind the range that is.
     [[nodiscard]] virtual Result<std::vector<Extent>> extents(ByteRange range) = 0;

@@ -121,8 +121,14 @@ class Faults {
         MutexLock lock(mutex_);
         before_flush_ = std::move(hook);
     }
+    /// Before each piece of a flush that is waited for.
+    void before_write_back(std::function<void()> hook) {
+        MutexLock lock(mutex_);
+        before_write_back_ = std::move(hook);
+    }
 
     [[nodiscard]] Result<void> at_write() { return at(before_write_, write_error_); }
+    [[nodiscard]] Result<void> at_write_back() { return at(before_write_back_, flush_error_); }
     [[nodiscard]] Result<void> at_flush() { return at(before_flush_, flush_error_); }
 
   private:
@@ -143,6 +149,7 @@ class Faults {
     std::optional<Error> flush_error_;
     std::function<void()> before_write_;
     std::function<void()> before_flush_;
+    std::function<void()> before_write_back_;
 };
 
 class MachineStore final : public Store {
@@ -171,6 +178,10 @@ class MachineStore final : public Store {
         auto allowed = faults_.at_flush();
         return allowed ? power_->change(Power::Kind::flush, [&] { return disk_->flush(); })
                        : allowed;
+    }
+    /// Nothing is durable for it.
+    [[nodiscard]] Result<void> write_back(ByteRange, WriteBack how) override {
+        return how == WriteBack::await ? faults_.at_write_back() : Result<void>{};
     }
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override {
         return disk_->extents(range);
