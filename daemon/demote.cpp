@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/demote.hpp"
 
+#include <algorithm>
 #include <unistd.h>
 
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
+#include "core/nbd/signs_of_life.hpp"
 #include "daemon/boot.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/volume_steps.hpp"
@@ -13,9 +15,11 @@
 namespace mirror::daemon {
 namespace {
 
-/// A checkpoint waits for writes in flight (peer_timeout at most) and for two disks to flush.
+/// A checkpoint waits for writes in flight and for two disks to flush: for a peer that is silent
+/// peer_timeout at most, for one whose disk works as long as the engine does.
 std::chrono::milliseconds quiesce_deadline(const VolumeKeeper& keeper) {
-    return keeper.config().peer_timeout + std::chrono::seconds(60);
+    return std::max(keeper.config().peer_timeout, nbd::patience_with_work) +
+           std::chrono::seconds(60);
 }
 
 /// How long a killed engine may take to end; less where nothing but its disk is waited for.

@@ -179,6 +179,7 @@ Result<MailboxClient> MailboxClient::connect(const nbd::Address& address,
     const nbd::LinkOptions options{
         .connect_timeout = std::min(deadline, connect_timeout),
         .deadline = deadline,
+        .patience = std::max(deadline, MailboxClient::patience_with_work),
         .silence = silence,
         .heartbeat = false,  // a read while a request is carried out would only wait behind it
         .peer_name = peer_name,

@@ -66,6 +66,10 @@ class MailboxClient {
     /// How long to connect may take unless told otherwise; a request may take longer.
     static constexpr std::chrono::milliseconds usual_connect_timeout{5000};
 
+    /// How long one takes at most that a peer works on (believe()): somebody who wants to end all
+    /// this may be waiting for it.
+    static constexpr std::chrono::milliseconds patience_with_work{30000};
+
     /// `deadline` bounds each request. Connecting takes no longer than the shorter of the two.
     /// `silence` is the link's: a request that takes hours must not outwait a machine that is gone.
     [[nodiscard]] static Result<MailboxClient> connect(
@@ -79,6 +83,8 @@ class MailboxClient {
     [[nodiscard]] Result<Json> ask(const Json& request);
     /// Any thread: ends the connection. A request that waits for its answer fails at once.
     void lose(const std::string& reason) { link_->lose(reason); }
+    /// A request is waited for beyond its deadline while the peer's lane gets on: Link::believe().
+    void believe(nbd::SignsOfLife& signs, std::size_t lane) { link_->believe(signs, lane); }
     /// What TLS has shown of the other side.
     [[nodiscard]] const std::optional<tls::Proof>& proof() const noexcept { return link_->proof(); }
 

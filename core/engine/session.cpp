@@ -23,9 +23,11 @@ constexpr milliseconds least_control_timeout{10000};
 /// All links of a session are framed, for nothing else on the way has a checksum worth the name.
 /// A link that is encrypted will have one: the place to choose is here and in framed_name().
 nbd::LinkOptions link_options(const PeerAddress& peer) {
+    // A standby that works on what it has reads no more meanwhile. Its kernel says so, and our
+    // kernel takes that for silence; but a dead machine is found by the link's own deadline.
     return {.connect_timeout = peer.timeout,
             .deadline = peer.timeout,
-            .silence = nbd::silence_for(peer.timeout),
+            .silence = std::max(nbd::silence_for(peer.timeout), nbd::patience_with_work),
             .framed = true,
             .peer_name = peer.node};
 }
@@ -73,6 +75,9 @@ Result<std::shared_ptr<Session>> Session::begin(const PeerAddress& peer,
                                                 const Start& start) {
     const std::shared_ptr<Session> session(
         new Session(peer, std::move(control), start.volume, start.id, start.resync));
+    if (auto watched = session->watch_progress(); !watched) {
+        return Failure(watched.error());
+    }
     Json request = session->message("session-begin");
     request["source"] = start.own_node;
     request["resync"] = start.resync;
@@ -91,10 +96,26 @@ Result<std::shared_ptr<Session>> Session::begin(const PeerAddress& peer,
     return session;
 }
 
+Result<void> Session::watch_progress() {
+    auto progress = nbd::PeerProgress::connect(
+        peer_.address, framed_name(volume_, nbd::progress_export), link_options(peer_));
+    if (!progress) {
+        return Failure(progress.error());
+    }
+    if (*progress) {
+        control_->believe(**progress);
+        MutexLock lock(mutex_);
+        progress_ = std::move(*progress);
+    }
+    return {};
+}
+
 Result<void> Session::open_links() {
     const nbd::LinkOptions options = link_options(peer_);
     const std::string data_name = framed_name(volume_, "@" + to_string(id_));
     const std::string digest_name = framed_name(volume_, "/digest@" + to_string(id_));
+    // The standby numbers its lanes in this order.
+    std::size_t lane = nbd::first_connection_lane;
     for (const auto& [link, name] :
          {std::pair(&data_, data_name), {&bulk_, data_name}, {&digests_, digest_name}}) {
         auto connected = nbd::Link::connect(peer_.address, name, options);
@@ -102,11 +123,17 @@ Result<void> Session::open_links() {
             return Failure(connected.error());
         }
         nbd::Link& opened = **connected;
+        if (progress_) {
+            opened.believe(*progress_, lane++);
+        }
         {
             MutexLock lock(mutex_);
             *link = std::move(*connected);
         }
         opened.on_lost([this](const Error& error) { link_lost(error); });
+    }
+    if (progress_) {
+        progress_->link().on_lost([this](const Error& error) { link_lost(error); });
     }
     MutexLock lock(mutex_);
     return loss_ ? Failure(*loss_) : Result<void>{};
@@ -114,8 +141,13 @@ Result<void> Session::open_links() {
 
 Session::~Session() {
     // A link that is being lost looks at the others; they end when it can no longer find them.
+    // What they ask goes last.
+    std::unique_ptr<nbd::PeerProgress> progress;
+    std::unique_ptr<PeerControl> control;
     std::array<std::unique_ptr<nbd::Link>, 3> links;
     MutexLock lock(mutex_);
+    progress = std::move(progress_);
+    control = std::move(control_);
     links = {std::move(data_), std::move(bulk_), std::move(digests_)};
     lock.unlock();
 }
@@ -143,6 +175,7 @@ void Session::link_lost(const Error& error) {
         lost_ = true;
         report = on_lost_;
     }
+    large_work_.end();
     if (report) {
         report(error);
     }
@@ -154,6 +187,9 @@ void Session::link_lost(const Error& error) {
             (*link)->lose(error.message);
         }
     }
+    if (progress_) {
+        progress_->link().lose(error.message);
+    }
     // Nor may anybody go on waiting for an answer about a session that is over.
     if (!ending_ && control_ && urgent_) {
         control_->lose(error.message);
@@ -164,6 +200,7 @@ void Session::link_lost(const Error& error) {
 void Session::lose(const std::string& reason) {
     // At once: who looks after the session must not find it alive after it was given up.
     lost_ = true;
+    large_work_.end();
     MutexLock lock(mutex_);
     if (data_) {
         data_->lose(reason);

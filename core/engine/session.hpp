@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The active's end of one session with a standby (docs/design.md, section 5): two control
-// connections and three links. A session that is lost stays lost; the next one is a new object.
+// connections, three links, and one connection that tells how the standby's disk gets on. A session
+// that is lost stays lost; the next one is a new object.
 //
 // Shared by the peer's supervisor and by every write in flight. The last one to let go joins the
 // links' threads, so the supervisor keeps its share until the session was taken out of use.
@@ -19,9 +20,11 @@
 #include "core/base/clock.hpp"
 #include "core/base/sync.hpp"
 #include "core/control/mailbox.hpp"
+#include "core/engine/large_work.hpp"
 #include "core/lineage/generation.hpp"
 #include "core/maps/bitmap.hpp"
 #include "core/nbd/link.hpp"
+#include "core/nbd/peer_progress.hpp"
 
 namespace mirror {
 
@@ -36,7 +39,7 @@ struct PeerAddress {
 class PeerControl {
   public:
     /// For what may take the standby's disk a while: a request may take ten seconds, or
-    /// `peer_timeout` where that is longer.
+    /// `peer_timeout` where that is longer; half a minute if the disk gets on (believe()).
     [[nodiscard]] static Result<std::unique_ptr<PeerControl>> connect(const PeerAddress& peer);
     /// For what an application waits for: a request takes `peer_timeout` at most.
     [[nodiscard]] static Result<std::unique_ptr<PeerControl>> connect_urgent(
@@ -44,6 +47,9 @@ class PeerControl {
     [[nodiscard]] Result<control::Json> ask(const control::Json& request) EXCLUDES(mutex_);
     /// Any thread, also while another one asks: whoever asks now or later gets an error at once.
     void lose(const std::string& reason) { client_.lose(reason); }
+    /// What is asked may take the standby's disk long, as long as it gets on. Before the next
+    /// request; `signs` outlives this.
+    void believe(nbd::SignsOfLife& signs) { client_.believe(signs, nbd::control_lane); }
 
   private:
     explicit PeerControl(control::MailboxClient client) : client_(std::move(client)) {}
@@ -83,6 +89,8 @@ class Session {
     /// Resync writes.
     [[nodiscard]] nbd::Link& bulk() noexcept { return *bulk_; }
     [[nodiscard]] nbd::Link& digests() noexcept { return *digests_; }
+    /// For changes on the data link that are large; smaller ones are what the doors let through.
+    [[nodiscard]] LargeWork& large_work() noexcept { return large_work_; }
     [[nodiscard]] SteadyTime last_answer() const noexcept {
         return std::max({data_->last_answer(), bulk_->last_answer(), digests_->last_answer()});
     }
@@ -120,6 +128,8 @@ class Session {
 
   private:
     [[nodiscard]] control::Json message(const char* request) const;
+    /// What the control connection and the links ask when they wait for an answer.
+    [[nodiscard]] Result<void> watch_progress();
     [[nodiscard]] Result<void> open_links();
     void link_lost(const Error& error);
 
@@ -128,8 +138,8 @@ class Session {
     const SessionId id_;
     const bool resync_;
     const Digester digester_;
-    const std::unique_ptr<PeerControl> control_;
-    std::unique_ptr<PeerControl> urgent_;  ///< set before the session is anybody else's
+    std::unique_ptr<PeerControl> control_;  ///< taken out at the end, as the links are
+    std::unique_ptr<PeerControl> urgent_;   ///< set before the session is anybody else's
     std::atomic<bool> lost_{false};
 
     Mutex mutex_;
@@ -142,6 +152,8 @@ class Session {
     std::unique_ptr<nbd::Link> data_;
     std::unique_ptr<nbd::Link> bulk_;
     std::unique_ptr<nbd::Link> digests_;
+    std::unique_ptr<nbd::PeerProgress> progress_;  ///< null: an older standby
+    LargeWork large_work_;
 };
 
 /// The regions that a standby which was active before names in VOLUME/changes.

@@ -261,13 +261,26 @@ Result<void> Volume::apply(const Change& change) {
         return Failure(parties.error());
     }
     underway.parties = std::move(*parties);
-    PeerLeg leg;
-    if (underway.parties.session) {
-        send(underway.parties.session->data(), change, leg.completion());
-    }
-    Result<void> local = underway.parties.local ? apply_locally(change) : Result<void>{};
-    const Result<void> peer = underway.parties.session ? leg.wait() : Result<void>{};
+    Result<void> local;
+    const Result<void> peer = apply_on_both(change, underway.parties, local);
     return settle(change, underway, std::move(local), peer);
+}
+
+/// The session may end, and the disk here fail, while this waits for its turn: the link and the
+/// store say so then, and settle() treats it as if it had happened during the change.
+Result<void> Volume::apply_on_both(const Change& change, const Membership::Parties& parties,
+                                   Result<void>& local) {
+    const LargeWork::Turn turn = parties.session
+                                     ? parties.session->large_work().enter(change.range.length)
+                                     : LargeWork::Turn();
+    PeerLeg leg;
+    if (parties.session) {
+        send(parties.session->data(), change, leg.completion());
+    }
+    if (parties.local) {
+        local = apply_locally(change);
+    }
+    return parties.session ? leg.wait() : Result<void>{};
 }
 
 Result<void> Volume::settle(const Change& change, Underway& underway, Result<void> local,

@@ -96,6 +96,9 @@ class Volume {
     [[nodiscard]] Result<void> read_inside(std::span<std::byte> into, std::uint64_t offset);
     [[nodiscard]] Result<void> apply(const Change& change);
     [[nodiscard]] Result<void> apply_locally(const Change& change);
+    [[nodiscard]] Result<void> apply_on_both(const Change& change,
+                                             const Membership::Parties& parties,
+                                             Result<void>& local);
     /// Both sides have answered: what must be so before the application gets its answer. May wait
     /// for long, and lets go of the range before it does.
     [[nodiscard]] Result<void> settle(const Change& change, Underway& underway, Result<void> local,

@@ -110,7 +110,8 @@ bool VolumeRequests::begin(nbd::AsyncRequest& request) {
 }
 
 bool VolumeRequests::take_way(VolumeRequest& request) {
-    if (request.range.length > max_piece || !volume_.membership_.uses_local()) {
+    // A large one may have to wait for its turn, which the loop must not.
+    if (request.range.length > LargeWork::large || !volume_.membership_.uses_local()) {
         return false;
     }
     if (!request.pass_.emplace(volume_.gate_.try_enter())) {

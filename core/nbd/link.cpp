@@ -160,6 +160,10 @@ void Link::on_lost(std::function<void(const Error&)> callback) {
     driver_->on_lost(std::move(callback));
 }
 
+void Link::believe(SignsOfLife& signs, std::size_t lane) {
+    driver_->believe(signs, lane);
+}
+
 std::chrono::steady_clock::time_point Link::last_answer() const noexcept {
     return driver_->last_answer();
 }

@@ -3,7 +3,8 @@
 // thread that receives the answers, and a deadline: when the oldest command stays unanswered for
 // `deadline`, or the connection fails, the link is lost, once and for good; every outstanding
 // command then completes with the same error. While nothing is outstanding a small read every
-// deadline/3 keeps watch over a silent peer.
+// deadline/3 keeps watch over a silent peer. A peer that is known to work on what was sent
+// (believe()) is not silent.
 //
 // Callers send what they submit in their own thread; who finds another one sending leaves his
 // commands to it, so that commands that come together leave together. A thread that waits for many
@@ -21,6 +22,7 @@
 #include "core/base/error.hpp"
 #include "core/base/units.hpp"
 #include "core/config/config.hpp"
+#include "core/nbd/signs_of_life.hpp"
 #include "core/nbd/tcp_options.hpp"
 #include "core/store/store.hpp"
 #include "core/tls/credentials.hpp"
@@ -30,6 +32,8 @@ namespace mirror::nbd {
 struct LinkOptions {
     std::chrono::milliseconds connect_timeout{5000};  ///< for TCP connect and NBD handshake
     std::chrono::milliseconds deadline{5000};         ///< for each command
+    /// For each command while the peer shows progress, where the link was told of signs of that.
+    std::chrono::milliseconds patience = patience_with_work;
     /// Over TCP the link is lost when the peer's kernel gave no sign of life for so long, however
     /// far away the deadline is (core/nbd/tcp_options.hpp).
     std::chrono::milliseconds silence = least_silence;
@@ -104,6 +108,11 @@ class Link {
     /// had answered and before those that it had not; at once, if the link is lost already. Must
     /// not block. Set before the first command.
     void on_lost(std::function<void(const Error&)> callback);
+
+    /// From now on a command is given up when neither it nor the peer's lane `lane` got on for the
+    /// deadline, and after `patience` in any case. `signs` outlives the link. Once, before the
+    /// first command.
+    void believe(SignsOfLife& signs, std::size_t lane);
 
     /// Steady-clock time of the last answer.
     [[nodiscard]] std::chrono::steady_clock::time_point last_answer() const noexcept;

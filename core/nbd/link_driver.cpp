@@ -28,6 +28,11 @@ SteadyTime now() {
     return std::chrono::steady_clock::now();
 }
 
+/// Several looks within a deadline: one may meet the moment between two requests of the peer's.
+milliseconds look_period(milliseconds deadline) {
+    return std::max(deadline / 8, milliseconds(20));
+}
+
 std::string_view to_string(Verb verb) noexcept {
     constexpr std::array<std::string_view, 4> words{"read", "write", "zero", "flush"};
     return words.at(static_cast<std::size_t>(verb));
@@ -117,6 +122,12 @@ void LinkDriver::on_lost(std::function<void(const Error&)> callback) {
     callback(error);
 }
 
+void LinkDriver::believe(SignsOfLife& signs, std::size_t lane) {
+    lane_ = lane;
+    MutexLock lock(mutex_);
+    signs_ = &signs;
+}
+
 void LinkDriver::lose(Error error) {
     MutexLock lock(mutex_);
     if (loss_.has_value()) {
@@ -150,6 +161,7 @@ void LinkDriver::run() {
     while (!must_end()) {
         wait_and_drive();
         check_deadline();
+        look_for_signs();
         keep_watch();
     }
     take_back();
@@ -228,7 +240,13 @@ void LinkDriver::wait_and_drive() {
 SteadyTime LinkDriver::next_turn() {
     MutexLock lock(mutex_);
     if (const auto submitted = oldest()) {
-        return *submitted + options_.deadline;
+        const SignsOfLife* const signs = signs_;
+        lock.unlock();
+        if (signs == nullptr) {
+            return *submitted + options_.deadline;
+        }
+        return std::min(silent_at(*submitted, signs),
+                        std::max(*submitted + look_period(options_.deadline), next_look_));
     }
     return options_.heartbeat ? watch_due() : now() + options_.deadline;
 }
@@ -245,16 +263,65 @@ SteadyTime LinkDriver::watch_due() const noexcept {
                     next_watch_);
 }
 
+SteadyTime LinkDriver::silent_at(SteadyTime submitted, const SignsOfLife* signs) const {
+    SteadyTime at = submitted + options_.deadline;
+    if (signs != nullptr) {
+        const SteadyTime progress = signs->last_progress(lane_);
+        at = std::max(at, std::min(progress + options_.deadline, submitted + options_.patience));
+    }
+    return at;
+}
+
 void LinkDriver::check_deadline() {
+    SteadyTime submitted;
+    const SignsOfLife* signs = nullptr;
+    {
+        MutexLock lock(mutex_);
+        const auto found = oldest();
+        if (!found || now() < *found + options_.deadline) {
+            return;
+        }
+        submitted = *found;
+        signs = signs_;
+    }
+    // Meanwhile it may be answered: the peer was silent for so long all the same.
+    if (now() >= silent_at(submitted, signs)) {
+        lose(silence(submitted, signs));
+    }
+}
+
+/// In words that tell a peer that does not answer at all from one whose disk is the reason.
+Error LinkDriver::silence(SteadyTime submitted, const SignsOfLife* signs) const {
+    const auto waited = std::chrono::duration_cast<milliseconds>(now() - submitted);
+    if (signs == nullptr || signs->last_progress(lane_) <= submitted) {
+        return {ErrorKind::timed_out,
+                fmt::format("{}: no answer for {}", peer_, format_duration(options_.deadline))};
+    }
+    if (waited >= options_.patience) {
+        return {ErrorKind::timed_out,
+                fmt::format("{}: no answer for {}, though its disk worked all the time", peer_,
+                            format_duration(options_.patience)),
+                "the disk there is too slow for what is written: look at what else uses it"};
+    }
+    return {ErrorKind::timed_out,
+            fmt::format("{}: no answer for {}: its disk got nothing done for {}", peer_,
+                        format_duration(waited), format_duration(options_.deadline))};
+}
+
+/// While a command waits, and not before it has waited a while: most are answered at once.
+void LinkDriver::look_for_signs() {
+    SignsOfLife* signs = nullptr;
     {
         MutexLock lock(mutex_);
         const auto submitted = oldest();
-        if (!submitted || now() < *submitted + options_.deadline) {
+        if (signs_ == nullptr || !submitted || loss_.has_value() || now() < next_look_ ||
+            now() < *submitted + look_period(options_.deadline)) {
             return;
         }
+        signs = signs_;
     }
-    lose({ErrorKind::timed_out,
-          fmt::format("{}: no answer for {}", peer_, format_duration(options_.deadline))});
+    next_look_ = now() + look_period(options_.deadline);
+    signs->look();
 }
 
 void LinkDriver::keep_watch() {

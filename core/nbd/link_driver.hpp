@@ -56,6 +56,7 @@ class LinkDriver {
     void take_back() EXCLUDES(mutex_);
     void lose(Error error) EXCLUDES(mutex_);
     void on_lost(std::function<void(const Error&)> callback) EXCLUDES(mutex_);
+    void believe(SignsOfLife& signs, std::size_t lane) EXCLUDES(mutex_);
     [[nodiscard]] bool is_lost() const noexcept { return lost_.load(); }
     [[nodiscard]] const std::string& peer() const noexcept { return peer_; }
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
@@ -123,7 +124,11 @@ class LinkDriver {
     [[nodiscard]] SteadyTime next_turn() EXCLUDES(mutex_);
     [[nodiscard]] SteadyTime watch_due() const noexcept;
     [[nodiscard]] std::optional<SteadyTime> oldest() const noexcept REQUIRES(mutex_);
+    /// When the peer counts as silent, if it does not answer a command of `submitted`.
+    [[nodiscard]] SteadyTime silent_at(SteadyTime submitted, const SignsOfLife* signs) const;
     void check_deadline() EXCLUDES(mutex_);
+    [[nodiscard]] Error silence(SteadyTime submitted, const SignsOfLife* signs) const;
+    void look_for_signs() EXCLUDES(mutex_);
     void keep_watch() EXCLUDES(mutex_);
     void say_goodbye();
     void end_lost() EXCLUDES(mutex_);
@@ -166,6 +171,8 @@ class LinkDriver {
     bool loss_announced_ GUARDED_BY(mutex_) = false;
     bool closing_ GUARDED_BY(mutex_) = false;
     std::function<void(const Error&)> on_lost_ GUARDED_BY(mutex_);
+    SignsOfLife* signs_ GUARDED_BY(mutex_) = nullptr;
+    std::atomic<std::size_t> lane_{0};  ///< of the signs; set before them
 
     // The sender's own, handed on with is_sending_ under the mutex.
     std::vector<Command*> batch_;
@@ -183,6 +190,7 @@ class LinkDriver {
     // The event thread's own.
     std::vector<std::byte> watch_buffer_;
     SteadyTime next_watch_{};
+    SteadyTime next_look_{};
 
     std::thread thread_;
 };
