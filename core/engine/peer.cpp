@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/base/json.hpp"
+#include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/peer_leg.hpp"
 
@@ -14,8 +15,9 @@ namespace {
 using control::Json;
 using std::chrono::milliseconds;
 
-constexpr milliseconds first_retry{200};
-constexpr milliseconds longest_retry{5000};
+/// As much as a mailbox takes beside the request itself: more than a large write has under way on
+/// any link that could carry a session.
+constexpr std::size_t probe_bytes = 960 * KiB;
 
 /// A connection that works may still be refused for a reason that only a person can change.
 constexpr milliseconds retry_after_refusal{5000};
@@ -82,7 +84,6 @@ void Peer::stop() {
 }
 
 void Peer::run() {
-    milliseconds delay = first_retry;
     while (true) {
         wait_while_paused();
         {
@@ -104,13 +105,14 @@ void Peer::run() {
             idle_ = true;
             wake_.notify_all();
         }
-        if (outcome) {
-            delay = first_retry;
-            continue;
+        if (!outcome) {
+            report_failure(outcome.error());
         }
-        report_failure(outcome.error());
-        wait_before_retry(outcome.error().kind == ErrorKind::refused ? retry_after_refusal : delay);
-        delay = std::min(delay * 2, longest_retry);
+        if (!outcome && outcome.error().kind == ErrorKind::refused) {
+            wait_before_retry(std::max(retry_after_refusal, retry_.wait()));
+        } else if (retry_.wait().count() != 0) {
+            wait_before_retry(retry_.wait());
+        }
     }
 }
 
@@ -118,8 +120,10 @@ Result<void> Peer::attempt() {
     set_link("connecting");
     auto session = open_session();
     if (!session) {
+        retry_.failed();
         return Failure(session.error());
     }
+    const SteadyTime began = std::chrono::steady_clock::now();
     {
         MutexLock lock(mutex_);
         refusal_.clear();
@@ -127,6 +131,7 @@ Result<void> Peer::attempt() {
     // Installed before it is watched: a loss from now on is reported to a membership that knows it.
     if (auto installed = parts_.membership.install(*session, (*session)->begun_with_resync());
         !installed) {
+        retry_.failed();
         return installed;
     }
     (*session)->watch([this, raw = session->get()](const Error& error) {
@@ -138,6 +143,7 @@ Result<void> Peer::attempt() {
         hold(*session);
     }
     note_last_answer(**session);
+    note_session_over(**session, began, up_to_date);
     if (end_wanted() && !(*session)->is_lost()) {
         bool by_hand = false;
         {
@@ -156,6 +162,26 @@ Result<void> Peer::attempt() {
         return Failure(*loss);  // what garbles one session garbles the next: not at once again
     }
     return up_to_date;
+}
+
+void Peer::note_session_over(Session& session, SteadyTime began, const Result<void>& outcome) {
+    const auto loss = session.loss();
+    const auto lived =
+        std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - began);
+    // What garbles one session garbles the next.
+    const auto counts = [](ErrorKind kind) {
+        return kind == ErrorKind::timed_out || kind == ErrorKind::corrupt;
+    };
+    const bool silent = loss ? counts(loss->kind) : !outcome && counts(outcome.error().kind);
+    retry_.session_over(lived, outcome.has_value(), silent);
+    if (silent && retry_.wants_probe()) {
+        log(LogLevel::warning,
+            "volume {}: a session with {} fell silent after {}; the next one begins in {} or "
+            "later, "
+            "when {} of data got through in time",
+            parts_.volume.name, peer_node_, format_duration(lived), format_duration(retry_.wait()),
+            format_size(probe_bytes));
+    }
 }
 
 Result<std::shared_ptr<Session>> Peer::open_session() {
@@ -203,11 +229,13 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
     ReplicaSummary ours = summarize(parts_.meta.superblock(), parts_.differences.intent_bytes(),
                                     parts_.differences.behind_bytes());
     ours.session_begun = begun_;
-    const auto reply = control.ask({{"request", "handshake"},
-                                    {"volume", parts_.volume.name},
-                                    {"protocol", control::protocol_version},
-                                    {"settings", parts_.volume.shared_settings()},
-                                    {"summary", control::encode(ours)}});
+    Json request = {{"request", "handshake"},
+                    {"volume", parts_.volume.name},
+                    {"protocol", control::protocol_version},
+                    {"settings", parts_.volume.shared_settings()},
+                    {"summary", control::encode(ours)}};
+    const auto reply =
+        retry_.wants_probe() ? ask_at_full_size(control, request) : control.ask(request);
     if (!reply) {
         return Failure(reply.error());
     }
@@ -253,6 +281,24 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
         }
     }
     return decision;
+}
+
+/// No write waits for this, as it would for the first large one of a session.
+Result<Json> Peer::ask_at_full_size(PeerControl& control, Json request) {
+    request["padding"] = std::string(probe_bytes, ' ');
+    const SteadyTime asked = std::chrono::steady_clock::now();
+    auto reply = control.ask(request);
+    const auto took =
+        std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - asked);
+    if (reply && took > address_.timeout) {
+        return Failure(
+            Error{ErrorKind::timed_out,
+                  fmt::format("{}: {} take longer than {} to get there and be answered", peer_node_,
+                              format_size(probe_bytes), format_duration(address_.timeout)),
+                  "look at the network between the nodes; sessions begin again when it "
+                  "is faster"});
+    }
+    return reply;
 }
 
 Result<void> Peer::bring_up_to_date(const std::shared_ptr<Session>& session) {

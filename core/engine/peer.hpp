@@ -15,6 +15,7 @@
 #include "core/config/config.hpp"
 #include "core/engine/membership.hpp"
 #include "core/engine/resync.hpp"
+#include "core/engine/retry_delay.hpp"
 #include "core/engine/step_keeper.hpp"
 #include "core/lineage/handshake.hpp"
 
@@ -93,6 +94,10 @@ class Peer {
     [[nodiscard]] Result<void> flush_everybody();
     [[nodiscard]] Result<void> settle_step(IntentMap::Clear what);
     [[nodiscard]] Result<Decision> shake_hands(PeerControl& control);
+    /// Fails when so much does not get through within peer_timeout.
+    [[nodiscard]] Result<control::Json> ask_at_full_size(PeerControl& control,
+                                                         control::Json request);
+    void note_session_over(Session& session, SteadyTime began, const Result<void>& outcome);
     [[nodiscard]] Result<std::shared_ptr<Session>> open_session();
     [[nodiscard]] Result<void> bring_up_to_date(const std::shared_ptr<Session>& session);
     /// The resync is over and some blocks could not be read: records that, tells everybody whom it
@@ -131,6 +136,7 @@ class Peer {
     std::uint64_t their_step_ =
         0;  ///< the newest that the peer knew in the last handshake; likewise
     StepKeeper steps_;
+    RetryDelay retry_;  ///< the peer's thread only
 
     mutable Mutex mutex_;
     CondVar wake_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "standby_server.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -137,6 +138,9 @@ Result<std::unique_ptr<nbd::Export>> StandbyServer::open(const std::string& name
         }
         shutdowns_.push_back(shutdown);
     }
+    if (is_older_ && name.ends_with(nbd::progress_export)) {
+        return fail(ErrorKind::not_found, "there is no export of that name");
+    }
     Result<std::unique_ptr<nbd::Export>> opened;
     if (name == control::mailbox_export) {
         opened = control::make_mailbox_export(
@@ -157,6 +161,7 @@ Result<Json> StandbyServer::handle(const Json& request) {
     if (!what) {
         return Failure(what.error());
     }
+    largest_request_ = std::max(largest_request_.load(), request.dump().size());
     std::function<Result<void>(const std::string&)> hook;
     std::function<Result<void>(const std::string&)> answer_hook;
     {

@@ -36,12 +36,16 @@ class StandbyServer final : public nbd::ExportProvider {
     void sever();
     /// Requests are received and not answered while this holds.
     void be_silent(bool silent);
+    /// From now on as a version before VOLUME/progress.
+    void be_of_an_older_version() { is_older_ = true; }
     /// Called before a control request is carried out; an error is its answer.
     void on_request(std::function<Result<void>(const std::string&)> hook);
     /// Called after it was carried out, with the request; an error takes the place of its answer.
     void on_answer(std::function<Result<void>(const std::string&)> hook);
     /// Sessions that were begun since the start of the test.
     [[nodiscard]] int sessions() const noexcept { return sessions_; }
+    /// Bytes of the largest control request since the last call.
+    [[nodiscard]] std::size_t take_largest_request() { return largest_request_.exchange(0); }
     /// A session was begun since the last start().
     [[nodiscard]] bool was_met() const noexcept { return sessions_ > sessions_before_; }
 
@@ -61,6 +65,8 @@ class StandbyServer final : public nbd::ExportProvider {
     std::uint16_t port_ = 0;
     std::unique_ptr<Replica> replica_;
     std::unique_ptr<nbd::Server> server_;
+    std::atomic<std::size_t> largest_request_{0};
+    std::atomic<bool> is_older_{false};
     std::atomic<int> sessions_{0};
     std::atomic<int> sessions_before_{0};  ///< sessions_ at the last start()
 
