@@ -56,7 +56,7 @@ ENGINE_EXPORTS = engine_table()
 
 
 def test_the_tables_are_read_whole():
-    assert len(REQUESTS) > 30 and len(EXPORTS) == 7 and len(ENGINE_EXPORTS) == 2
+    assert len(REQUESTS) > 30 and len(EXPORTS) == 9 and len(ENGINE_EXPORTS) == 2
     for row in [*REQUESTS.values(), *EXPORTS.values()]:
         assert list(row) == ["root", "group", "user", "peer", "node", "stranger"]
 
