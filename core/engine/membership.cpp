@@ -27,7 +27,8 @@ Membership::Membership(Options options, MetaFile& meta, Differences& differences
       meta_(meta),
       differences_(differences),
       events_(events),
-      clock_(clock) {
+      clock_(clock),
+      stops_(options_.on_peer_loss == OnPeerLoss::stop) {
     const Superblock block = meta.superblock();
     // Writes of a former run that the peer lacks have their own generation. Those of this run get
     // another one: what we know may be an older state, from before the peer took part again in that
@@ -173,14 +174,24 @@ bool Membership::peer_has(ByteRange range) const {
 
 Result<void> Membership::wait_for_peer(ByteRange range) {
     MutexLock lock(mutex_);
-    while (!peer_has(range) && !shut_down_) {
+    while (!peer_has(range) && !shut_down_ && stops_without_peer()) {
         changed_.wait(lock);
+    }
+    if (!peer_has(range) && !shut_down_) {
+        lock.unlock();
+        return record_alone();  // looks anew at who takes part
     }
     if (!peer_has(range)) {
         return fail(ErrorKind::refused, "volume {} was demoted while a write waited for {}",
                     options_.volume, options_.peer);
     }
     return {};
+}
+
+void Membership::take(OnPeerLoss on_peer_loss) {
+    MutexLock lock(mutex_);
+    stops_ = on_peer_loss == OnPeerLoss::stop;
+    changed_.notify_all();
 }
 
 Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session,

@@ -37,7 +37,7 @@ class Membership {
         std::string volume;
         std::string node;
         std::string peer;
-        OnPeerLoss on_peer_loss = OnPeerLoss::continue_alone;
+        OnPeerLoss on_peer_loss = OnPeerLoss::continue_alone;  ///< until take()
     };
 
     Membership(Options options, MetaFile& meta, Differences& differences, EventLog& events,
@@ -72,10 +72,11 @@ class Membership {
     /// A command failed on the peer: marks the range, ends the session if it goes on.
     void peer_failed(const std::shared_ptr<Session>& session, ByteRange range, const Error& error)
         EXCLUDES(mutex_);
-    [[nodiscard]] bool stops_without_peer() const noexcept {
-        return options_.on_peer_loss == OnPeerLoss::stop;
-    }
-    /// Until the peer has `range` and whatever was answered before, durably.
+    [[nodiscard]] bool stops_without_peer() const noexcept { return stops_.load(); }
+    /// `on_peer_loss` is another one from now on, also for what waits already.
+    void take(OnPeerLoss on_peer_loss) EXCLUDES(mutex_);
+    /// Until the peer has `range` and whatever was answered before, durably; or until
+    /// `on_peer_loss` says that nobody has to wait: then as record_alone().
     [[nodiscard]] Result<void> wait_for_peer(ByteRange range) EXCLUDES(mutex_);
 
     /// The local disk failed while the peer has the write: the peer takes, durably, a generation of
@@ -148,6 +149,7 @@ class Membership {
     EventLog& events_;
     const Clock& clock_;
     std::function<void()> session_over_;
+    std::atomic<bool> stops_;  ///< changed under the mutex, for those who wait
 
     mutable Mutex mutex_;
     MirrorMode mode_ GUARDED_BY(mutex_) = MirrorMode::alone;

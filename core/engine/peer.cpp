@@ -26,7 +26,10 @@ constexpr milliseconds retry_after_refusal{5000};
 constexpr milliseconds first_reread{10000};
 constexpr milliseconds longest_reread{15 * 60000};
 
-PeerAddress address_of(const Config& config, const VolumeConfig& volume, const std::string& node) {
+}  // namespace
+
+PeerAddress peer_address(const Config& config, const VolumeConfig& volume,
+                         const std::string& node) {
     const std::string peer = volume.peer_of(node);
     const auto found = config.nodes.find(peer);
     PeerAddress address{.node = peer, .timeout = volume.peer_timeout};
@@ -38,15 +41,14 @@ PeerAddress address_of(const Config& config, const VolumeConfig& volume, const s
     return address;
 }
 
-}  // namespace
-
 Peer::Peer(Parts parts)
     : parts_(std::move(parts)),
       peer_node_(parts_.volume.peer_of(parts_.node)),
-      address_(address_of(parts_.config, parts_.volume, parts_.node)),
       jitter_(std::random_device{}()),
       steps_(parts_.meta) {
     MutexLock lock(mutex_);
+    way_ = {peer_address(parts_.config, parts_.volume, parts_.node),
+            parts_.volume.shared_settings()};
     paused_ = parts_.meta.superblock().paused;
 }
 
@@ -63,8 +65,7 @@ void Peer::start() {
         wake_.notify_all();
     });
     if (!end_wanted()) {
-        parts_.membership.await_first_attempt(std::chrono::steady_clock::now() +
-                                              parts_.volume.peer_timeout);
+        parts_.membership.await_first_attempt(std::chrono::steady_clock::now() + timeout());
     }
     thread_ = std::thread([this] { run(); });
 }
@@ -97,8 +98,11 @@ void Peer::run() {
             idle_ = false;
             hinted_ = false;
         }
+        renews_ = false;
         const auto outcome = attempt();
-        parts_.membership.first_attempt_over();
+        if (!renews_ || end_wanted()) {
+            parts_.membership.first_attempt_over();
+        }
         set_link("down");
         {
             MutexLock lock(mutex_);
@@ -118,7 +122,8 @@ void Peer::run() {
 
 Result<void> Peer::attempt() {
     set_link("connecting");
-    auto session = open_session();
+    const Way way = this->way();
+    auto session = open_session(way);
     if (!session) {
         retry_.failed();
         return Failure(session.error());
@@ -127,6 +132,8 @@ Result<void> Peer::attempt() {
     {
         MutexLock lock(mutex_);
         refusal_.clear();
+        session_way_ = way.number;
+        renewal_wanted_ = false;
     }
     // Installed before it is watched: a loss from now on is reported to a membership that knows it.
     if (auto installed = parts_.membership.install(*session, (*session)->begun_with_resync());
@@ -144,11 +151,11 @@ Result<void> Peer::attempt() {
     }
     note_last_answer(**session);
     note_session_over(**session, began, up_to_date);
-    if (end_wanted() && !(*session)->is_lost()) {
+    if ((end_wanted() || (up_to_date && begins_renewal())) && !(*session)->is_lost()) {
         bool by_hand = false;
         {
             MutexLock lock(mutex_);
-            by_hand = !stop_ && !suspended_;
+            by_hand = !renews_ && !stop_ && !suspended_;
         }
         end_session(*session, by_hand ? "disconnect" : "demote");
         return {};
@@ -184,12 +191,12 @@ void Peer::note_session_over(Session& session, SteadyTime began, const Result<vo
     }
 }
 
-Result<std::shared_ptr<Session>> Peer::open_session() {
-    auto control = PeerControl::connect(address_);
+Result<std::shared_ptr<Session>> Peer::open_session(const Way& way) {
+    auto control = PeerControl::connect(way.address);
     if (!control) {
         return Failure(control.error());
     }
-    const auto decision = shake_hands(**control);
+    const auto decision = shake_hands(way, **control);
     if (!decision) {
         return Failure(decision.error());
     }
@@ -208,7 +215,7 @@ Result<std::shared_ptr<Session>> Peer::open_session() {
     }
     begun_ = random_id<SessionId>();
     begun_step_ = *step;
-    auto session = Session::begin(address_, std::move(*control),
+    auto session = Session::begin(way.address, std::move(*control),
                                   {parts_.volume.name, parts_.node, begun_, resync, begun_step_});
     if (session) {
         // Before anything is taken off the maps: from then on they speak of this session alone.
@@ -225,17 +232,17 @@ Result<void> Peer::record_session(const SessionId& session, std::uint64_t step) 
     return steps_.taken(step, [&](Superblock& block) { block.session = session; });
 }
 
-Result<Decision> Peer::shake_hands(PeerControl& control) {
+Result<Decision> Peer::shake_hands(const Way& way, PeerControl& control) {
     ReplicaSummary ours = summarize(parts_.meta.superblock(), parts_.differences.intent_bytes(),
                                     parts_.differences.behind_bytes());
     ours.session_begun = begun_;
     Json request = {{"request", "handshake"},
                     {"volume", parts_.volume.name},
                     {"protocol", control::protocol_version},
-                    {"settings", parts_.volume.shared_settings()},
+                    {"settings", way.settings},
                     {"summary", control::encode(ours)}};
     const auto reply =
-        retry_.wants_probe() ? ask_at_full_size(control, request) : control.ask(request);
+        retry_.wants_probe() ? ask_at_full_size(way, control, request) : control.ask(request);
     if (!reply) {
         return Failure(reply.error());
     }
@@ -252,7 +259,7 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
         return Failure(agreed.error());
     }
     if (*agreed) {
-        return shake_hands(control);
+        return shake_hands(way, control);
     }
     const Decision decision = decide(ours, *theirs);
     note_decision(decision, *theirs);
@@ -272,7 +279,7 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
     }
     their_step_ = theirs->steps.newest();
     if (decision.replicates_to_peer() && theirs->intent_bytes + theirs->changed_bytes != 0) {
-        const auto regions = read_changes(address_, parts_.volume.name, ours.size);
+        const auto regions = read_changes(way.address, parts_.volume.name, ours.size);
         if (!regions) {
             return Failure(regions.error());
         }
@@ -284,17 +291,17 @@ Result<Decision> Peer::shake_hands(PeerControl& control) {
 }
 
 /// No write waits for this, as it would for the first large one of a session.
-Result<Json> Peer::ask_at_full_size(PeerControl& control, Json request) {
+Result<Json> Peer::ask_at_full_size(const Way& way, PeerControl& control, Json request) {
     request["padding"] = std::string(probe_bytes, ' ');
     const SteadyTime asked = std::chrono::steady_clock::now();
     auto reply = control.ask(request);
     const auto took =
         std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - asked);
-    if (reply && took > address_.timeout) {
+    if (reply && took > way.address.timeout) {
         return Failure(
             Error{ErrorKind::timed_out,
                   fmt::format("{}: {} take longer than {} to get there and be answered", peer_node_,
-                              format_size(probe_bytes), format_duration(address_.timeout)),
+                              format_size(probe_bytes), format_duration(way.address.timeout)),
                   "look at the network between the nodes; sessions begin again when it "
                   "is faster"});
     }
@@ -372,7 +379,8 @@ void Peer::hold(const std::shared_ptr<Session>& session) {
     while (true) {
         {
             MutexLock lock(mutex_);
-            while (!stop_ && !is_resting() && !full_wanted_ && !session->is_lost()) {
+            while (!stop_ && !is_resting() && !full_wanted_ && !renewal_wanted_ &&
+                   !session->is_lost()) {
                 wake_.wait(lock);
             }
             if (!full_wanted_ || stop_ || is_resting() || session->is_lost()) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -37,6 +38,14 @@ class Peer {
         Salvage::Report unreadable;  ///< of a resync
     };
 
+    /// How the peer is reached, and what the handshake says that we are set to. An attempt works
+    /// with one of these from its first question to the end of its session.
+    struct Way {
+        PeerAddress address;
+        std::map<std::string, std::string> settings;  ///< VolumeConfig::shared_settings()
+        std::uint64_t number = 0;                     ///< another one where the address is
+    };
+
     explicit Peer(Parts parts);
     ~Peer();  ///< stops
     Peer(const Peer&) = delete;
@@ -56,6 +65,13 @@ class Peer {
     [[nodiscard]] Result<void> suspend(SteadyTime until);
     /// Writes wait for the first attempt again.
     void go_on();
+    /// From the next attempt on, which is made now if there is no session. One that there is goes
+    /// on as it began: the peer may have the old settings still, and would refuse the next.
+    void take(PeerAddress address, std::map<std::string, std::string> settings, bool is_other_way);
+    /// The peer has the new settings, too: a session that is in sync ends in good order, and the
+    /// next begins with them.
+    void renew();
+    [[nodiscard]] std::chrono::milliseconds timeout() const;
     /// Tries now; `full` compares everything.
     [[nodiscard]] Result<std::string> resync(bool full);
 
@@ -80,6 +96,7 @@ class Peer {
         std::string refusal{};
         std::optional<Incomplete> incomplete{};
         std::optional<tls::Proof> tls{};  ///< of the session's data link; none: not encrypted
+        bool is_outdated = false;         ///< the session began before take() changed the way
     };
     [[nodiscard]] View view() const;
 
@@ -93,12 +110,15 @@ class Peer {
     [[nodiscard]] Result<void> attempt();
     [[nodiscard]] Result<void> flush_everybody();
     [[nodiscard]] Result<void> settle_step(IntentMap::Clear what);
-    [[nodiscard]] Result<Decision> shake_hands(PeerControl& control);
+    [[nodiscard]] Result<Decision> shake_hands(const Way& way, PeerControl& control);
     /// Fails when so much does not get through within peer_timeout.
-    [[nodiscard]] Result<control::Json> ask_at_full_size(PeerControl& control,
+    [[nodiscard]] Result<control::Json> ask_at_full_size(const Way& way, PeerControl& control,
                                                          control::Json request);
     void note_session_over(Session& session, SteadyTime began, const Result<void>& outcome);
-    [[nodiscard]] Result<std::shared_ptr<Session>> open_session();
+    [[nodiscard]] Result<std::shared_ptr<Session>> open_session(const Way& way);
+    [[nodiscard]] Way way() const;
+    /// Whether the session is to be followed by another at once: then writes wait for that.
+    [[nodiscard]] bool begins_renewal();
     [[nodiscard]] Result<void> bring_up_to_date(const std::shared_ptr<Session>& session);
     /// The resync is over and some blocks could not be read: records that, tells everybody whom it
     /// is news for.
@@ -129,8 +149,8 @@ class Peer {
 
     const Parts parts_;
     const std::string peer_node_;
-    const PeerAddress address_;
     std::minstd_rand jitter_;
+    bool renews_ = false;           ///< the next attempt follows at once; the peer's thread only
     SessionId begun_{};             ///< the newest that was asked for; the peer's thread only
     std::uint64_t begun_step_ = 0;  ///< with it; likewise
     std::uint64_t their_step_ =
@@ -140,6 +160,9 @@ class Peer {
 
     mutable Mutex mutex_;
     CondVar wake_;
+    Way way_ GUARDED_BY(mutex_);
+    std::uint64_t session_way_ GUARDED_BY(mutex_) = 0;  ///< the number of the session's
+    bool renewal_wanted_ GUARDED_BY(mutex_) = false;
     bool stop_ GUARDED_BY(mutex_) = false;
     bool hinted_ GUARDED_BY(mutex_) = false;
     bool paused_ GUARDED_BY(mutex_) = false;

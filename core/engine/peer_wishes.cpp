@@ -77,9 +77,46 @@ void Peer::go_on() {
     if (MutexLock lock(mutex_); !std::exchange(suspended_, false) || paused_) {
         return;
     }
-    parts_.membership.await_first_attempt(std::chrono::steady_clock::now() +
-                                          parts_.volume.peer_timeout);
+    parts_.membership.await_first_attempt(std::chrono::steady_clock::now() + timeout());
     hint();
+}
+
+Peer::Way Peer::way() const {
+    MutexLock lock(mutex_);
+    return way_;
+}
+
+std::chrono::milliseconds Peer::timeout() const {
+    MutexLock lock(mutex_);
+    return way_.address.timeout;
+}
+
+void Peer::take(PeerAddress address, std::map<std::string, std::string> settings,
+                bool is_other_way) {
+    MutexLock lock(mutex_);
+    way_ = {std::move(address), std::move(settings), way_.number + (is_other_way ? 1 : 0)};
+    hinted_ = true;
+    wake_.notify_all();
+}
+
+void Peer::renew() {
+    MutexLock lock(mutex_);
+    // One that began with these, or begins now, has nothing to be renewed.
+    renewal_wanted_ = session_way_ != way_.number;
+    wake_.notify_all();
+}
+
+bool Peer::begins_renewal() {
+    {
+        MutexLock lock(mutex_);
+        if (!std::exchange(renewal_wanted_, false)) {
+            return false;
+        }
+    }
+    renews_ = true;
+    // Before the session ends: nothing is to be answered alone for want of milliseconds.
+    parts_.membership.await_first_attempt(std::chrono::steady_clock::now() + timeout());
+    return true;
 }
 
 Result<std::string> Peer::resync(bool full) {
@@ -129,6 +166,7 @@ Peer::View Peer::view() const {
     }
     if (const auto session = parts_.membership.parties().session) {
         view.tls = session->data().proof();
+        view.is_outdated = session_way_ != way_.number;
         const auto age = parts_.clock.steady_now() - session->data().last_answer();
         view.last_seen =
             parts_.clock.wall_now() - std::chrono::duration_cast<std::chrono::microseconds>(age);

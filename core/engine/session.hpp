@@ -19,6 +19,7 @@
 #include "core/base/checksum.hpp"
 #include "core/base/clock.hpp"
 #include "core/base/sync.hpp"
+#include "core/config/config.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/engine/large_work.hpp"
 #include "core/lineage/generation.hpp"
@@ -33,6 +34,10 @@ struct PeerAddress {
     nbd::Address address;
     std::chrono::milliseconds timeout{5000};  ///< `peer_timeout`
 };
+
+/// From the configuration of a volume's node.
+[[nodiscard]] PeerAddress peer_address(const Config& config, const VolumeConfig& volume,
+                                       const std::string& node);
 
 /// A control connection before and during a session. Requests are serialised: one that waits for
 /// its answer holds up the next.

@@ -23,7 +23,10 @@ constexpr unsigned most_events = 16;
 }  // namespace
 
 Verify::Verify(Parts parts)
-    : parts_(std::move(parts)), peer_node_(parts_.volume.peer_of(parts_.node)) {}
+    : parts_(std::move(parts)),
+      peer_node_(parts_.volume.peer_of(parts_.node)),
+      usual_rate_(parts_.volume.verify_rate),
+      peer_timeout_(parts_.comparison.peer_timeout) {}
 
 Verify::~Verify() {
     stop();
@@ -134,7 +137,9 @@ std::shared_ptr<Session> Verify::wait_for_work() {
 }
 
 void Verify::run_pass(const std::shared_ptr<Session>& session) {
-    Comparison comparison(parts_.comparison, session);
+    Comparison::Parts comparing = parts_.comparison;
+    comparing.peer_timeout = peer_timeout_;
+    Comparison comparison(comparing, session);
     Pacer pacer;
     unsigned run = 0;
     std::uint64_t from = 0;

@@ -6,6 +6,8 @@
 // One thread of its own does the work; handle(), view() and stop() may be called from any thread.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -43,6 +45,8 @@ class Verify {
     /// Ends the thread; where it was is durable then, and a later start goes on there. Idempotent.
     void stop();
 
+    /// For what begins from now on: `verify_rate` and `peer_timeout`.
+    void take(std::uint64_t usual_rate, std::chrono::milliseconds peer_timeout) noexcept;
     /// The request `verify` (docs/design.md, section 7.3).
     [[nodiscard]] Result<control::Json> handle(const control::Json& request);
     /// `peers[].verify` of the status.
@@ -92,6 +96,8 @@ class Verify {
 
     const Parts parts_;
     const std::string peer_node_;
+    std::atomic<std::uint64_t> usual_rate_;
+    std::atomic<std::chrono::milliseconds> peer_timeout_;
     Mutex saving_mutex_;  ///< one writer of the file, so that the newest record is the last
 
     mutable Mutex mutex_;

@@ -83,7 +83,12 @@ Result<void> Verify::require_in_sync() const {
 }
 
 std::uint64_t Verify::rate_of(const std::optional<std::uint64_t>& asked) const noexcept {
-    return asked.value_or(parts_.volume.verify_rate);
+    return asked.value_or(usual_rate_.load());
+}
+
+void Verify::take(std::uint64_t usual_rate, std::chrono::milliseconds peer_timeout) noexcept {
+    usual_rate_ = usual_rate;
+    peer_timeout_ = peer_timeout;
 }
 
 VerifyRecord Verify::fresh_record(const Wishes& wishes) const {

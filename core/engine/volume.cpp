@@ -137,7 +137,8 @@ Volume::Volume(Config config, const std::string& node, const std::string& volume
            clock}),
       media_(clock, meta_->superblock().media_errors),
       recorded_errors_(media_.total()),
-      patience_(std::move(patience)) {}
+      patience_(std::move(patience)),
+      taken_(config_) {}
 
 void Volume::refuse_requests() {
     gate_.close();

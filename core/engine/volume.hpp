@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -126,6 +127,15 @@ class Volume {
     [[nodiscard]] control::Json status() const;
     [[nodiscard]] Result<control::Json> quiesce(bool disconnect_clients);
 
+    // volume_settings.cpp
+    /// What mirrord has in force now: takes what can be taken while the volume is served.
+    [[nodiscard]] Result<control::Json> take_settings(const control::Json& request)
+        EXCLUDES(settings_mutex_);
+    void give_to_parts(const Config& after, const Config& wanted,
+                       const std::map<std::string, std::pair<std::string, std::string>>& changed);
+    /// What this engine works with, by name.
+    [[nodiscard]] control::Json settings_view() const EXCLUDES(settings_mutex_);
+
     // volume_hold.cpp
     [[nodiscard]] Result<control::Json> hold(const control::Json& request);
     [[nodiscard]] Result<void> settle_for_replacement(SteadyTime until);
@@ -136,7 +146,7 @@ class Volume {
     void keep_house();
     void keep_records();
 
-    const Config config_;
+    const Config config_;  ///< as it was started with
     const VolumeConfig& settings_;
     const std::string node_;
     const Clock& clock_;
@@ -156,6 +166,9 @@ class Volume {
     MediaLog media_;
     std::uint64_t recorded_errors_;                 ///< the housekeeper's
     const std::shared_ptr<DiskPatience> patience_;  ///< null: the disk is waited for without end
+
+    mutable Mutex settings_mutex_;
+    Config taken_ GUARDED_BY(settings_mutex_);  ///< config_ with what was taken since
 
     Mutex house_mutex_;
     CondVar house_wake_;

@@ -110,6 +110,13 @@ Result<Json> Volume::handle(const Json& request) {
     if (*what == "verify") {
         return verify_.handle(request);
     }
+    if (*what == "settings") {
+        return take_settings(request);
+    }
+    if (*what == "renew-session") {
+        peer_.renew();
+        return Json::object();
+    }
     if (*what == "hang-up") {
         const pid_t asker = request.value("asker", 0);
         hang_up_clients(express_socket(), asker);
@@ -175,6 +182,7 @@ Json Volume::status() const {
         {"since", format_rfc3339(members.since)},
         {"local_failed", members.local_failed},
         {"clients", clients_.count()},
+        {"settings", settings_view()},
         {"express",
          {{"quick_requests", quick_requests_.load()},
           {"pooled_requests", pooled_requests_.load()}}},
@@ -186,6 +194,7 @@ Json Volume::status() const {
         {"peer",
          {{"node", settings_.peer_of(node_)},
           {"link", peer.link},
+          {"session_outdated", peer.is_outdated},
           {"tls", control::encode(peer.tls)},
           {"paused", peer.paused},
           {"role", "standby"},

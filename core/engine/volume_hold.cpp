@@ -31,7 +31,7 @@ Result<Json> Volume::hold(const Json& request) {
     }
     const milliseconds patience = *limit ? milliseconds(**limit) : usual_limit;
     const SteadyTime until =
-        std::chrono::steady_clock::now() + settings_.peer_timeout + settle_margin;
+        std::chrono::steady_clock::now() + peer_.timeout() + settle_margin;
     {
         MutexLock lock(house_mutex_);
         held_until_ = until + patience;

@@ -86,6 +86,8 @@ class MirrorPair {
     MirrorPair(const MirrorPair&) = delete;
     MirrorPair& operator=(const MirrorPair&) = delete;
 
+    /// What alpha's engine is started with.
+    [[nodiscard]] Config config() const;
     [[nodiscard]] Volume& volume() { return *volume_; }
     [[nodiscard]] Replica& replica() { return *server_.replica(); }
     [[nodiscard]] StandbyServer& server() { return server_; }
@@ -129,7 +131,6 @@ class MirrorPair {
     Machine beta;
 
   private:
-    [[nodiscard]] Config config() const;
     void format();
     void supply_alpha();
     void supply_beta();
