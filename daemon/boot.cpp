@@ -49,7 +49,8 @@ BootPromotions::~BootPromotions() {
 void BootPromotions::start() {
     std::vector<Task> tasks;
     for (const auto& [name, keeper] : keepers_) {
-        const bool wanted = keeper->config().active_at_boot == context_.node.name;
+        const bool wanted =
+            keeper->is_configured() && keeper->config().active_at_boot == context_.node.name;
         if (!wanted || keeper->place() == Place::absent || keeper->waits_for_peer()) {
             // A change of the configuration later on is no boot.
             note_boot_decided(context_.node, name);

@@ -15,8 +15,10 @@
 #include "daemon/check_addresses.hpp"
 #include "daemon/engine_process.hpp"
 #include "daemon/hooks.hpp"
+#include "daemon/pending_settings.hpp"
 #include "daemon/recognise_backing.hpp"
 #include "daemon/settings_diff.hpp"
+#include "daemon/unsupervised.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -63,16 +65,15 @@ void check_programs(Json& problems) {
 
 /// Once a volume is made its metadata have its size, and a backing may be longer; a config that
 /// wants more than there is was written by somebody who waits for it.
-bool may_have(const Context& context, const std::string& volume, const BackingInfo& backing,
-              std::uint64_t wanted) {
-    const bool is_made = ::access(meta_path(context.node.state_dir, volume).c_str(), F_OK) == 0;
+bool may_have(const VolumeKeeper& keeper, const BackingInfo& backing, std::uint64_t wanted) {
+    const bool is_made = ::access(keeper.meta_file().c_str(), F_OK) == 0;
     return is_made ? backing.size >= wanted : backing.size == wanted;
 }
 
 /// While a replica is open its file may get another name, or none.
-void check_open_backings(const Context& context, const Keepers& keepers, Json& problems) {
+void check_open_backings(const Keepers& keepers, Json& problems) {
     for (const auto& [name, keeper] : keepers) {
-        const auto block = read_superblock(meta_path(context.node.state_dir, name));
+        const auto block = read_superblock(keeper->meta_file());
         if (!block) {
             continue;
         }
@@ -90,21 +91,18 @@ void check_open_backings(const Context& context, const Keepers& keepers, Json& p
     }
 }
 
-void check_backings(const Context& context, Json& problems) {
-    for (const auto& [name, volume] : context.config.volumes) {
-        const auto backing = volume.backing.find(context.node.name);
-        if (backing == volume.backing.end()) {
-            continue;
-        }
-        const auto info = inspect_backing(backing->second);
+void check_backings(const Keepers& keepers, Json& problems) {
+    for (const auto& [name, keeper] : keepers) {
+        const VolumeConfig& volume = keeper->config();
+        const auto info = inspect_backing(keeper->backing_path());
         if (!info) {
             problems.push_back(fmt::format("volume {}: {}", name, info.error().message));
         } else if (!info->exists && !volume.size) {
             problems.push_back(fmt::format("volume {}: {} does not exist and no size is configured",
-                                           name, backing->second));
-        } else if (info->exists && volume.size && !may_have(context, name, *info, *volume.size)) {
+                                           name, keeper->backing_path()));
+        } else if (info->exists && volume.size && !may_have(*keeper, *info, *volume.size)) {
             problems.push_back(fmt::format("volume {}: {} has {} bytes, the config says {}", name,
-                                           backing->second, info->size, *volume.size));
+                                           keeper->backing_path(), info->size, *volume.size));
         }
     }
 }
@@ -147,10 +145,42 @@ void check_steps(const Context& context, Json& problems) {
     }
 }
 
+/// What engines, or mirrord itself, have not got of the configuration; false when there is any.
+bool check_settings(const Context& context, const Keepers& keepers, Json& problems) {
+    std::vector<std::string> found = config_drift(context);
+    for (const auto& [name, keeper] : keepers) {
+        if (std::string words = keeper->settings_words(); !words.empty()) {
+            found.push_back(std::move(words));
+        }
+    }
+    for (const Unsupervised& engine : unsupervised(context, keepers)) {
+        found.push_back(fmt::format("{}; {}", engine.text, engine.remedy));
+    }
+    for (std::string& words : found) {
+        problems.push_back(std::move(words));
+    }
+    return found.empty();
+}
+
+/// What that peer says of its own engines; false when there is any.
+bool check_peers_settings(const Context& context, const PeerAnswer& answer, Json& problems) {
+    bool settled = true;
+    for (const auto& [name, theirs] : answer.volumes) {
+        const auto volume = context.as_read().volumes.find(name);
+        const bool is_shared = volume != context.as_read().volumes.end() &&
+                               volume->second.peer_of(context.node.name) == answer.node;
+        if (is_shared && !theirs.settings_words.empty()) {
+            problems.push_back(theirs.settings_words);
+            settled = false;
+        }
+    }
+    return settled;
+}
+
 /// The settings of every volume that both nodes should have; false when one differs.
 bool compare_settings(const Context& context, const PeerAnswer& answer, Json& problems) {
     bool same = true;
-    for (const auto& [name, volume] : context.config.volumes) {
+    for (const auto& [name, volume] : context.as_read().volumes) {
         if (volume.peer_of(context.node.name) != answer.node) {
             continue;
         }
@@ -170,11 +200,15 @@ bool compare_settings(const Context& context, const PeerAnswer& answer, Json& pr
     return same;
 }
 
-Json own_entry(const Context& context) {
-    return {{"node", context.node.name}, {"address", context.node.address.text()},
-            {"reachable", true},         {"version", MIRROR_VERSION},
-            {"clock_skew_seconds", 0.0}, {"clock_uncertainty_seconds", 0.0},
-            {"same_config", true},       {"message", "this node"}};
+Json own_entry(const Context& context, bool settled) {
+    return {{"node", context.node.name},
+            {"address", context.node.address.text()},
+            {"reachable", true},
+            {"version", MIRROR_VERSION},
+            {"clock_skew_seconds", 0.0},
+            {"clock_uncertainty_seconds", 0.0},
+            {"same_config", settled},
+            {"message", settled ? "this node" : "this node, where not all of it is in force"}};
 }
 
 Json peer_entry(const Context& context, const PeerWatch& peers, const NodeConfig& node,
@@ -203,7 +237,8 @@ Json peer_entry(const Context& context, const PeerWatch& peers, const NodeConfig
                                        std::abs(rounded_seconds(offset.likely))));
     }
     compare_keys(context, *answer, problems);
-    const bool same = compare_settings(context, *answer, problems);
+    const bool equal = compare_settings(context, *answer, problems);
+    const bool same = check_peers_settings(context, *answer, problems) && equal;
     entry["reachable"] = true;
     entry["version"] = answer->version;
     entry["clock_skew_seconds"] = rounded_seconds(offset.likely);
@@ -219,12 +254,13 @@ Json check(const Context& context, const PeerWatch& peers, const Keepers& keeper
     Json problems = Json::array();
     Json nodes = Json::array();
     check_programs(problems);
-    check_backings(context, problems);
-    check_open_backings(context, keepers, problems);
+    check_backings(keepers, problems);
+    check_open_backings(keepers, problems);
+    const bool settled = check_settings(context, keepers, problems);
     check_groups(context, problems);
     check_steps(context, problems);
     for (const auto& [name, node] : context.config.nodes) {
-        nodes.push_back(name == context.node.name ? own_entry(context)
+        nodes.push_back(name == context.node.name ? own_entry(context, settled)
                                                   : peer_entry(context, peers, node, problems));
     }
     const bool all_reached = std::all_of(nodes.begin(), nodes.end(), [](const Json& entry) {

@@ -19,7 +19,7 @@ namespace mirror::daemon {
 using Json = nlohmann::json;
 
 struct Context {
-    const Config& config;
+    const Config& config;  ///< what is worked with: see daemon/volume_home.hpp
     const NodeConfig& node;
     const Clock& clock;
     EventLog& events;
@@ -28,6 +28,10 @@ struct Context {
     std::shared_ptr<const tls::Credentials> tls = nullptr;
     /// `--listen`: the node's own address is translated on the way, and need not be this machine's.
     bool listens_elsewhere = false;
+    const Config* file = nullptr;  ///< the configuration as it was read; null: the same
+
+    /// What both nodes have to agree on, and what engines are told.
+    [[nodiscard]] const Config& as_read() const noexcept { return file ? *file : config; }
 };
 
 }  // namespace mirror::daemon

@@ -49,7 +49,7 @@ Result<std::optional<ReplicaSummary>> look_at_peer(VolumeKeeper& keeper) {
     }
     const auto volume = answer->volumes.find(keeper.name());
     const bool made = volume != answer->volumes.end();
-    const Settings ours = keeper.config().shared_settings();
+    const Settings ours = keeper.shared_settings();
     auto same =
         require_same_settings(keeper.name(), keeper.node(), made ? once_made(ours) : ours,
                               keeper.peer(), made ? once_made(theirs->second) : theirs->second);
@@ -83,7 +83,7 @@ Result<PeerBacking> ask_peer_to_create(VolumeKeeper& keeper, const Superblock& o
                                             {"volume_id", to_string(ours.volume)},
                                             {"size", ours.size},
                                             {"source", keeper.node()},
-                                            {"settings", keeper.config().shared_settings()},
+                                            {"settings", keeper.shared_settings()},
                                             {"lineage", control::encode(ours.lineage)},
                                             {"source_empty", source.is_empty},
                                             {"source_blank", source.is_blank},

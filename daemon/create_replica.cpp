@@ -44,7 +44,7 @@ Result<ReplicaRequest> parse_replica_request(const VolumeKeeper& keeper, const J
         return fail(ErrorKind::invalid, "create-replica: volume_id is empty");
     }
     auto same = require_same_settings(keeper.name(), keeper.node(),
-                                      keeper.config().shared_settings(), keeper.peer(), *theirs);
+                                      keeper.shared_settings(), keeper.peer(), *theirs);
     if (!same) {
         return Failure(same.error());
     }

@@ -2,10 +2,8 @@
 #include "daemon/engine_files.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
+#include <optional>
 #include <unistd.h>
 
 #include "core/base/log.hpp"
@@ -17,18 +15,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view no_name_left = " (deleted)";
-
-std::string command_line(const fs::path& process) {
-    std::ifstream file(process / "cmdline", std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
-
-std::optional<pid_t> number_of(const std::string& name) {
-    pid_t pid = 0;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
-    return error == std::errc{} && end == name.data() + name.size() ? std::optional(pid)
-                                                                    : std::nullopt;
-}
 
 /// The entries of a folder that may change meanwhile, or be closed to us: what can be seen of them.
 std::vector<fs::path> entries_of(const fs::path& folder) {
@@ -65,19 +51,6 @@ void restore_socket(const std::string& path, pid_t engine) {
 }
 
 }  // namespace
-
-std::optional<pid_t> find_engine(const std::string& socket) {
-    const std::string wanted = fmt::format("{0}-U{0}{1}{0}", '\0', socket);
-    for (const fs::path& process : entries_of("/proc")) {
-        const auto pid = number_of(process.filename().string());
-        // One that is being started holds nothing yet, and has no files that it could have lost.
-        if (pid && command_line(process).find(wanted) != std::string::npos &&
-            descriptor_of(*pid, socket)) {
-            return pid;
-        }
-    }
-    return std::nullopt;
-}
 
 std::vector<std::string> missing_engine_files(const EnginePaths& paths) {
     std::vector<std::string> missing;

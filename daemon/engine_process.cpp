@@ -14,8 +14,9 @@
 
 #include "core/base/log.hpp"
 #include "core/config/own_names.hpp"
-#include "daemon/engine_files.hpp"
+#include "daemon/running_engines.hpp"
 #include "daemon/spawn.hpp"
+#include "daemon/volume_home.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -63,10 +64,14 @@ std::vector<std::string> engine_environment() {
     return result;
 }
 
-/// Whether `pid` is the engine of this socket: a pid file may be older than the process.
-bool serves_socket(pid_t pid, const std::string& socket) {
+/// Whether `pid` is the engine of this socket, for this node: a pid file may be older than the
+/// process, and a node that has another name now has another one's engine.
+bool serves_socket(pid_t pid, const std::string& socket, const std::string& node) {
     const auto command = read_file(fmt::format("/proc/{}/cmdline", pid));
-    return command && command->find('\0' + socket + '\0') != std::string::npos;
+    const auto has = [&](const std::string& word) {
+        return command->find('\0' + word + '\0') != std::string::npos;
+    };
+    return command && has(socket) && has("node=" + node);
 }
 
 }  // namespace
@@ -74,8 +79,12 @@ bool serves_socket(pid_t pid, const std::string& socket) {
 EnginePaths EnginePaths::of(const NodeConfig& node, const std::string& volume) {
     const std::string base = node.run_dir + "/" + volume;
     const auto with = [&](std::string_view suffix) { return base + std::string(suffix); };
-    return {node.volume_socket(volume), node.express_socket(volume), with(own_names::engine_pid),
-            with(own_names::engine_error), with(own_names::active_mark)};
+    return {node.volume_socket(volume),
+            node.express_socket(volume),
+            with(own_names::engine_pid),
+            with(own_names::engine_error),
+            with(own_names::active_mark),
+            with(own_names::engine_settings)};
 }
 
 const std::string& EnginePaths::device_socket() const noexcept {
@@ -93,10 +102,13 @@ std::string plugin_path() {
 Result<std::shared_ptr<EngineProcess>> EngineProcess::spawn(const EngineCommand& command) {
     remove_engine_files(command.paths);
     ::unlink(command.paths.error_file.c_str());
+    if (auto given = write_engine_config(command.paths.settings, command.config); !given) {
+        return Failure(given.error());
+    }
     const auto started = daemon::spawn(
         {{nbdkit_program(), "-f", engine_threads, "-U", command.paths.socket, "-P",
           command.paths.pid_file, plugin_path(), "volume=" + command.volume, "node=" + command.node,
-          "config=" + command.config_path, "error_file=" + command.paths.error_file},
+          "config=" + command.paths.settings, "error_file=" + command.paths.error_file},
          engine_environment()});
     if (!started) {
         return Failure(started.error());
@@ -113,23 +125,24 @@ Result<std::shared_ptr<EngineProcess>> EngineProcess::spawn(const EngineCommand&
     return std::shared_ptr<EngineProcess>(new EngineProcess(pid, std::move(pidfd), true));
 }
 
-std::shared_ptr<EngineProcess> EngineProcess::adopt(const EnginePaths& paths) {
-    const auto pid = read_pid(paths.pid_file);
-    return pid ? adopt_process(*pid, paths) : nullptr;
+std::shared_ptr<EngineProcess> EngineProcess::adopt(const EnginePaths& paths,
+                                                    const std::string& node) {
+    const auto written = read_pid(paths.pid_file);
+    if (auto engine = written ? adopt_process(*written, paths, node) : nullptr) {
+        return engine;
+    }
+    const auto running = engine_at(paths.socket);
+    return running ? adopt_process(running->pid, paths, node) : nullptr;
 }
 
-std::shared_ptr<EngineProcess> EngineProcess::find(const EnginePaths& paths) {
-    const auto pid = find_engine(paths.socket);
-    return pid ? adopt_process(*pid, paths) : nullptr;
-}
-
-std::shared_ptr<EngineProcess> EngineProcess::adopt_process(pid_t pid, const EnginePaths& paths) {
+std::shared_ptr<EngineProcess> EngineProcess::adopt_process(pid_t process, const EnginePaths& paths,
+                                                            const std::string& node) {
     // The pidfd first: after that the command line cannot become another process's unnoticed.
-    Fd pidfd = open_pidfd(pid);
-    if (!pidfd.is_open() || !serves_socket(pid, paths.socket)) {
+    Fd pidfd = open_pidfd(process);
+    if (!pidfd.is_open() || !serves_socket(process, paths.socket, node)) {
         return nullptr;
     }
-    std::shared_ptr<EngineProcess> engine(new EngineProcess(pid, std::move(pidfd), false));
+    std::shared_ptr<EngineProcess> engine(new EngineProcess(process, std::move(pidfd), false));
     return engine->is_running() ? engine : nullptr;
 }
 

@@ -24,6 +24,7 @@ struct EnginePaths {
     std::string pid_file;    ///< written by nbdkit when it serves
     std::string error_file;  ///< why the plugin did not start, a sentence
     std::string marker;      ///< made at promotion, gone at demote and at reboot
+    std::string settings;    ///< what the engine is given as its configuration; as long as marker
 
     [[nodiscard]] static EnginePaths of(const NodeConfig& node, const std::string& volume);
     /// For the kernel's client: the express door, unless the engine is an older one without it,
@@ -34,7 +35,7 @@ struct EnginePaths {
 struct EngineCommand {
     std::string volume;
     std::string node;
-    std::string config_path;  ///< absolute
+    std::string config;  ///< TOML: what is in force, whatever the configuration file says by now
     EnginePaths paths;
 };
 
@@ -42,10 +43,10 @@ class EngineProcess {
   public:
     /// Starts it and returns at once. Stale socket and pid files are removed first.
     [[nodiscard]] static Result<std::shared_ptr<EngineProcess>> spawn(const EngineCommand& command);
-    /// The engine that an earlier mirrord left running; null when there is none.
-    [[nodiscard]] static std::shared_ptr<EngineProcess> adopt(const EnginePaths& paths);
-    /// The same by its command line, where its pid file is gone. It looks at all processes.
-    [[nodiscard]] static std::shared_ptr<EngineProcess> find(const EnginePaths& paths);
+    /// The engine that an earlier mirrord left running; null when there is none. Found by its
+    /// command line where its pid file is lost.
+    [[nodiscard]] static std::shared_ptr<EngineProcess> adopt(const EnginePaths& paths,
+                                                              const std::string& node);
 
     ~EngineProcess();  ///< lets it run
     EngineProcess(const EngineProcess&) = delete;
@@ -65,7 +66,9 @@ class EngineProcess {
     [[nodiscard]] std::string end_reason();
 
   private:
-    static std::shared_ptr<EngineProcess> adopt_process(pid_t pid, const EnginePaths& paths);
+    [[nodiscard]] static std::shared_ptr<EngineProcess> adopt_process(pid_t process,
+                                                                      const EnginePaths& paths,
+                                                                      const std::string& node);
     EngineProcess(pid_t pid, Fd pidfd, bool is_child)
         : pid_(pid), pidfd_(std::move(pidfd)), is_child_(is_child) {}
 
@@ -78,7 +81,8 @@ class EngineProcess {
 [[nodiscard]] std::optional<std::string> read_engine_error(const EnginePaths& paths);
 /// Whether nbdkit has written its pid file: it serves.
 [[nodiscard]] bool has_pid_file(const EnginePaths& paths, pid_t pid);
-/// Removes what a dead engine left: sockets and pid file.
+/// Removes what a dead engine left: sockets and pid file. What it was given stays, as the record of
+/// what is in use.
 void remove_engine_files(const EnginePaths& paths) noexcept;
 
 /// nbdkit and the plugin, as they would be started; for `check`.

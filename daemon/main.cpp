@@ -33,6 +33,8 @@
 #include "daemon/signals.hpp"
 #include "daemon/silence.hpp"
 #include "daemon/strangers.hpp"
+#include "daemon/unsupervised.hpp"
+#include "daemon/volume_home.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -59,12 +61,11 @@ void raise_file_limit() {
     }
 }
 
-Keepers make_keepers(const Context& context, PeerWatch& peers, DeviceAttacher& devices) {
+Keepers make_keepers(const Context& context, const Homes& homes, PeerWatch& peers,
+                     DeviceAttacher& devices) {
     Keepers keepers;
-    for (const auto& [name, volume] : context.config.volumes) {
-        if (volume.backing.contains(context.node.name)) {
-            keepers[name] = std::make_unique<VolumeKeeper>(context, volume, peers, devices);
-        }
+    for (const auto& [name, home] : homes) {
+        keepers[name] = std::make_unique<VolumeKeeper>(context, home, peers, devices);
     }
     return keepers;
 }
@@ -137,7 +138,8 @@ nbd::ServerLimits limits_for(const Context& context) {
     return limits;
 }
 
-Result<void> serve(const Context& context, const Options& options, Instance& instance) {
+Result<void> serve(const Context& context, const Homes& homes, const Options& options,
+                   Instance& instance) {
     const std::string who = fmt::format("mirrord of {}", context.node.name);
     give_up_capabilities(who, needless_capabilities);
     stand_memory_pressure(who);
@@ -145,7 +147,7 @@ Result<void> serve(const Context& context, const Options& options, Instance& ins
     NbdDialler dialler;
     NbdAttacher devices(context, driver, dialler);
     PeerWatch peers(context);
-    Keepers keepers = make_keepers(context, peers, devices);
+    Keepers keepers = make_keepers(context, homes, peers, devices);
     Requests requests(context, keepers, peers);
     Exports exports(requests, keepers);
     Strangers strangers(context);
@@ -159,6 +161,14 @@ Result<void> serve(const Context& context, const Options& options, Instance& ins
         [&](DeviceIndex index) { tell_keeper_of(device_of_index(index), keepers); });
     for (const auto& [name, keeper] : keepers) {
         keeper->start();
+    }
+    for (const Unsupervised& engine : unsupervised(context, keepers)) {
+        context.events.record({"engine-unsupervised",
+                               Severity::error,
+                               engine.process.volume,
+                               engine.text,
+                               {},
+                               engine.remedy});
     }
     if (auto listening = listen(server, context, options); !listening) {
         return listening;
@@ -200,12 +210,12 @@ Result<void> serve(const Context& context, const Options& options, Instance& ins
 }
 
 Result<void> run(const Options& options) {
-    auto config = load_config(config_path(options.config));
+    // Absolute: what stands beside the file is told to engines, which run in another folder.
+    const auto config =
+        load_config(std::filesystem::absolute(config_path(options.config)).string());
     if (!config) {
         return Failure(config.error());
     }
-    // Engines get the path too, and they run in another folder.
-    config->path = std::filesystem::absolute(config->path).string();
     const auto node = this_node(*config, options.node);
     if (!node) {
         return Failure(node.error());
@@ -224,9 +234,11 @@ Result<void> run(const Options& options) {
         return Failure(instance.error());
     }
     EventLog events((*node)->state_dir + "/events.jsonl", (*node)->name, system_clock());
-    return serve({*config, **node, system_clock(), events, *control_group,
-                  tls::Credentials::of(*config, (*node)->name), !options.listen.empty()},
-                 options, *instance);
+    const Homes homes = find_homes(*config, **node, find_engines());
+    const Config used = in_force(*config, homes);
+    return serve({used, **node, system_clock(), events, *control_group,
+                  tls::Credentials::of(*config, (*node)->name), !options.listen.empty(), &*config},
+                 homes, options, *instance);
 }
 
 int run_program(int argc, char** argv) {

@@ -24,8 +24,9 @@ struct PeerVolume {
     std::string why;
     std::optional<std::uint64_t> behind_bytes;  ///< how far its standby (we) is behind
     bool engine_running = false;
-    Json resync;            ///< as in the status; null when none
-    WallTime last_write{};  ///< to the backing file there; epoch: unknown
+    Json resync;                   ///< as in the status; null when none
+    WallTime last_write{};         ///< to the backing file there; epoch: unknown
+    std::string settings_words{};  ///< its engine has other settings than its configuration
 };
 
 struct PeerAnswer {

@@ -269,7 +269,7 @@ Result<Json> take_over(VolumeKeeper& keeper, const VolumeKeeper::Operation& oper
     if (steps.has_run_hooks() || !keeper.config().mount.empty()) {
         watch.end_phase("hooks");
     }
-    write_rto(keeper.context().node, keeper.name(), watch);
+    write_rto(keeper.home(), keeper.name(), watch);
     return Json{{"text", fmt::format("{} is active on {}: {}{}", keeper.name(), keeper.node(),
                                      verdict.reason, warning)},
                 {"loss", verdict.loss},

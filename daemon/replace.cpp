@@ -63,9 +63,9 @@ Result<ReplicaSummary> require_source(VolumeKeeper& keeper) {
         return refuse(fmt::format("nothing could fill the new replica: {}", none.reason),
                       none.remedy);
     }
-    auto same = require_same_settings(keeper.name(), keeper.node(),
-                                      once_made(keeper.config().shared_settings()), keeper.peer(),
-                                      once_made(settings->second));
+    auto same =
+        require_same_settings(keeper.name(), keeper.node(), once_made(keeper.shared_settings()),
+                              keeper.peer(), once_made(settings->second));
     if (!same) {
         return Failure(same.error());
     }

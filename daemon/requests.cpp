@@ -24,6 +24,7 @@
 #include "daemon/sessions.hpp"
 #include "daemon/switch.hpp"
 #include "daemon/undo_keeping.hpp"
+#include "daemon/unsupervised.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -220,6 +221,23 @@ constexpr std::array entries = {
     Entry{"resize-replica", pass<resize_replica>},
 };
 
+/// A volume that was taken out of the configuration while it was in use can be ended, and nothing
+/// else: the other node may not know it either.
+Result<void> require_configured(const Rule& rule, const VolumeKeeper& keeper) {
+    constexpr std::array<std::string_view, 6> endings{"demote", "detach",         "disconnect",
+                                                      "attach", "restart-engine", "undo-drop"};
+    if (keeper.is_configured() ||
+        std::find(endings.begin(), endings.end(), rule.request) != endings.end()) {
+        return {};
+    }
+    return Failure(Error{
+        ErrorKind::refused,
+        fmt::format("{} is not in the configuration of {}", keeper.name(), keeper.node()),
+        fmt::format("put it back in the file and restart mirrord; or end it: mirrorctl demote {}",
+                    keeper.name()),
+        /*os_error=*/0, Ground::state});
+}
+
 /// Names are no secrets. Without a usable file: none.
 Json key_names(const Context& context) {
     if (!context.tls || context.tls->mode() != TlsMode::psk) {
@@ -316,6 +334,9 @@ Result<Json> Requests::ask_volume(const Rule& rule, const Json& request,
     if (const Place place = keeper.place(); !places.has(place)) {
         return refuse_place(places, place, keeper.config(), keeper.node());
     }
+    if (auto allowed = require_configured(rule, keeper); !allowed) {
+        return Failure(allowed.error());
+    }
     const Entry* entry = entry_of(rule.request);
     if (entry == nullptr) {
         return fail(ErrorKind::internal, "nobody carries out request {}", rule.request);
@@ -343,6 +364,11 @@ Result<VolumeKeeper*> Requests::keeper(const std::string& volume) const {
     const auto found = keepers_.find(volume);
     if (found != keepers_.end()) {
         return found->second.get();
+    }
+    for (const Unsupervised& engine : unsupervised(context_, keepers_)) {
+        if (engine.process.volume == volume) {
+            return Failure(Error{ErrorKind::not_found, engine.text, engine.remedy});
+        }
     }
     if (const auto config = context_.config.volume(volume); !config) {
         return Failure(config.error());
@@ -373,7 +399,17 @@ Result<Json> Requests::status(const Json& request) const {
             volumes.push_back(each->status());
         }
     }
-    return Json{{"schema", 1}, {"node", context_.node.name}, {"volumes", std::move(volumes)}};
+    Json engines = Json::array();
+    for (const Unsupervised& engine : unsupervised(context_, keepers_)) {
+        engines.push_back({{"volume", engine.process.volume},
+                           {"pid", engine.process.pid},
+                           {"text", engine.text},
+                           {"remedy", engine.remedy}});
+    }
+    return Json{{"schema", 1},
+                {"node", context_.node.name},
+                {"volumes", std::move(volumes)},
+                {"unsupervised", std::move(engines)}};
 }
 
 Json Requests::peer_status(const nbd::Client& client) const {
@@ -381,7 +417,7 @@ Json Requests::peer_status(const nbd::Client& client) const {
         return client.node.empty() || volume.peer_of(context_.node.name) == client.node;
     };
     Json settings = Json::object();
-    for (const auto& [name, volume] : context_.config.volumes) {
+    for (const auto& [name, volume] : context_.as_read().volumes) {
         if (is_shared(volume)) {
             settings[name] = volume.shared_settings();
         }

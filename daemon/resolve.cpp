@@ -91,7 +91,7 @@ Json dry_run_answer(VolumeKeeper& keeper, const Sides& sides, const ResolvePlan&
     if (!options.no_undo) {
         would.push_back(fmt::format("save {} of {} ({} run{}) in {}, which has {} free",
                                     format_size(plan.lost_bytes), loser, plan.runs,
-                                    plan.runs == 1 ? "" : "s", keeper.context().node.state_dir,
+                                    plan.runs == 1 ? "" : "s", keeper.home().state_dir,
                                     format_size(plan.free_bytes)));
     }
     would.push_back(fmt::format("give up the data of {} for that of {}", loser, sides.keeper.node));
@@ -114,7 +114,7 @@ Result<ResolvePlan> plan_and_check(VolumeKeeper& keeper, const Sides& sides,
                                    const ResolveOptions& options) {
     auto plan = make_plan(keeper, sides.loser, sides.keeper, options.no_undo);
     if (plan && !options.no_undo) {
-        const std::string& state_dir = keeper.context().node.state_dir;
+        const std::string& state_dir = keeper.home().state_dir;
         if (auto fits = require_space(*plan, state_dir, keeper.node()); !fits) {
             return Failure(fits.error());
         }

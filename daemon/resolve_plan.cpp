@@ -82,7 +82,7 @@ Result<void> judge_resolution(const ResolveCase& facts) {
 Result<ResolvePlan> make_plan(VolumeKeeper& keeper, const ReplicaSummary& loser,
                               const ReplicaSummary& kept, bool no_undo) {
     ResolvePlan plan;
-    const UndoFolder folder(keeper.context().node.state_dir, keeper.name());
+    const UndoFolder folder(keeper.home().state_dir, keeper.name());
     const auto space = folder.free_bytes();
     if (!space && !no_undo) {
         return Failure(space.error());

@@ -56,7 +56,17 @@ Result<void> require_protocol(const VolumeKeeper& keeper, const Json& request) {
     return {};
 }
 
-Result<void> compare_settings(const VolumeKeeper& keeper, const Json& request) {
+/// Whether the peer's mirrord has these settings: then it is its engine that lacks them.
+bool has_them(VolumeKeeper& keeper, const Settings& ours) {
+    const PeerView view = keeper.peers().view(keeper.peer());
+    if (!view.reachable || !view.answer) {
+        return false;
+    }
+    const auto theirs = view.answer->settings.find(keeper.name());
+    return theirs != view.answer->settings.end() && once_made(theirs->second) == ours;
+}
+
+Result<void> compare_settings(VolumeKeeper& keeper, const Json& request) {
     const auto object = control::object_field(request, "settings");
     if (!object) {
         return Failure(object.error());
@@ -65,9 +75,13 @@ Result<void> compare_settings(const VolumeKeeper& keeper, const Json& request) {
     if (!theirs) {
         return Failure(theirs.error());
     }
-    return require_same_settings(keeper.name(), keeper.node(),
-                                 once_made(keeper.config().shared_settings()), keeper.peer(),
-                                 once_made(*theirs));
+    const Settings ours = once_made(keeper.shared_settings());
+    auto same = require_same_settings(keeper.name(), keeper.node(), ours, keeper.peer(),
+                                      once_made(*theirs));
+    return same || !has_them(keeper, ours)
+               ? same
+               : require_current_engine(keeper.name(), keeper.node(), ours, keeper.peer(),
+                                        once_made(*theirs));
 }
 
 Result<ReplicaSummary> parse_peer_summary(const VolumeKeeper& keeper, const Json& request) {
@@ -237,8 +251,8 @@ Result<Json> verify_record(VolumeKeeper& keeper, const Json& request) {
         return fail(ErrorKind::refused, "the record is about another volume than {}",
                     keeper.name());
     }
-    return answer_of(save_verify_record(
-        verify_record_path(keeper.context().node.state_dir, keeper.name()), *record));
+    return answer_of(
+        save_verify_record(verify_record_path(keeper.home().state_dir, keeper.name()), *record));
 }
 
 }  // namespace mirror::daemon

@@ -26,9 +26,11 @@ Settings once_made(Settings settings) {
     return settings;
 }
 
-Result<void> require_same_settings(const std::string& volume, const std::string& our_node,
-                                   const Settings& ours, const std::string& peer_node,
-                                   const Settings& theirs) {
+namespace {
+
+/// "KEY is A on NODE and B on PEER; …"; empty: nothing differs.
+std::string differences_between(const std::string& our_node, const Settings& ours,
+                                const std::string& peer_node, const Settings& theirs) {
     std::set<std::string> keys;
     for (const auto& [key, value] : ours) {
         keys.insert(key);
@@ -50,6 +52,15 @@ Result<void> require_same_settings(const std::string& volume, const std::string&
                             here, our_node, there, peer_node);
         }
     }
+    return differences;
+}
+
+}  // namespace
+
+Result<void> require_same_settings(const std::string& volume, const std::string& our_node,
+                                   const Settings& ours, const std::string& peer_node,
+                                   const Settings& theirs) {
+    const std::string differences = differences_between(our_node, ours, peer_node, theirs);
     if (differences.empty()) {
         return {};
     }
@@ -57,6 +68,23 @@ Result<void> require_same_settings(const std::string& volume, const std::string&
                          fmt::format("{} and {} have different configs for volume {}: {}", our_node,
                                      peer_node, volume, differences),
                          "install the same config on both nodes and restart mirrord"});
+}
+
+Result<void> require_current_engine(const std::string& volume, const std::string& our_node,
+                                    const Settings& ours, const std::string& peer_node,
+                                    const Settings& engines) {
+    const std::string differences = differences_between(our_node, ours, "that engine", engines);
+    if (differences.empty()) {
+        return {};
+    }
+    return Failure(Error{
+        ErrorKind::refused,
+        fmt::format("the engine of {} on {} was started with other settings than both nodes have "
+                    "now: {}",
+                    volume, peer_node, differences),
+        fmt::format("mirrord on {0} tells it; where it can't take them, on {0}: mirrorctl "
+                    "restart-engine {1}",
+                    peer_node, volume)});
 }
 
 }  // namespace mirror::daemon

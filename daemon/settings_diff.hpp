@@ -26,5 +26,11 @@ using Settings = std::map<std::string, std::string>;
                                                  const std::string& our_node, const Settings& ours,
                                                  const std::string& peer_node,
                                                  const Settings& theirs);
+/// As require_same_settings, where the configurations are the same and the peer's engine was
+/// started before they were.
+[[nodiscard]] Result<void> require_current_engine(const std::string& volume,
+                                                  const std::string& our_node, const Settings& ours,
+                                                  const std::string& peer_node,
+                                                  const Settings& engines);
 
 }  // namespace mirror::daemon

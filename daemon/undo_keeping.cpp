@@ -13,7 +13,7 @@ namespace mirror::daemon {
 namespace {
 
 UndoFolder folder_of(const VolumeKeeper& keeper) {
-    return UndoFolder(keeper.context().node.state_dir, keeper.name());
+    return UndoFolder(keeper.home().state_dir, keeper.name());
 }
 
 Result<void> save_blocks(VolumeKeeper& keeper, Replica& replica, const Bitmap& blocks,

@@ -14,7 +14,7 @@ void VolumeKeeper::find_device() {
     if ((here == Place::standby || here == Place::absent) && !waits_for_peer()) {
         return drop_device("this node is standby since mirrord started");
     }
-    devices_.adopt(config_.device);
+    devices_.adopt(config_.device, paths_.device_socket());
     if (!engine_is_running()) {
         note_device_without_engine();
     }

@@ -24,7 +24,8 @@ constexpr milliseconds start_deadline{30000};
 }  // namespace
 
 Result<void> VolumeKeeper::start_engine(const Operation&) {
-    auto engine = EngineProcess::spawn({name(), node(), context_.config.path, paths_});
+    auto engine =
+        EngineProcess::spawn({name(), node(), home_.engine_config(context_.config.tls), paths_});
     if (!engine) {
         return Failure(engine.error().within(fmt::format("the engine of {}", name())));
     }
@@ -40,6 +41,7 @@ Result<void> VolumeKeeper::start_engine(const Operation&) {
     engine_ = std::move(*engine);
     engine_started_ = context_.clock.steady_now();
     engine_has_run_ = true;
+    settings_told_ = false;
     waits_for_peer_ = false;
     place_ = Place::active;
     failure_.clear();
@@ -140,7 +142,10 @@ milliseconds VolumeKeeper::tick() {
         return milliseconds(0);
     }
     if (is_served()) {
-        return look_after_device().value_or(until_woken);
+        const auto device = look_after_device();
+        const auto settings = tell_settings();
+        return device && settings ? std::min(*device, *settings)
+                                  : device.value_or(settings.value_or(until_woken));
     }
     {
         MutexLock lock(mutex_);
@@ -226,11 +231,12 @@ void VolumeKeeper::note_engine_death() {
 
 void VolumeKeeper::restart_engine(const Operation& operation) {
     // Another mirrord's start of the engine may have come to its end meanwhile.
-    if (auto engine = EngineProcess::adopt(paths_)) {
+    if (auto engine = EngineProcess::adopt(paths_, node())) {
         MutexLock lock(mutex_);
         engine_ = std::move(engine);
         engine_started_ = context_.clock.steady_now();
         engine_has_run_ = true;
+        settings_told_ = false;
         death_noted_ = false;
         failure_.clear();
         return;

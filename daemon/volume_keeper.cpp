@@ -13,14 +13,15 @@
 
 namespace mirror::daemon {
 
-VolumeKeeper::VolumeKeeper(const Context& context, const VolumeConfig& config, PeerWatch& peers,
+VolumeKeeper::VolumeKeeper(const Context& context, VolumeHome home, PeerWatch& peers,
                            DeviceAttacher& devices)
     : context_(context),
-      config_(config),
+      home_(std::move(home)),
+      config_(home_.volume),
       peers_(peers),
       devices_(devices),
-      paths_(EnginePaths::of(context.node, config.name)),
-      client_(paths_.socket, config.name),
+      paths_(EnginePaths::of(home_.node, config_.name)),
+      client_(paths_.socket, config_.name),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 VolumeKeeper::~VolumeKeeper() {
@@ -54,7 +55,12 @@ const std::string& VolumeKeeper::backing_path() const {
 }
 
 std::string VolumeKeeper::meta_file() const {
-    return meta_path(context_.node.state_dir, name());
+    return meta_path(home_.node.state_dir, name());
+}
+
+Settings VolumeKeeper::shared_settings() const {
+    const auto found = context_.as_read().volumes.find(name());
+    return found == context_.as_read().volumes.end() ? Settings() : found->second.shared_settings();
 }
 
 void VolumeKeeper::record(std::string id, Severity severity, std::string text, std::string cause,
@@ -195,6 +201,11 @@ std::string VolumeKeeper::advice_for_open(const Error& error) const {
 }
 
 Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica(std::chrono::seconds patience) {
+    if (!home_.conflict.empty()) {
+        return Failure(
+            Error{ErrorKind::refused, home_.conflict,
+                  fmt::format("mirrorctl status on {} says what else is in use", node())});
+    }
     auto backing = opener_.open(backing_path(), patience);
     if (!backing) {
         return Failure(backing.error());
@@ -319,6 +330,7 @@ Result<void> VolumeKeeper::write_marker() {
 
 void VolumeKeeper::remove_marker() noexcept {
     ::unlink(paths_.marker.c_str());
+    ::unlink(paths_.settings.c_str());
     MutexLock lock(mutex_);
     waits_for_peer_ = false;
 }
@@ -375,23 +387,25 @@ void VolumeKeeper::take_engine(const Operation& operation, std::shared_ptr<Engin
 }
 
 void VolumeKeeper::find_place(const Operation& operation) {
+    // First: what runs is in use, whatever became of its files.
+    if (auto engine = EngineProcess::adopt(paths_, node())) {
+        return take_engine(operation, std::move(engine));
+    }
+    if (const auto other = engine_at(paths_.socket)) {
+        MutexLock lock(mutex_);
+        place_ = Place::failed;
+        failure_ = fmt::format("an engine serves {} here that was started for node {} (pid {})",
+                               name(), other->node, other->pid);
+        return;
+    }
     if (::access(meta_file().c_str(), F_OK) != 0 && errno == ENOENT) {
         remove_marker();
         MutexLock lock(mutex_);
         place_ = Place::absent;
         return;
     }
-    if (auto engine = EngineProcess::adopt(paths_)) {
-        return take_engine(operation, std::move(engine));
-    }
     const ActiveMark mark = read_active_mark(paths_.marker, boot_id());
     if (auto opened = open_standby(operation); !opened) {
-        // Whoever holds the files may be the engine, without its own in RUN_DIR.
-        auto engine =
-            opened.error().kind == ErrorKind::busy ? EngineProcess::find(paths_) : nullptr;
-        if (engine) {
-            return take_engine(operation, std::move(engine));
-        }
         log(LogLevel::error, "{}", opened.error().text());
         if (mark.counts() && opened.error().kind == ErrorKind::busy) {
             // An engine that was killed a moment ago may hold its files until it is gone.

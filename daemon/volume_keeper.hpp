@@ -24,14 +24,17 @@
 #include "daemon/engine_process.hpp"
 #include "daemon/patient_open.hpp"
 #include "daemon/peer_watch.hpp"
+#include "daemon/pending_settings.hpp"
+#include "daemon/settings_diff.hpp"
 #include "daemon/status.hpp"
+#include "daemon/volume_home.hpp"
 
 namespace mirror::daemon {
 
 class VolumeKeeper {
   public:
     /// All arguments outlive this.
-    VolumeKeeper(const Context& context, const VolumeConfig& config, PeerWatch& peers,
+    VolumeKeeper(const Context& context, VolumeHome home, PeerWatch& peers,
                  DeviceAttacher& devices);
     ~VolumeKeeper();  ///< stops
     VolumeKeeper(const VolumeKeeper&) = delete;
@@ -45,7 +48,14 @@ class VolumeKeeper {
 
     // What the verbs work with.
     [[nodiscard]] const Context& context() const noexcept { return context_; }
+    /// As it is in use here; see daemon/volume_home.hpp.
     [[nodiscard]] const VolumeConfig& config() const noexcept { return config_; }
+    /// This node, with the directories of this volume.
+    [[nodiscard]] const NodeConfig& home() const noexcept { return home_.node; }
+    /// Whether the configuration has the volume.
+    [[nodiscard]] bool is_configured() const noexcept { return home_.is_configured; }
+    /// What both nodes' configurations must agree on; empty where the configuration lacks it.
+    [[nodiscard]] Settings shared_settings() const;
     [[nodiscard]] const std::string& name() const noexcept { return config_.name; }
     [[nodiscard]] const std::string& node() const noexcept { return context_.node.name; }
     [[nodiscard]] std::string peer() const { return config_.peer_of(node()); }
@@ -153,6 +163,9 @@ class VolumeKeeper {
     /// The state word and since when.
     [[nodiscard]] std::pair<StateWord, WallTime> state(const VolumeFacts& facts) EXCLUDES(mutex_);
     [[nodiscard]] Json status() EXCLUDES(mutex_);
+    /// Where the volume works with other settings than the configuration has, with the step that is
+    /// left; empty: nowhere.
+    [[nodiscard]] std::string settings_words() EXCLUDES(mutex_);
     /// The entry of `peer-status`; null when the volume has no usable replica here.
     [[nodiscard]] Json peer_status() EXCLUDES(mutex_);
     /// From the peer watch's thread, every second or so.
@@ -194,6 +207,19 @@ class VolumeKeeper {
     void engine_start_failed(const Error& error) EXCLUDES(mutex_);
     [[nodiscard]] bool mirrord_was_away() const EXCLUDES(mutex_);
 
+    // volume_settings.cpp
+    /// mirrord's settings to an engine that may have others. How long until it is tried again;
+    /// nothing when that is done.
+    [[nodiscard]] std::optional<std::chrono::milliseconds> tell_settings() EXCLUDES(mutex_);
+    void note_settings_taken(const Json& answer);
+    /// An event where something is left to do, once.
+    void note_pending(const std::vector<PendingSetting>& pending) EXCLUDES(mutex_);
+    /// Both nodes have the same settings, and a session that began with others goes on.
+    void renew_session(const VolumeFacts& seen, const PeerView& view);
+    [[nodiscard]] std::vector<PendingSetting> pending(const VolumeFacts& seen) const;
+    [[nodiscard]] std::string settings_words(const VolumeFacts& seen) const;
+    [[nodiscard]] Json warnings(const VolumeFacts& seen) const;
+
     // volume_device.cpp
     void find_device() EXCLUDES(mutex_);
     void note_device_without_engine();
@@ -212,7 +238,8 @@ class VolumeKeeper {
     void note_waiting(const std::string& cause) EXCLUDES(mutex_);
 
     const Context& context_;
-    const VolumeConfig& config_;
+    const VolumeHome home_;
+    const VolumeConfig& config_;  ///< of home_
     PeerWatch& peers_;
     DeviceAttacher& devices_;
     const EnginePaths paths_;
@@ -235,6 +262,9 @@ class VolumeKeeper {
     std::size_t leases_ GUARDED_BY(mutex_) = 0;
     std::shared_ptr<EngineProcess> engine_ GUARDED_BY(mutex_);
     std::optional<ReplicaSummary> last_summary_ GUARDED_BY(mutex_);
+    bool settings_told_ GUARDED_BY(mutex_) = false;  ///< to the engine that runs
+    SteadyTime tell_due_ GUARDED_BY(mutex_){};
+    std::string pending_noted_ GUARDED_BY(mutex_);
     std::string word_ GUARDED_BY(mutex_);
     WallTime word_since_ GUARDED_BY(mutex_){};
 

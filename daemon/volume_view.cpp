@@ -42,7 +42,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
     facts.node = node();
     facts.peer = std::move(peer_view);
     facts.now = context_.clock.wall_now();
-    facts.rto = read_rto(context_.node, name());
+    facts.rto = read_rto(home_.node, name());
     if (!config_.device.empty()) {
         facts.device_state = devices_.state(config_.device);
     }
@@ -73,7 +73,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
     if (facts.summary && facts.place == Place::active) {
         facts.summary->role = Role::active;
     }
-    facts.verify = kept_verify(context_.node, name(), facts.now);
+    facts.verify = kept_verify(home_.node, name(), facts.now);
     if (!ask_engine) {
         return facts;
     }
@@ -129,16 +129,32 @@ std::pair<StateWord, WallTime> VolumeKeeper::state(const VolumeFacts& facts) {
     return {std::move(state), since};
 }
 
+Json VolumeKeeper::warnings(const VolumeFacts& seen) const {
+    Json list = Json::array();
+    const auto add = [&](const std::string& words) {
+        if (!words.empty()) {
+            list.push_back(words);
+        }
+    };
+    add(context_.config.tls.mode == TlsMode::off ? std::string(not_encrypted) : std::string());
+    add(settings_words(seen));
+    const PeerVolume* theirs = seen.peer.volume(name());
+    add(theirs != nullptr ? theirs->settings_words : std::string());
+    for (const std::string& words : config_drift(context_)) {
+        add(words);
+    }
+    return list;
+}
+
 Json VolumeKeeper::status() {
     client_.forget_status();  // a person or a script asks after the state of now
     const VolumeFacts seen = facts(peers_.view_now(peer()));
     const auto [word, since] = state(seen);
     Json status = volume_status(seen, word, since);
-    status["warnings"] = context_.config.tls.mode == TlsMode::off
-                             ? Json::array({std::string(not_encrypted)})
-                             : Json::array();
+    status["settings_pending"] = encode_pending(pending(seen));
+    status["warnings"] = warnings(seen);
     status["mounted_on"] = mounted_on(config_);
-    status["undo"] = undo_entries(context_.node.state_dir, name());
+    status["undo"] = undo_entries(home_.node.state_dir, name());
     return status;
 }
 
@@ -157,6 +173,7 @@ Json VolumeKeeper::peer_status() {
             {"behind_bytes", behind ? Json(*behind) : Json()},
             {"engine_running", engine_is_running()},
             {"last_write_at", control::encode(seen.last_write)},
+            {"settings_words", settings_words(seen)},
             {"resync", full["peers"][0]["resync"]}};
 }
 
@@ -171,7 +188,9 @@ void VolumeKeeper::on_peer(const PeerView& view, PeerWatch::Change change) {
             wake();
         }
     }
-    (void)state(facts());
+    const VolumeFacts seen = facts();
+    (void)state(seen);
+    renew_session(seen, view);
 }
 
 void VolumeKeeper::learn_from_peer(const PeerVolume& theirs) {

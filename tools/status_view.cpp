@@ -253,11 +253,27 @@ std::string format_overview(const Json& volumes, const std::string& node,
         }
     }
     // What holds for the node as a whole is the same for each.
-    for (const Json& warning : volumes.empty() ? Json::array() : warnings_of(volumes.front())) {
-        sentences += fmt::format("warning: {}\n", text_of(warning));
+    std::vector<std::string> told;
+    for (const Json& volume : volumes) {
+        for (const Json& warning : warnings_of(volume)) {
+            if (std::find(told.begin(), told.end(), text_of(warning)) == told.end()) {
+                told.push_back(text_of(warning));
+                sentences += fmt::format("warning: {}\n", told.back());
+            }
+        }
     }
     std::string text = format_table(rows, context.terminal);
     return sentences.empty() ? text : text + '\n' + sentences;
+}
+
+std::string unsupervised_lines(const Json& status) {
+    std::string text;
+    const Json& engines = part_field(status, "unsupervised");
+    for (const Json& engine : engines.is_array() ? engines : Json::array()) {
+        text += fmt::format("warning: {}\n    next: {}\n", text_field(engine, "text"),
+                            text_field(engine, "remedy"));
+    }
+    return text;
 }
 
 }  // namespace
@@ -318,13 +334,14 @@ std::string format_volume(const Json& volume, const std::string& node, const Vie
 std::string format_status(const Json& status, const ViewContext& context) {
     const Json& volumes = part_field(status, "volumes");
     const std::string node = text_field(status, "node");
+    const std::string unsupervised = unsupervised_lines(status);
     if (volumes.empty()) {
-        return fmt::format("node {} has no volumes\n", or_unknown(node));
+        return fmt::format("node {} has no volumes\n", or_unknown(node)) + unsupervised;
     }
     if (volumes.size() == 1) {
-        return format_volume(volumes.front(), node, context);
+        return format_volume(volumes.front(), node, context) + unsupervised;
     }
-    return format_overview(volumes, node, context);
+    return format_overview(volumes, node, context) + unsupervised;
 }
 
 }  // namespace mirror::tools

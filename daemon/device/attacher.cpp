@@ -261,7 +261,7 @@ Result<void> NbdAttacher::require_unused(const std::string& device) const {
     return driver_.claim(found->index).map([](const Fd&) {});
 }
 
-void NbdAttacher::adopt(const std::string& device) {
+void NbdAttacher::adopt(const std::string& device, const std::string& socket) {
     Device& here = entry(device);
     MutexLock turn(here.turn);
     const auto found = find(device);
@@ -271,7 +271,7 @@ void NbdAttacher::adopt(const std::string& device) {
     const VolumeConfig& volume = *volume_of(device);
     MutexLock lock(here.mutex);
     here.volume = volume.name;
-    here.socket = EnginePaths::of(context_.node, volume.name).device_socket();
+    here.socket = socket;
     here.need = Need::some;
 }
 

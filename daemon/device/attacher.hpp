@@ -42,7 +42,7 @@ class DeviceAttacher {
 
     // For a device that stays while engines come and go.
     /// For mirrord's start: a device that is attached is looked after again.
-    virtual void adopt(const std::string& device) = 0;
+    virtual void adopt(const std::string& device, const std::string& socket) = 0;
     /// The engine is dead or about to be; a new one may come.
     virtual void engine_gone(const std::string& device) = 0;
     /// What is to be done while the engine runs: new connections for dead ones. Never blocks for
@@ -74,7 +74,7 @@ class NbdAttacher final : public DeviceAttacher {
     bool is_attached(const std::string& device) const override;
     unsigned connections(const std::string& device) const override;
     Result<void> require_unused(const std::string& device) const override;
-    void adopt(const std::string& device) override;
+    void adopt(const std::string& device, const std::string& socket) override;
     void engine_gone(const std::string& device) override;
     std::optional<std::chrono::milliseconds> look_after(const std::string& device) override;
     Result<void> set_replay_after(const std::string& device,

@@ -241,12 +241,12 @@ TEST_CASE("a device in use stays; dropping it asks nobody") {
 
 TEST_CASE("a restarted mirrord looks after what is attached, and after nothing else") {
     Scene scene;
-    scene.devices.adopt("/dev/nbd0");
+    scene.devices.adopt("/dev/nbd0", "/run/r0.sock");
     CHECK_FALSE(scene.look_after());
     CHECK(scene.dialler.dials == 0);
     scene.driver.attached = NbdDriver::Attachment{"r0", 2};
     scene.driver.dead = 1;
-    scene.devices.adopt("/dev/nbd0");
+    scene.devices.adopt("/dev/nbd0", "/run/r0.sock");
     CHECK_FALSE(scene.look_after());
     CHECK(scene.driver.dead == 0);
 }

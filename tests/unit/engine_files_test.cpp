@@ -60,7 +60,7 @@ struct Engine {
         pid = ::fork();
         if (pid == 0) {
             ::execlp("sh", "sh", "-c", "while :; do sleep 1; done", "-U", paths.socket.c_str(),
-                     nullptr);
+                     "volume=r0", "node=alpha", "error_file=/nowhere", nullptr);
             ::_exit(1);
         }
         closed_by_exec.reset();
@@ -82,24 +82,16 @@ struct Engine {
 
 }  // namespace
 
-TEST_CASE("an engine is found by its command line, and no other one") {
-    const Engine engine;
-    CHECK(find_engine(engine.paths.socket) == engine.pid);
-    CHECK_FALSE(find_engine(engine.paths.socket + "x"));
-    CHECK_FALSE(find_engine(engine.dir.path() + "/run"));
-    CHECK_FALSE(find_engine(""));
-}
-
 TEST_CASE("the files of a running engine that were removed are made again, and work") {
     const Engine engine;
     CHECK(missing_engine_files(engine.paths) == std::vector<std::string>{engine.paths.pid_file});
     std::filesystem::remove_all(engine.dir.path() + "/run");
     CHECK(missing_engine_files(engine.paths).size() == 3);
-    CHECK_FALSE(EngineProcess::adopt(engine.paths));
-    CHECK(EngineProcess::find(engine.paths)->pid() == engine.pid);
+    CHECK(EngineProcess::adopt(engine.paths, "alpha")->pid() == engine.pid);
+    CHECK_FALSE(EngineProcess::adopt(engine.paths, "beta"));
     CHECK(restore_engine_files(engine.paths, engine.pid).empty());
     CHECK(has_pid_file(engine.paths, engine.pid));
-    CHECK(EngineProcess::adopt(engine.paths)->pid() == engine.pid);
+    CHECK(EngineProcess::adopt(engine.paths, "alpha")->pid() == engine.pid);
     CHECK(can_connect(engine.paths.socket));
     CHECK(can_connect(engine.paths.express));
     // And again, after the links that were made.

@@ -22,6 +22,18 @@ TEST_CASE("settings that differ are named with both values") {
     CHECK(once_made(theirs) == Settings{{"mode", "sync"}, {"peer_timeout", "10s"}});
 }
 
+TEST_CASE("where the configurations are the same it is the engine that was started with others") {
+    const Settings ours = {{"mode", "sync"}, {"peer_timeout", "5s"}};
+    const Settings engines = {{"mode", "sync"}, {"peer_timeout", "10s"}};
+    const auto result = require_current_engine("r0", "beta", ours, "alpha", engines);
+    REQUIRE(!result);
+    CHECK(result.error().message ==
+          "the engine of r0 on alpha was started with other settings than both nodes have now: "
+          "peer_timeout is 5s on beta and 10s on that engine");
+    CHECK(result.error().remedy.find("on alpha: mirrorctl restart-engine r0") != std::string::npos);
+    CHECK(require_current_engine("r0", "beta", ours, "alpha", ours));
+}
+
 TEST_CASE("settings from a peer must be strings") {
     CHECK(settings_from_json({{"mode", "sync"}}));
     CHECK(!settings_from_json({{"mode", 1}}));

@@ -84,7 +84,7 @@ struct NoDevices final : DeviceAttacher {
     bool is_attached(const std::string&) const override { return false; }
     unsigned connections(const std::string&) const override { return 0; }
     Result<void> require_unused(const std::string&) const override { return {}; }
-    void adopt(const std::string&) override {}
+    void adopt(const std::string&, const std::string&) override {}
     void engine_gone(const std::string&) override {}
     std::optional<std::chrono::milliseconds> look_after(const std::string&) override {
         return std::nullopt;
@@ -128,8 +128,8 @@ backing.gamma = "{0}/r1.img"
     Exports exports{requests, keepers};
 
     Alpha() {
-        for (const auto& [name, volume] : config.volumes) {
-            keepers[name] = std::make_unique<VolumeKeeper>(context, volume, peers, devices);
+        for (const auto& [name, home] : find_homes(config, context.node, {})) {
+            keepers[name] = std::make_unique<VolumeKeeper>(context, home, peers, devices);
             keepers[name]->start();
         }
     }

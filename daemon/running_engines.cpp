@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/running_engines.hpp"
+
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+namespace mirror::daemon {
+namespace {
+
+std::vector<std::string> arguments_of(const std::filesystem::path& process) {
+    std::ifstream file(process / "cmdline", std::ios::binary);
+    const std::string line(std::istreambuf_iterator<char>(file), {});
+    std::vector<std::string> arguments;
+    for (std::size_t begin = 0; begin < line.size();) {
+        const std::size_t end = std::min(line.find('\0', begin), line.size());
+        arguments.push_back(line.substr(begin, end - begin));
+        begin = end + 1;
+    }
+    return arguments;
+}
+
+/// Nothing where the words are not those of EngineProcess::spawn.
+std::optional<RunningEngine> parse(const std::vector<std::string>& arguments) {
+    RunningEngine engine;
+    bool has_plugin = false;
+    for (std::size_t at = 0; at < arguments.size(); ++at) {
+        const std::string& word = arguments[at];
+        const auto take = [&](std::string_view key, std::string& into) {
+            if (word.starts_with(key)) {
+                into = word.substr(key.size());
+            }
+        };
+        take("volume=", engine.volume);
+        take("node=", engine.node);
+        take("config=", engine.config);
+        if (word == "-U" && at + 1 < arguments.size()) {
+            engine.socket = arguments[at + 1];
+        }
+        has_plugin = has_plugin || word.starts_with("error_file=");
+    }
+    const bool is_engine = has_plugin && !engine.volume.empty() && !engine.node.empty() &&
+                           engine.socket.starts_with('/');
+    return is_engine ? std::optional(engine) : std::nullopt;
+}
+
+}  // namespace
+
+std::string RunningEngine::run_dir() const {
+    return std::filesystem::path(socket).parent_path().string();
+}
+
+bool RunningEngine::was_given_its_settings() const {
+    return config == run_dir() + "/" + volume + ".settings";
+}
+
+std::vector<RunningEngine> find_engines(const std::string& proc) {
+    std::vector<RunningEngine> found;
+    std::error_code code;
+    // Processes come and go meanwhile: whatever can't be read is none of ours.
+    for (std::filesystem::directory_iterator each(proc, code), end; !code && each != end;
+         each.increment(code)) {
+        const std::string name = each->path().filename().string();
+        pid_t pid = 0;
+        const auto [stop, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
+        if (error != std::errc{} || stop != name.data() + name.size() || pid <= 0) {
+            continue;
+        }
+        if (auto engine = parse(arguments_of(each->path()))) {
+            engine->pid = pid;
+            found.push_back(std::move(*engine));
+        }
+    }
+    return found;
+}
+
+std::optional<RunningEngine> engine_at(const std::string& socket) {
+    for (RunningEngine& engine : find_engines()) {
+        if (engine.socket == socket) {
+            return std::move(engine);
+        }
+    }
+    return std::nullopt;
+}
+
+}  // namespace mirror::daemon
