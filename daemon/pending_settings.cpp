@@ -28,8 +28,13 @@ std::string list_words(const std::vector<PendingSetting>& pending) {
     return text;
 }
 
-void add_engines(const Settings& engine, const Settings& wanted, const std::string& node,
-                 std::vector<PendingSetting>& pending) {
+std::string value_in(const Settings& settings, const std::string& name) {
+    const auto found = settings.find(name);
+    return found == settings.end() ? std::string() : found->second;
+}
+
+void add_engines(const Settings& engine, const Settings& home, const Settings& wanted,
+                 const std::string& node, std::vector<PendingSetting>& pending) {
     std::set<std::string> names;
     for (const Settings* settings : {&engine, &wanted}) {
         for (const auto& [name, value] : *settings) {
@@ -37,14 +42,12 @@ void add_engines(const Settings& engine, const Settings& wanted, const std::stri
         }
     }
     for (const std::string& name : names) {
-        const auto value_in = [&](const Settings& settings) {
-            const auto found = settings.find(name);
-            return found == settings.end() ? std::string() : found->second;
-        };
         const Reach reach = reach_of(name, node);
-        // Those of the home are told from that, also while no engine runs.
-        if (reach != Reach::next_role && value_in(engine) != value_in(wanted)) {
-            pending.push_back({name, value_in(engine), value_in(wanted), reach});
+        // What the home keeps is told already, also while no engine runs. An engine that mirrord
+        // gave nothing (a person started it) may be elsewhere still.
+        const Settings& expected = reach == Reach::next_role ? home : wanted;
+        if (value_in(engine, name) != value_in(expected, name)) {
+            pending.push_back({name, value_in(engine, name), value_in(wanted, name), reach});
         }
     }
 }
@@ -89,7 +92,10 @@ std::vector<PendingSetting> pending_settings(const VolumeHome& home, const Confi
         return pending;
     }
     if (const auto said = settings_from_json(engine)) {
-        add_engines(*said, engine_settings(config, volume->second, home.node.name), home.node.name,
+        Config at_home;
+        at_home.nodes[home.node.name] = home.node;
+        add_engines(*said, engine_settings(at_home, home.volume, home.node.name),
+                    engine_settings(config, volume->second, home.node.name), home.node.name,
                     pending);
     }
     return pending;

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sstream>
+#include <unistd.h>
 
 namespace mirror::daemon {
 namespace {
@@ -19,6 +21,25 @@ std::vector<std::string> arguments_of(const std::filesystem::path& process) {
         begin = end + 1;
     }
     return arguments;
+}
+
+/// Whether the process is ours in every respect: a program that is set-user-ID and that somebody
+/// else started is not.
+bool runs_as_us(const std::filesystem::path& process) {
+    std::ifstream file(process / "status");
+    for (std::string line; std::getline(file, line);) {
+        if (line.starts_with("Uid:")) {
+            std::istringstream users(line.substr(4));
+            int count = 0;
+            for (uid_t user = 0; users >> user; ++count) {
+                if (user != ::geteuid()) {
+                    return false;
+                }
+            }
+            return count == 4;  // real, effective, saved, of the filesystem
+        }
+    }
+    return false;
 }
 
 /// Nothing where the words are not those of EngineProcess::spawn.
@@ -67,7 +88,8 @@ std::vector<RunningEngine> find_engines(const std::string& proc) {
         if (error != std::errc{} || stop != name.data() + name.size() || pid <= 0) {
             continue;
         }
-        if (auto engine = parse(arguments_of(each->path()))) {
+        auto engine = parse(arguments_of(each->path()));
+        if (engine && runs_as_us(each->path())) {
             engine->pid = pid;
             found.push_back(std::move(*engine));
         }

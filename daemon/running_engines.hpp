@@ -23,7 +23,9 @@ struct RunningEngine {
     [[nodiscard]] bool was_given_its_settings() const;
 };
 
-/// Of all nodes whose engines run on this machine. `proc` is /proc but in tests.
+/// Of all nodes whose engines run on this machine as the user that we are: anybody can give a
+/// process of his these words, and what an engine was given is believed. `proc` is /proc but in
+/// tests.
 [[nodiscard]] std::vector<RunningEngine> find_engines(const std::string& proc = "/proc");
 /// The one that serves there.
 [[nodiscard]] std::optional<RunningEngine> engine_at(const std::string& socket);

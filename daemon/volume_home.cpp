@@ -19,6 +19,11 @@ namespace {
 /// What an engine was given, if that is still there and speaks of this node.
 std::optional<Config> given_to_engine(const std::string& path, const std::string& volume,
                                       const std::string& node) {
+    struct stat status {};
+    if (::lstat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) ||
+        status.st_uid != ::geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+        return std::nullopt;  // none, or not from our hand
+    }
     auto config = load_config(path);
     if (!config) {
         return std::nullopt;

@@ -218,6 +218,8 @@ class VolumeKeeper {
     void renew_session(const VolumeFacts& seen, const PeerView& view);
     [[nodiscard]] std::vector<PendingSetting> pending(const VolumeFacts& seen) const;
     [[nodiscard]] std::string settings_words(const VolumeFacts& seen) const;
+    /// False of an engine of an earlier version, and of one that does not answer.
+    [[nodiscard]] static bool says_its_settings(const VolumeFacts& seen);
     [[nodiscard]] Json warnings(const VolumeFacts& seen) const;
 
     // volume_device.cpp

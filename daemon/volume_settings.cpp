@@ -93,9 +93,13 @@ std::vector<PendingSetting> VolumeKeeper::pending(const VolumeFacts& seen) const
     return pending_settings(home_, context_.as_read(), member(seen.engine, "settings"));
 }
 
+bool VolumeKeeper::says_its_settings(const VolumeFacts& seen) {
+    return seen.place != Place::active || member(seen.engine, "settings").is_object();
+}
+
 std::string VolumeKeeper::settings_words(const VolumeFacts& seen) const {
     const bool is_active = seen.place == Place::active;
-    if (is_active && !seen.engine.is_null() && member(seen.engine, "settings").is_null()) {
+    if (!seen.engine.is_null() && !says_its_settings(seen)) {
         return fmt::format(
             "the engine of {0} on {1} is of an earlier version and does not say with "
             "which settings it was started; on {1}: mirrorctl restart-engine {0}",

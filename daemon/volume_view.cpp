@@ -151,7 +151,8 @@ Json VolumeKeeper::status() {
     const VolumeFacts seen = facts(peers_.view_now(peer()));
     const auto [word, since] = state(seen);
     Json status = volume_status(seen, word, since);
-    status["settings_pending"] = encode_pending(pending(seen));
+    status["settings_pending"] =
+        says_its_settings(seen) ? encode_pending(pending(seen)) : Json();  // null: not known
     status["warnings"] = warnings(seen);
     status["mounted_on"] = mounted_on(config_);
     status["undo"] = undo_entries(home_.node.state_dir, name());

@@ -3,8 +3,10 @@
 
 #include <filesystem>
 #include <fstream>
+#include <unistd.h>
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include "temp_dir.hpp"
 
@@ -16,8 +18,10 @@ namespace {
 struct Proc {
     test::TempDir folder;
 
-    void add(const std::string& process, const std::vector<std::string>& words) {
+    void add(const std::string& process, const std::vector<std::string>& words,
+             const std::string& users = fmt::format("{0}\t{0}\t{0}\t{0}", ::geteuid())) {
         std::filesystem::create_directory(folder.file(process));
+        std::ofstream(folder.file(process + "/status")) << "Name:\tnbdkit\nUid:\t" << users << '\n';
         std::ofstream file(folder.file(process + "/cmdline"), std::ios::binary);
         for (const std::string& word : words) {
             file << word << '\0';
@@ -59,6 +63,15 @@ TEST_CASE("engines are found by their command lines, whatever else runs") {
     CHECK(found[0].run_dir() == "/run/mirrordisk");
     CHECK(found[0].was_given_its_settings());
     CHECK(find_engines(proc.folder.path() + "/none").empty());
+}
+
+TEST_CASE("what another user runs is no engine of ours, whatever it is called") {
+    Proc proc;
+    const unsigned us = ::geteuid();
+    proc.add("77", engine, fmt::format("{0}\t{0}\t{0}\t{0}", us + 1));
+    proc.add("78", engine, fmt::format("{0}\t{1}\t{1}\t{1}", us + 1, us));  // set-user-ID
+    proc.add("79", engine, "");
+    CHECK(find_engines(proc.folder.path()).empty());
 }
 
 TEST_CASE("an engine of an earlier version reads the configuration file") {

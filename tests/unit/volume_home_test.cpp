@@ -144,6 +144,33 @@ TEST_CASE("a damaged record is no reason not to start") {
     }
 }
 
+TEST_CASE("a record that others could have written is not believed") {
+    Scene scene;
+    const RunningEngine engine = scene.start(scene.config());
+    const Config edited = scene.config("", "/new");
+    REQUIRE(Scene::homes(edited, {engine}).at("r0").volume.backing.at("alpha") == "/old");
+    SUBCASE("by its mode") {
+        REQUIRE(::chmod(engine.config.c_str(), 0666) == 0);
+    }
+    SUBCASE("by a link") {
+        std::filesystem::rename(engine.config, engine.config + ".there");
+        std::filesystem::create_symlink(engine.config + ".there", engine.config);
+    }
+    CHECK(Scene::homes(edited, {engine}).at("r0").volume.backing.at("alpha") == "/new");
+}
+
+TEST_CASE("an engine that was given nothing by mirrord may be elsewhere, and that is said") {
+    Scene scene;
+    const Config config = scene.config("", "/new");
+    const VolumeHome home = Scene::homes(config).at("r0");
+    nlohmann::json engine = engine_settings(config, home.volume, "alpha");
+    engine["backing.alpha"] = "/old";
+    const auto pending = pending_settings(home, config, engine);
+    REQUIRE(pending.size() == 1);
+    CHECK(pending[0].used == "/old");
+    CHECK(pending[0].reach == Reach::next_role);
+}
+
 TEST_CASE("a volume that the file has no more lives on while its engine runs") {
     constexpr const char* second = R"([volume.r1]
 device = "/dev/nbd1"
