@@ -67,7 +67,7 @@ std::vector<std::string> engine_environment() {
 /// Whether `pid` is the engine of this socket, for this node: a pid file may be older than the
 /// process, and a node that has another name now has another one's engine.
 bool serves_socket(pid_t pid, const std::string& socket, const std::string& node) {
-    const auto command = read_file(fmt::format("/proc/{}/cmdline", pid));
+    const auto command = read_process_file(fmt::format("/proc/{}/cmdline", pid));
     const auto has = [&](const std::string& word) {
         return command->find('\0' + word + '\0') != std::string::npos;
     };

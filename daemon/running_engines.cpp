@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/running_engines.hpp"
 
+#include <array>
+#include <cerrno>
 #include <charconv>
+#include <fcntl.h>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <sstream>
 #include <unistd.h>
+
+#include "core/base/fd.hpp"
 
 namespace mirror::daemon {
 namespace {
 
 std::vector<std::string> arguments_of(const std::filesystem::path& process) {
-    std::ifstream file(process / "cmdline", std::ios::binary);
-    const std::string line(std::istreambuf_iterator<char>(file), {});
+    const std::string line = read_process_file(process / "cmdline").value_or("");
     std::vector<std::string> arguments;
     for (std::size_t begin = 0; begin < line.size();) {
         const std::size_t end = std::min(line.find('\0', begin), line.size());
@@ -26,7 +28,7 @@ std::vector<std::string> arguments_of(const std::filesystem::path& process) {
 /// Whether the process is ours in every respect: a program that is set-user-ID and that somebody
 /// else started is not.
 bool runs_as_us(const std::filesystem::path& process) {
-    std::ifstream file(process / "status");
+    std::istringstream file(read_process_file(process / "status").value_or(""));
     for (std::string line; std::getline(file, line);) {
         if (line.starts_with("Uid:")) {
             std::istringstream users(line.substr(4));
@@ -67,6 +69,23 @@ std::optional<RunningEngine> parse(const std::vector<std::string>& arguments) {
 }
 
 }  // namespace
+
+std::optional<std::string> read_process_file(const std::string& path) {
+    const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    std::string content;
+    std::array<char, 4096> part{};
+    while (file.is_open()) {
+        const ssize_t got = ::read(file.get(), part.data(), part.size());
+        if (got == 0) {
+            return content;
+        }
+        if (got < 0 && errno != EINTR) {
+            break;
+        }
+        content.append(part.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
+    }
+    return std::nullopt;
+}
 
 std::string RunningEngine::run_dir() const {
     return std::filesystem::path(socket).parent_path().string();

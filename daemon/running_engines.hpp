@@ -10,6 +10,10 @@
 
 namespace mirror::daemon {
 
+/// A file of a process, below /proc; nothing when it can't be read. Not by a stream: the process
+/// may end between open and read, and streams throw then.
+[[nodiscard]] std::optional<std::string> read_process_file(const std::string& path);
+
 struct RunningEngine {
     pid_t pid = 0;
     std::string volume;

@@ -65,6 +65,17 @@ TEST_CASE("engines are found by their command lines, whatever else runs") {
     CHECK(find_engines(proc.folder.path() + "/none").empty());
 }
 
+TEST_CASE("a process that ends while it is looked at is none") {
+    Proc proc;
+    proc.add("77", engine);
+    // Opens, and can't be read: as a process's file when that has just ended.
+    std::filesystem::create_directories(proc.folder.file("78/cmdline"));
+    CHECK_FALSE(read_process_file(proc.folder.file("78/cmdline")));
+    CHECK_FALSE(read_process_file(proc.folder.file("none")));
+    CHECK(read_process_file(proc.folder.file("77/cmdline"))->starts_with("nbdkit"));
+    CHECK(find_engines(proc.folder.path()).size() == 1);
+}
+
 TEST_CASE("what another user runs is no engine of ours, whatever it is called") {
     Proc proc;
     const unsigned us = ::geteuid();
