@@ -49,7 +49,7 @@ void BackingWatch::look(VolumeKeeper& keeper) {
         told_.erase(keeper.name());
         return;
     }
-    const auto block = read_superblock(meta_path(context_.node.state_dir, keeper.name()));
+    const auto block = read_superblock(keeper.meta_file());
     const std::string found = block ? look_for_backing(keeper, *block) : std::string();
     // It may have been closed meanwhile, to be opened where it is now.
     if (found.empty() || !has_it_open(keeper)) {

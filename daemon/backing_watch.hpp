@@ -18,8 +18,7 @@ class BackingWatch {
   public:
     using Keepers = std::map<std::string, std::unique_ptr<VolumeKeeper>>;
 
-    BackingWatch(const Context& context, const Keepers& keepers)
-        : context_(context), keepers_(keepers) {}
+    explicit BackingWatch(const Keepers& keepers) : keepers_(keepers) {}
     ~BackingWatch() { stop(); }
     BackingWatch(const BackingWatch&) = delete;
     BackingWatch& operator=(const BackingWatch&) = delete;
@@ -31,7 +30,6 @@ class BackingWatch {
     void run();
     void look(VolumeKeeper& keeper);
 
-    const Context& context_;
     const Keepers& keepers_;
     std::map<std::string, std::string> told_;  ///< the thread's own: by volume, what was reported
     Mutex mutex_;

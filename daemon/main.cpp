@@ -155,7 +155,7 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     server.on_stranger(
         [&](const nbd::Client& client, const Error& error) { strangers.note(client, error); });
     KeyWatch keys(context, server);
-    BackingWatch backings(context, keepers);
+    BackingWatch backings(keepers);
     // First, so that no connection dies unheard after a keeper has looked at its device.
     const LinkDeadListener link_dead(
         [&](DeviceIndex index) { tell_keeper_of(device_of_index(index), keepers); });
