@@ -15,8 +15,8 @@ bool has_it_open(const VolumeKeeper& keeper) {
 
 }  // namespace
 
-void BackingWatch::start() {
-    thread_ = std::thread([this] { run(); });
+Result<void> BackingWatch::start() {
+    return start_thread(thread_, "backings", [this] { run(); });
 }
 
 void BackingWatch::stop() {

@@ -7,8 +7,8 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <thread>
 
+#include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 #include "daemon/volume_keeper.hpp"
 
@@ -23,7 +23,7 @@ class BackingWatch {
     BackingWatch(const BackingWatch&) = delete;
     BackingWatch& operator=(const BackingWatch&) = delete;
 
-    void start();
+    [[nodiscard]] Result<void> start();
     void stop();
 
   private:
@@ -35,7 +35,7 @@ class BackingWatch {
     Mutex mutex_;
     CondVar stopped_;
     bool stopping_ GUARDED_BY(mutex_) = false;
-    std::thread thread_;
+    Thread thread_;
 };
 
 }  // namespace mirror::daemon

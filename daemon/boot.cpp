@@ -46,7 +46,7 @@ BootPromotions::~BootPromotions() {
     stop();
 }
 
-void BootPromotions::start() {
+Result<void> BootPromotions::start() {
     std::vector<Task> tasks;
     for (const auto& [name, keeper] : keepers_) {
         const bool wanted =
@@ -59,9 +59,10 @@ void BootPromotions::start() {
             tasks.push_back({.keeper = keeper.get(), .began = now, .next = now});
         }
     }
-    if (!tasks.empty()) {
-        thread_ = std::thread([this, given = std::move(tasks)] { work(given); });
+    if (tasks.empty()) {
+        return {};
     }
+    return start_thread(thread_, "boot", [this, given = std::move(tasks)] { work(given); });
 }
 
 void BootPromotions::stop() {

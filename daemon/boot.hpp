@@ -7,9 +7,9 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 #include "daemon/volume_keeper.hpp"
 
@@ -33,7 +33,7 @@ class BootPromotions {
     BootPromotions& operator=(const BootPromotions&) = delete;
 
     /// After the keepers have started, once.
-    void start();
+    [[nodiscard]] Result<void> start();
     /// Returns when the try that it is in has ended. Idempotent.
     void stop();
 
@@ -58,7 +58,7 @@ class BootPromotions {
     Mutex mutex_;
     CondVar changed_;
     bool stopping_ GUARDED_BY(mutex_) = false;
-    std::thread thread_;
+    Thread thread_;
 };
 
 }  // namespace mirror::daemon

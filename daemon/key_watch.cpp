@@ -12,10 +12,11 @@ constexpr std::chrono::seconds period{1};
 
 }  // namespace
 
-void KeyWatch::start() {
-    if (context_.tls && context_.tls->mode() == TlsMode::psk) {
-        thread_ = std::thread([this] { run(); });
+Result<void> KeyWatch::start() {
+    if (!context_.tls || context_.tls->mode() != TlsMode::psk) {
+        return {};
     }
+    return start_thread(thread_, "keys", [this] { run(); });
 }
 
 void KeyWatch::stop() {

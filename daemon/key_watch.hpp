@@ -4,9 +4,9 @@
 #pragma once
 
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 #include "core/nbd/server.hpp"
 #include "daemon/context.hpp"
@@ -21,7 +21,7 @@ class KeyWatch {
     KeyWatch& operator=(const KeyWatch&) = delete;
 
     /// Does nothing where there are no pre-shared keys.
-    void start();
+    [[nodiscard]] Result<void> start();
     void stop();
 
   private:
@@ -34,7 +34,7 @@ class KeyWatch {
     Mutex mutex_;
     CondVar stopped_;
     bool stopping_ GUARDED_BY(mutex_) = false;
-    std::thread thread_;
+    Thread thread_;
 };
 
 }  // namespace mirror::daemon

@@ -127,6 +127,15 @@ void tell_keeper_of(const std::string& device, const Keepers& keepers) {
     }
 }
 
+void tell_keepers(const Keepers& keepers, const std::string& node, const PeerView& view,
+                  PeerWatch::Change change) {
+    for (const auto& [name, keeper] : keepers) {
+        if (keeper->peer() == node) {
+            keeper->on_peer(view, change);
+        }
+    }
+}
+
 /// A peer with many volumes has many connections; whoever has an export open over TLS is one.
 nbd::ServerLimits limits_for(const Context& context) {
     constexpr std::size_t of_a_volume = 8;  // a session has four, and the next one overlaps it
@@ -160,7 +169,9 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     const LinkDeadListener link_dead(
         [&](DeviceIndex index) { tell_keeper_of(device_of_index(index), keepers); });
     for (const auto& [name, keeper] : keepers) {
-        keeper->start();
+        if (auto started = keeper->start(); !started) {
+            return started;
+        }
     }
     for (const Unsupervised& engine : unsupervised(context, keepers)) {
         context.events.record({"engine-unsupervised",
@@ -173,20 +184,21 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     if (auto listening = listen(server, context, options); !listening) {
         return listening;
     }
-    peers.start([&](const std::string& node, const PeerView& view, PeerWatch::Change change) {
-        for (const auto& [name, keeper] : keepers) {
-            if (keeper->peer() == node) {
-                keeper->on_peer(view, change);
-            }
-        }
-    });
-    keys.start();
-    backings.start();
     BootPromotions boot(context, keepers);
-    boot.start();
     RunDirWatch run_dir(context, keepers, instance,
                         [&] { return listen_for_people(server, context); });
-    run_dir.start();
+    const auto started =
+        peers
+            .start([&](const std::string& node, const PeerView& view, PeerWatch::Change change) {
+                tell_keepers(keepers, node, view, change);
+            })
+            .and_then([&] { return keys.start(); })
+            .and_then([&] { return backings.start(); })
+            .and_then([&] { return boot.start(); })
+            .and_then([&] { return run_dir.start(); });
+    if (!started) {
+        return started;
+    }
     notify_service_manager("READY=1");
     context.events.record({"daemon-started", Severity::info, "",
                            fmt::format("mirrord of {} runs (version {}, process {})",

@@ -2,8 +2,9 @@
 #include "daemon/patient_open.hpp"
 
 #include <optional>
-#include <thread>
 #include <utility>
+
+#include "core/base/start_thread.hpp"
 
 namespace mirror::daemon {
 
@@ -55,7 +56,13 @@ Result<std::unique_ptr<FileStore>> PatientOpener::open(const std::string& path,
         }
         unanswered_ = attempt;
     }
-    std::thread([attempt, path] { attempt->run(path); }).detach();
+    auto started = start_thread("open", [attempt, path] { attempt->run(path); });
+    if (!started) {
+        MutexLock lock(attempt->mutex);
+        attempt->is_over = true;
+        return Failure(started.error());
+    }
+    started->detach();
     auto answer = attempt->wait(patience);
     return answer ? std::move(*answer) : hangs;
 }

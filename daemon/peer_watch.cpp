@@ -58,11 +58,16 @@ PeerWatch::~PeerWatch() {
     stop();
 }
 
-void PeerWatch::start(Listener listener) {
+Result<void> PeerWatch::start(Listener listener) {
     listener_ = std::move(listener);
     for (auto& [name, peer] : peers_) {
-        peer.thread = std::thread([this, &watched = peer] { watch(watched); });
+        auto started =
+            start_thread(peer.thread, "peer-" + name, [this, &watched = peer] { watch(watched); });
+        if (!started) {
+            return started;  // the destructor ends the others
+        }
     }
+    return {};
 }
 
 void PeerWatch::stop() {

@@ -9,8 +9,8 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <thread>
 
+#include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 #include "core/control/mailbox.hpp"
 #include "daemon/peer_answer.hpp"
@@ -28,7 +28,7 @@ class PeerWatch {
     PeerWatch& operator=(const PeerWatch&) = delete;
 
     /// Once.
-    void start(Listener listener);
+    [[nodiscard]] Result<void> start(Listener listener);
     /// Ends the threads, each after the request it is in (two seconds at most). Idempotent.
     void stop();
     /// mirrord is on its end: what takes long gives up.
@@ -51,7 +51,7 @@ class PeerWatch {
     struct Peer {
         std::string name;
         PeerView view;
-        std::thread thread;
+        Thread thread;
     };
 
     void watch(Peer& peer);

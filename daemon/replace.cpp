@@ -5,10 +5,10 @@
 #include <cstdio>
 #include <future>
 #include <memory>
-#include <thread>
 #include <unistd.h>
 
 #include "core/base/json.hpp"
+#include "core/base/start_thread.hpp"
 #include "core/meta/transitions.hpp"
 #include "daemon/replica_files.hpp"
 #include "daemon/rto.hpp"
@@ -84,10 +84,14 @@ Result<void> require_answer(const VolumeKeeper& keeper) {
     constexpr std::chrono::seconds patience{5};
     auto answered = std::make_shared<std::promise<void>>();
     auto waiting = answered->get_future();
-    std::thread([answered, path = keeper.backing_path()] {
+    auto started = start_thread("inspect", [answered, path = keeper.backing_path()] {
         (void)inspect_backing(path);
         answered->set_value();
-    }).detach();
+    });
+    if (!started) {
+        return Failure(started.error());
+    }
+    started->detach();
     if (waiting.wait_for(patience) == std::future_status::ready) {
         return {};
     }

@@ -18,8 +18,8 @@ bool is_gone(const std::string& path) {
 
 }  // namespace
 
-void RunDirWatch::start() {
-    thread_ = std::thread([this] { run(); });
+Result<void> RunDirWatch::start() {
+    return start_thread(thread_, "run-dir", [this] { run(); });
 }
 
 void RunDirWatch::stop() {

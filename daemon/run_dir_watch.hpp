@@ -8,8 +8,8 @@
 #include <functional>
 #include <set>
 #include <string>
-#include <thread>
 
+#include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 #include "core/nbd/server.hpp"
 #include "daemon/requests.hpp"
@@ -31,7 +31,7 @@ class RunDirWatch {
     RunDirWatch(const RunDirWatch&) = delete;
     RunDirWatch& operator=(const RunDirWatch&) = delete;
 
-    void start();
+    [[nodiscard]] Result<void> start();
     /// Idempotent.
     void stop();
 
@@ -48,7 +48,7 @@ class RunDirWatch {
     std::set<std::string> decided_;  ///< the thread's: volumes whose role was decided in this boot
     std::string told_;               ///< the thread's: the failure that was reported last
 
-    std::thread thread_;
+    Thread thread_;
     Mutex mutex_;
     CondVar stopped_;
     bool stopping_ GUARDED_BY(mutex_) = false;

@@ -28,12 +28,15 @@ VolumeKeeper::~VolumeKeeper() {
     stop();
 }
 
-void VolumeKeeper::start() {
+Result<void> VolumeKeeper::start() {
+    if (!wake_.is_open()) {
+        return fail(ErrorKind::internal, "no event descriptor for the supervisor of {}", name());
+    }
     if (const auto operation = begin("start")) {
         find_place(*operation);
         find_device();
     }
-    supervisor_ = std::thread([this] { supervise(); });
+    return start_thread(supervisor_, "supervisor", [this] { supervise(); });
 }
 
 void VolumeKeeper::stop() {

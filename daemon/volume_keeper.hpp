@@ -13,10 +13,10 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "core/base/fd.hpp"
 #include "core/base/sync.hpp"
+#include "core/base/start_thread.hpp"
 #include "core/standby/replica.hpp"
 #include "daemon/context.hpp"
 #include "daemon/device/attacher.hpp"
@@ -42,7 +42,8 @@ class VolumeKeeper {
 
     /// Finds out what is there: opens the replica, or adopts the engine. Never fails: what does
     /// not work is the volume's state.
-    void start();
+    /// Only where there is no thread for the supervisor, there is nothing at all.
+    [[nodiscard]] Result<void> start();
     /// Closes the replica; an engine goes on. Idempotent.
     void stop();
 
@@ -271,7 +272,7 @@ class VolumeKeeper {
     WallTime word_since_ GUARDED_BY(mutex_){};
 
     // The supervisor's.
-    std::thread supervisor_;
+    Thread supervisor_;
     Fd wake_;  ///< eventfd
     bool stopping_ GUARDED_BY(mutex_) = false;
     bool death_noted_ GUARDED_BY(mutex_) = false;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/base/worker_pool.hpp"
 
+#include <cerrno>
 #include <chrono>
+#include <new>
 #include <utility>
 
 #include "core/base/log.hpp"
@@ -37,7 +39,7 @@ void WorkerPool::run(Job job) {
             log(LogLevel::warning, "{}: work waits for a thread: {}", name_, added.error().message);
         }
     }
-    for (std::thread& thread : ended) {
+    for (Thread& thread : ended) {
         thread.join();
     }
 }
@@ -51,13 +53,21 @@ void WorkerPool::stop() {
     }
     Threads ended = std::move(ended_);
     lock.unlock();
-    for (std::thread& thread : ended) {
+    for (Thread& thread : ended) {
         thread.join();
     }
 }
 
+/// Throws nothing: the job for which it is wanted is in the queue already.
 Result<void> WorkerPool::add_thread() {
-    const auto self = threads_.emplace(threads_.end());
+    Threads one;
+    try {
+        one.emplace_back();
+    } catch (const std::bad_alloc&) {
+        return fail_errno(ENOMEM, "a thread's entry");
+    }
+    const auto self = one.begin();
+    threads_.splice(threads_.end(), one);
     auto started = start_thread(name_, [this, self] { serve(self); });
     if (!started) {
         threads_.erase(self);

@@ -12,9 +12,9 @@
 #include <functional>
 #include <list>
 #include <string>
-#include <thread>
 
 #include "core/base/error.hpp"
+#include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 
 namespace mirror {
@@ -42,7 +42,7 @@ class WorkerPool {
     }
 
   private:
-    using Threads = std::list<std::thread>;
+    using Threads = std::list<Thread>;
 
     [[nodiscard]] Result<void> add_thread() REQUIRES(mutex_);
     void serve(Threads::iterator self) noexcept EXCLUDES(mutex_);

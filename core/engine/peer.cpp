@@ -56,7 +56,7 @@ Peer::~Peer() {
     stop();
 }
 
-void Peer::start() {
+Result<void> Peer::start() {
     parts_.membership.on_session_over([this] {
         MutexLock lock(mutex_);
         if (resync_) {
@@ -67,7 +67,7 @@ void Peer::start() {
     if (!end_wanted()) {
         parts_.membership.await_first_attempt(std::chrono::steady_clock::now() + timeout());
     }
-    thread_ = std::thread([this] { run(); });
+    return start_thread(thread_, "peer", [this] { run(); });
 }
 
 void Peer::stop() {

@@ -10,8 +10,8 @@
 #include <optional>
 #include <random>
 #include <string>
-#include <thread>
 
+#include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 #include "core/config/config.hpp"
 #include "core/engine/membership.hpp"
@@ -51,7 +51,7 @@ class Peer {
     Peer(const Peer&) = delete;
     Peer& operator=(const Peer&) = delete;
 
-    void start();
+    [[nodiscard]] Result<void> start();
     /// Ends a session in good order ("demote") if there is one, and the thread.
     void stop();
 
@@ -182,7 +182,7 @@ class Peer {
     std::string last_failure_ GUARDED_BY(mutex_);
     std::string refusal_ GUARDED_BY(mutex_);
 
-    std::thread thread_;
+    Thread thread_;
 };
 
 }  // namespace mirror

@@ -2,9 +2,11 @@
 #include "core/engine/resync.hpp"
 
 #include <algorithm>
-#include <thread>
+#include <functional>
 #include <utility>
+#include <vector>
 
+#include "core/base/start_thread.hpp"
 #include "core/engine/transfer.hpp"
 
 namespace mirror {
@@ -102,6 +104,28 @@ struct Resync::Pass {
     }
 };
 
+namespace {
+
+/// Returns when all have ended. One is enough: where the machine has no room for more it takes
+/// longer.
+Result<void> work_on_threads(const std::function<void()>& work) {
+    std::vector<Thread> threads;
+    Result<void> begun;
+    while (begun && threads.size() < worker_count) {
+        threads.emplace_back();
+        begun = start_thread(threads.back(), "resync", work);
+    }
+    if (!begun) {
+        threads.pop_back();
+    }
+    for (Thread& thread : threads) {
+        thread.join();
+    }
+    return threads.empty() ? begun : Result<void>{};
+}
+
+}  // namespace
+
 Resync::Resync(Store& local, Differences& differences, RangeLock& ranges, const Clock& clock,
                Salvage::Report unreadable)
     : local_(local),
@@ -115,12 +139,8 @@ Resync::Resync(Store& local, Differences& differences, RangeLock& ranges, const 
 Result<void> Resync::run(Session& session) {
     while (true) {
         Pass pass;
-        std::vector<std::thread> threads;
-        for (unsigned i = 0; i < worker_count; ++i) {
-            threads.emplace_back([&] { work_through(session, pass); });
-        }
-        for (std::thread& thread : threads) {
-            thread.join();
+        if (auto begun = work_on_threads([&] { work_through(session, pass); }); !begun) {
+            return begun;
         }
         const auto [got_further, error] = pass.outcome();
         if (error) {

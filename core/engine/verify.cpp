@@ -32,9 +32,9 @@ Verify::~Verify() {
     stop();
 }
 
-void Verify::start() {
+Result<void> Verify::start() {
     load();
-    thread_ = std::thread([this] { run(); });
+    return start_thread(thread_, "verify", [this] { run(); });
 }
 
 void Verify::stop() {

@@ -11,8 +11,8 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 
+#include "core/base/start_thread.hpp"
 #include "core/config/config.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/engine/comparison.hpp"
@@ -41,7 +41,7 @@ class Verify {
     Verify& operator=(const Verify&) = delete;
 
     /// Reads the record, and goes on where it says that a comparison was cut off.
-    void start();
+    [[nodiscard]] Result<void> start();
     /// Ends the thread; where it was is durable then, and a later start goes on there. Idempotent.
     void stop();
 
@@ -112,7 +112,7 @@ class Verify {
     std::optional<SessionId> told_ GUARDED_BY(mutex_);  ///< the session that has the record
     unsigned reported_ GUARDED_BY(mutex_) = 0;  ///< findings of this comparison that got an event
 
-    std::thread thread_;
+    Thread thread_;
 };
 
 }  // namespace mirror

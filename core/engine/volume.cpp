@@ -177,10 +177,9 @@ Result<void> Volume::start() {
         });
     }
     differences_->on_leaving_quiet([this] { return peer_.leave_quiet(); });
-    peer_.start();
-    verify_.start();
-    housekeeper_ = std::thread([this] { keep_house(); });
-    return {};
+    return peer_.start().and_then([&] { return verify_.start(); }).and_then([&] {
+        return start_thread(housekeeper_, "housekeeper", [this] { keep_house(); });
+    });
 }
 
 Failure Volume::no_longer_active() const {

@@ -16,11 +16,11 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/base/gate.hpp"
 #include "core/base/shared_flush.hpp"
+#include "core/base/start_thread.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/engine/change.hpp"
 #include "core/engine/client_count.hpp"
@@ -175,7 +175,7 @@ class Volume {
     bool house_closed_ GUARDED_BY(house_mutex_) = false;
     /// When requests that are held back go on by themselves.
     std::optional<SteadyTime> held_until_ GUARDED_BY(house_mutex_);
-    std::thread housekeeper_;
+    Thread housekeeper_;
 };
 
 }  // namespace mirror

@@ -21,12 +21,12 @@
 #include <list>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/base/clock.hpp"
 #include "core/base/error.hpp"
 #include "core/base/fd.hpp"
+#include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 #include "core/nbd/channel.hpp"
 #include "core/nbd/dial.hpp"
@@ -192,7 +192,7 @@ class LinkDriver {
     SteadyTime next_watch_{};
     SteadyTime next_look_{};
 
-    std::thread thread_;
+    Thread thread_;
 };
 
 }  // namespace mirror::nbd

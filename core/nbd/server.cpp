@@ -10,12 +10,11 @@
 #include <string_view>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "core/base/fd.hpp"
+#include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 #include "core/nbd/connection.hpp"
 #include "core/nbd/listener.hpp"
@@ -72,7 +71,7 @@ struct Server::Impl {
         Impl& server;
         const bool local;
         Connection connection;
-        std::thread thread;  // guarded by server.mutex, as the next two
+        Thread thread;  // guarded by server.mutex, as the next two
         Phase phase = Phase::handshaking;
         bool dropped = false;
         tls::Proof proof{};  ///< while an export is open
@@ -92,7 +91,7 @@ struct Server::Impl {
     void accept_loop(int listener, bool local) noexcept;
     [[nodiscard]] bool wait_for_stop(int listener, std::chrono::milliseconds most) const noexcept;
     void admit(Fd socket, bool local) noexcept;
-    void start_connection(Fd socket, bool local) REQUIRES(mutex);
+    [[nodiscard]] bool start_connection(Fd socket, bool local) REQUIRES(mutex);
     [[nodiscard]] Crowd& crowd(bool local) noexcept REQUIRES(mutex) {
         return local ? local_crowd : network_crowd;
     }
@@ -114,7 +113,7 @@ struct Server::Impl {
 
     // The starter's own; the accept threads know only the descriptors.
     std::vector<Listener> listeners;
-    std::vector<std::thread> accept_threads;
+    std::vector<Thread> accept_threads;
 
     mutable Mutex mutex;
     CondVar changed;  ///< a handshake ended or a connection is gone
@@ -124,7 +123,7 @@ struct Server::Impl {
     Crowd local_crowd GUARDED_BY(mutex);
     bool stopping GUARDED_BY(mutex) = false;
     /// A thread cannot join itself: each ending one joins its predecessor and leaves itself here.
-    std::thread last_ended GUARDED_BY(mutex);
+    Thread last_ended GUARDED_BY(mutex);
 };
 
 Result<void> Server::Impl::add_listener(Listener listener) {
@@ -137,12 +136,12 @@ Result<void> Server::Impl::add_listener(Listener listener) {
     const int fd = listener.fd();
     const bool local = listener.port() == 0;
     listeners.push_back(std::move(listener));
-    try {
-        accept_threads.emplace_back([this, fd, local] { accept_loop(fd, local); });
-    } catch (const std::system_error& error) {
+    auto started = start_thread("accept", [this, fd, local] { accept_loop(fd, local); });
+    if (!started) {
         listeners.pop_back();
-        return fail(ErrorKind::internal, "no thread for the NBD server: {}", error.what());
+        return Failure(started.error());
     }
+    accept_threads.push_back(std::move(*started));
     return {};
 }
 
@@ -185,21 +184,22 @@ void Server::Impl::admit(Fd socket, bool local) noexcept {
             ++counters.dropped;
             return;
         }
-        start_connection(std::move(socket), local);
-    } catch (const std::exception&) {  // no memory, no thread
+        if (!start_connection(std::move(socket), local)) {
+            ++counters.dropped;  // no thread
+        }
+    } catch (const std::exception&) {  // no memory
         ++counters.dropped;
     }
 }
 
-void Server::Impl::start_connection(Fd socket, bool local) {
+bool Server::Impl::start_connection(Fd socket, bool local) {
     const auto self = entries.emplace(entries.end(), *this, std::move(socket), local);
-    try {
-        self->thread = std::thread([this, self] { run_connection(self); });
-    } catch (...) {
+    if (!start_thread(self->thread, "client", [this, self] { run_connection(self); })) {
         entries.erase(self);
-        throw;
+        return false;
     }
     ++crowd(local).handshaking;
+    return true;
 }
 
 /// Waits for the dropped one's thread: only so the limit also holds for threads and memory.
@@ -242,7 +242,7 @@ bool Server::Impl::drop_a_stranger(bool local) noexcept {
 
 void Server::Impl::run_connection(Entries::iterator self) noexcept {
     self->connection.run(provider, *self);
-    std::thread predecessor;
+    Thread predecessor;
     {
         MutexLock lock(mutex);
         predecessor = std::exchange(last_ended, std::move(self->thread));
@@ -297,7 +297,7 @@ void Server::Impl::stop() {
         stopping = true;
     }
     ::eventfd_write(stop_event.get(), 1);
-    for (std::thread& thread : accept_threads) {
+    for (Thread& thread : accept_threads) {
         thread.join();
     }
     accept_threads.clear();
@@ -312,7 +312,7 @@ void Server::Impl::stop() {
     while (!entries.empty()) {
         changed.wait(lock);
     }
-    std::thread last = std::move(last_ended);
+    Thread last = std::move(last_ended);
     lock.unlock();
     if (last.joinable()) {
         last.join();

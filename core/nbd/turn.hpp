@@ -12,9 +12,9 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <thread>
 
 #include "core/base/error.hpp"
+#include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 
 namespace mirror::nbd {
@@ -57,7 +57,7 @@ class Turn {
     Mutex mutex_;
     CondVar wake_;
     bool stopping_ GUARDED_BY(mutex_) = false;
-    std::thread watcher_;
+    Thread watcher_;
 };
 
 }  // namespace mirror::nbd

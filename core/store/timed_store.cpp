@@ -54,7 +54,7 @@ struct TimedStore::Worker {
     std::uint64_t hole_length = 0;
     std::uint64_t mark = 0;
     SteadyTime begun{};
-    std::thread thread;
+    Thread thread;
 
     Mutex mutex;
     CondVar changed;

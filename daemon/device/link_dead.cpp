@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The listener for LINK_DEAD.
 #include <array>
+#include <cerrno>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -31,13 +32,23 @@ int take_message(nl_msg* message, void* callback) {
 
 LinkDeadListener::LinkDeadListener(Callback callback)
     : callback_(std::move(callback)), stop_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    thread_ = std::thread([this] { run(); });
+    Result<void> started = fail_errno(errno, "an event descriptor");
+    if (stop_.is_open()) {
+        started = start_thread(thread_, "link-dead", [this] { run(); });
+    }
+    if (!started) {
+        log(LogLevel::warning,
+            "nobody here hears when the kernel gives up a connection of a device: {}",
+            started.error().message);
+    }
 }
 
 LinkDeadListener::~LinkDeadListener() {
     const std::uint64_t one = 1;
     (void)!::write(stop_.get(), &one, sizeof one);
-    thread_.join();
+    if (thread_.joinable()) {
+        thread_.join();
+    }
 }
 
 bool LinkDeadListener::wait(std::chrono::milliseconds time) const {

@@ -5,8 +5,8 @@
 
 #include <functional>
 #include <memory>
-#include <thread>
 
+#include "core/base/start_thread.hpp"
 #include "daemon/device/driver.hpp"
 
 namespace mirror::daemon {
@@ -45,7 +45,7 @@ class LinkDeadListener {
 
     const Callback callback_;
     const Fd stop_;  ///< eventfd
-    std::thread thread_;
+    Thread thread_;
 };
 
 }  // namespace mirror::daemon

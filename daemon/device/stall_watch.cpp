@@ -17,7 +17,8 @@ constexpr milliseconds interval{5};
 }  // namespace
 
 StallWatch::StallWatch(std::string stat_file) : stat_file_(std::move(stat_file)) {
-    thread_ = std::thread([this] { run(); });
+    // Without a thread nothing is measured, which is no reason not to do what was to be measured.
+    (void)start_thread(thread_, "stall-watch", [this] { run(); });
 }
 
 StallWatch::~StallWatch() {
@@ -26,7 +27,9 @@ StallWatch::~StallWatch() {
         stopping_ = true;
         wake_.notify_all();
     }
-    thread_.join();
+    if (thread_.joinable()) {
+        thread_.join();
+    }
 }
 
 milliseconds StallWatch::longest() const {

@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "core/base/fd.hpp"
+#include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 
 namespace mirror::daemon {
@@ -45,7 +45,7 @@ class StallWatch {
     mutable CondVar wake_;
     bool stopping_ GUARDED_BY(mutex_) = false;
     std::chrono::milliseconds longest_ GUARDED_BY(mutex_){0};
-    std::thread thread_;
+    Thread thread_;
 };
 
 }  // namespace mirror::daemon

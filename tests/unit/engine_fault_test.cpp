@@ -9,6 +9,7 @@
 #include "core/base/json.hpp"
 #include "core/lineage/handshake.hpp"
 #include "mirror_pair.hpp"
+#include "no_threads.hpp"
 
 using namespace mirror;
 using namespace mirror::test;
@@ -688,6 +689,19 @@ TEST_CASE("a standby of an older version replicates, and its silence is silence"
     CHECK(pair.volume().flush());
     CHECK(pair.mode() != "in-sync");
     pair.beta.disk_faults.before_write_back({});
+    REQUIRE(pair.wait_in_sync());
+    CHECK(pair.equal());
+}
+
+TEST_CASE("a resync for which there is no thread is tried again, and ends nothing else") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 30), 5 * MiB, Durability::cached));
+    {
+        const NoThreads none;
+        (void)pair.ask({{"request", "resync"}, {"full", true}});
+        CHECK(pair.wait_alone());
+    }
     REQUIRE(pair.wait_in_sync());
     CHECK(pair.equal());
 }

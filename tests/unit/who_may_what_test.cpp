@@ -130,7 +130,7 @@ backing.gamma = "{0}/r1.img"
     Alpha() {
         for (const auto& [name, home] : find_homes(config, context.node, {})) {
             keepers[name] = std::make_unique<VolumeKeeper>(context, home, peers, devices);
-            keepers[name]->start();
+            REQUIRE(keepers[name]->start());
         }
     }
 

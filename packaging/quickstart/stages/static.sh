@@ -8,6 +8,7 @@ stage_static() {
     check "$1" podchecker check_pod
     check "$1" python-syntax check_python
     check "$1" spdx-lines check_spdx
+    check "$1" threads check_threads
 }
 
 check_format() { tracked '*.cpp' '*.hpp' | xargs -r -n 16 -P "$(nproc)" clang-format --dry-run --Werror; }
@@ -29,6 +30,14 @@ check_python() {
 import ast, sys
 for name in sys.argv[1:]:
     ast.parse(open(name, encoding="utf-8").read(), name)'
+}
+# core/base/start_thread.hpp says why.
+check_threads() {
+    local found
+    found=$(tracked '*.cpp' '*.hpp' | grep -E '^(core|daemon|plugin|tools)/' |
+        grep -v '^core/base/start_thread\.' |
+        xargs -r grep -nE 'std::(j?thread|async)\b|pthread_create|\bfork\(')
+    [ -z "$found" ] || { printf '   threads start with start_thread(), programs with spawn(): %s\n' "$found" && return 1; }
 }
 check_spdx() {
     local missing
