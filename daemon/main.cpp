@@ -18,6 +18,7 @@
 #include "core/base/log.hpp"
 #include "core/base/memory_lock.hpp"
 #include "core/base/privileges.hpp"
+#include "core/base/stderr_relay.hpp"
 #include "core/config/control_group.hpp"
 #include "core/config/this_node.hpp"
 #include "core/nbd/look_up.hpp"
@@ -238,6 +239,7 @@ Result<void> run(const Options& options) {
     }
     block_signals();
     raise_file_limit();
+    const StderrRelay relay;
     if (auto made = make_directories(**node); !made) {
         return made;
     }

@@ -12,6 +12,7 @@
 
 #include "core/base/fd.hpp"
 #include "core/base/memory_lock.hpp"
+#include "core/base/stderr_relay.hpp"
 #include "core/base/units.hpp"
 
 namespace mirror::daemon {
@@ -26,8 +27,10 @@ class Settings {
         ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
         if (output >= 0) {
             ::posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
-            ::posix_spawn_file_actions_adddup2(&actions_, output, STDERR_FILENO);
         }
+        // Never the end of our relay's pipe: a program may outlive us.
+        ::posix_spawn_file_actions_adddup2(&actions_, output >= 0 ? output : real_stderr(),
+                                           STDERR_FILENO);
         // A descriptor of ours that leaked would keep our port bound after our death.
         ::posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
         sigset_t none;

@@ -23,6 +23,7 @@
 #include "core/base/privileges.hpp"
 #include "core/base/put_file.hpp"
 #include "core/base/socket_access.hpp"
+#include "core/base/stderr_relay.hpp"
 #include "core/config/this_node.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/engine/express_door.hpp"
@@ -39,6 +40,7 @@ using namespace mirror;
 
 /// One nbdkit process serves one volume; nbdkit gives its callbacks no other place for it.
 struct Process {
+    std::unique_ptr<StderrRelay> relay;  ///< goes last
     Volume::Options options;
     std::string error_file;  ///< where mirrord looks for the reason of a failed start
     std::unique_ptr<Volume> volume;
@@ -251,6 +253,8 @@ int mirror_after_fork() noexcept {
         for (const int harmless : {SIGHUP, SIGUSR1, SIGUSR2}) {
             (void)::signal(harmless, SIG_IGN);
         }
+        // nbdkit's threads write to stderr, too, with a lock held, before they answer a client.
+        process().relay = std::make_unique<StderrRelay>();
         auto started = start_engine();
         return started ? 0 : refuse_start(started.error());
     });
@@ -259,6 +263,7 @@ int mirror_after_fork() noexcept {
 void mirror_cleanup() noexcept {
     process().express.reset();
     process().volume.reset();
+    process().relay.reset();
 }
 
 // Connections.

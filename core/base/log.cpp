@@ -9,12 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <climits>
+
 #include "core/base/clock.hpp"
 
 namespace mirror {
 namespace {
 
 std::atomic<bool> verbose_on{false};
+std::atomic<std::uint64_t> lost_lines{0};
 
 /// Whether stderr is the journal's stream: the variable is inherited by programs whose stderr
 /// was sent elsewhere, so it names the stream it is about (systemd.exec(5)).
@@ -57,19 +60,33 @@ bool is_control(char letter) noexcept {
 }
 
 void write_line(LogLevel level, std::string_view text) {
-    static const bool to_journal = stderr_is_journal();
-    std::string line =
-        to_journal ? fmt::format("<{}>", priority(level))
-                   : fmt::format("{} {}", format_rfc3339(system_clock().wall_now()), word(level));
-    for (char letter : text) {
-        line += is_control(letter) ? ' ' : letter;
+    const std::string line = format_log_line(level, text);
+    // Where stderr itself fails nobody is left to tell; where it is only full, somebody is later.
+    if (::write(STDERR_FILENO, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+        ++lost_lines;
     }
-    line += '\n';
-    // Nobody is left to tell when stderr itself fails.
-    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
 }  // namespace
+
+std::string format_log_line(LogLevel level, std::string_view text) {
+    static const bool to_journal = stderr_is_journal();
+    constexpr std::string_view cut = " ...";
+    std::string line =
+        to_journal ? fmt::format("<{}>", priority(level))
+                   : fmt::format("{} {}", format_rfc3339(system_clock().wall_now()), word(level));
+    const std::size_t room = PIPE_BUF - line.size() - cut.size() - 1;
+    for (const char letter : text.substr(0, room)) {
+        line += is_control(letter) ? ' ' : letter;
+    }
+    line += text.size() > room ? cut : "";
+    line += '\n';
+    return line;
+}
+
+std::uint64_t take_lost_lines() noexcept {
+    return lost_lines.exchange(0);
+}
 
 void set_log_verbose(bool verbose) noexcept {
     verbose_on = verbose;
