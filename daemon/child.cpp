@@ -26,9 +26,11 @@ constexpr std::size_t last_lines = 5;
 /// A killed process ends at once, unless a disk holds it.
 constexpr milliseconds patience_after_kill{5000};
 
-/// What is in the pipe now; false at its end.
+/// What is in the pipe now, or some of it: who writes without end must not keep us from the clock.
+/// False at its end.
 bool read_some(int fd, std::string& into) {
-    for (;;) {
+    constexpr int most_pieces = 64;
+    for (int i = 0; i < most_pieces; ++i) {
         std::array<char, 4096> piece{};
         const ssize_t got = ::read(fd, piece.data(), piece.size());
         if (got < 0 && errno == EINTR) {
@@ -42,6 +44,7 @@ bool read_some(int fd, std::string& into) {
             into.erase(0, into.size() - kept_output);
         }
     }
+    return true;
 }
 
 int milliseconds_until(SteadyTime deadline) {

@@ -2,6 +2,7 @@
 #include "core/engine/volume_requests.hpp"
 
 #include <exception>
+#include <new>
 #include <utility>
 
 #include "core/base/log.hpp"
@@ -98,9 +99,16 @@ bool VolumeRequests::read_at_once(std::span<std::byte> into, std::uint64_t offse
 
 bool VolumeRequests::begin(nbd::AsyncRequest& request) {
     VolumeRequest& begun = mine(request);
-    const bool changes = request.verb == Verb::write || request.verb == Verb::zero;
-    const bool on_its_way =
-        (changes && begin_change(begun)) || (request.verb == Verb::flush && begin_flush(begun));
+    bool on_its_way = false;
+    try {
+        on_its_way = prepare(begun);
+    } catch (const std::bad_alloc&) {
+        let_go(begun);
+        throw;
+    }
+    if (on_its_way) {
+        send_legs(begun);
+    }
     auto& counter = on_its_way ? volume_.quick_requests_ : volume_.pooled_requests_;
     counter.fetch_add(1, std::memory_order_relaxed);
     if (!on_its_way) {
@@ -137,46 +145,47 @@ bool VolumeRequests::take_way(VolumeRequest& request) {
     return true;
 }
 
-bool VolumeRequests::begin_change(VolumeRequest& request) {
-    if (!take_way(request)) {
-        let_go(request);
-        return false;
-    }
-    request.stage_ = VolumeRequest::Stage::legs;
-    const auto& session = request.underway_.parties.session;
-    request.legs_left_ = session ? 2 : 1;
-    request.peer_ = {};
-    if (session) {
-        join_batch(session);
-        Volume::send(session->data(), change_of(request), [&request](Result<void> result) {
-            request.peer_ = std::move(result);
-            leg_done(request);
-        });
-    }
-    to_write_.add(request);
-    return true;
-}
-
-bool VolumeRequests::begin_flush(VolumeRequest& request) {
+bool VolumeRequests::take_way_of_flush(VolumeRequest& request) {
     if (!request.pass_.emplace(volume_.gate_.try_enter())) {
-        let_go(request);
         return false;
     }
     request.underway_.parties = volume_.membership_.parties();
     const Membership::Parties& parties = request.underway_.parties;
-    if (!parties.session || !parties.local) {
+    return parties.session && parties.local;
+}
+
+bool VolumeRequests::prepare(VolumeRequest& request) {
+    const bool changes = request.verb == Verb::write || request.verb == Verb::zero;
+    const bool may_go = (changes && take_way(request)) ||
+                        (request.verb == Verb::flush && take_way_of_flush(request));
+    if (!may_go) {
         let_go(request);
         return false;
     }
+    if (const auto& session = request.underway_.parties.session) {
+        join_batch(session);
+    }
+    return true;
+}
+
+/// Whoever has a leg of the request has the request: from here on nobody may take it back, so that
+/// a lack of memory here is the end of the process, after which the engine starts again.
+void VolumeRequests::send_legs(VolumeRequest& request) noexcept {
     request.stage_ = VolumeRequest::Stage::legs;
-    request.legs_left_ = 2;
-    join_batch(parties.session);
-    parties.session->data().flush([&request](Result<void> result) {
+    const auto& session = request.underway_.parties.session;
+    request.legs_left_ = session ? 2 : 1;
+    request.peer_ = {};
+    const auto peer_done = [&request](Result<void> result) {
         request.peer_ = std::move(result);
         leg_done(request);
-    });
-    unflushed_.add(request);
-    return true;
+    };
+    const bool is_flush = request.verb == Verb::flush;
+    if (session && is_flush) {
+        session->data().flush(peer_done);
+    } else if (session) {
+        Volume::send(session->data(), change_of(request), peer_done);
+    }
+    (is_flush ? unflushed_ : to_write_).add(request);
 }
 
 void VolumeRequests::join_batch(const std::shared_ptr<Session>& session) {

@@ -69,10 +69,12 @@ class VolumeRequests final : public nbd::AsyncExport {
     };
 
     // The loop's thread.
-    [[nodiscard]] bool begin_change(VolumeRequest& request);
-    [[nodiscard]] bool begin_flush(VolumeRequest& request);
-    /// Takes what a change holds, if nothing of it has to be waited for.
+    /// Takes what the request holds, if nothing of it has to be waited for. All that may fail for
+    /// memory; nobody else knows the request yet.
+    [[nodiscard]] bool prepare(VolumeRequest& request);
     [[nodiscard]] bool take_way(VolumeRequest& request);
+    [[nodiscard]] bool take_way_of_flush(VolumeRequest& request);
+    void send_legs(VolumeRequest& request) noexcept;
     void join_batch(const std::shared_ptr<Session>& session);
     void borrow(const std::shared_ptr<Session>& session);
     void let_go_of(std::shared_ptr<Session> session);

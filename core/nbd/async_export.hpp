@@ -75,7 +75,8 @@ class AsyncExport {
     [[nodiscard]] virtual std::unique_ptr<AsyncRequest> make_request() = 0;
     /// A read that needs no waiting, without a request; false: it needs one.
     [[nodiscard]] virtual bool read_at_once(std::span<std::byte> into, std::uint64_t offset) = 0;
-    /// True: it is answered. False: not yet.
+    /// True: it is answered. False: not yet. Where it throws std::bad_alloc it has not taken the
+    /// request, and never says ready().
     [[nodiscard]] virtual bool begin(AsyncRequest& request) = 0;
     /// After its ready().
     [[nodiscard]] virtual bool go_on(AsyncRequest& request) = 0;

@@ -100,6 +100,10 @@ Result<void> FramedExport::apply(const FrameHeader& header, std::span<const std:
     return {};
 }
 
+Result<void> FramedExport::flush() {
+    return with_robust_kind(inner_->flush());
+}
+
 /// The kind reaches the other side as one error number, whatever it was: see Transmission.
 Failure FramedExport::refuse(ErrorKind kind, const std::string& why) {
     Error error{kind, fmt::format("a frame was not applied: {}", why)};

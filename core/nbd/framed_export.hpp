@@ -28,7 +28,7 @@ class FramedExport final : public Export {
                                      std::uint64_t offset) override;
     [[nodiscard]] Result<void> zero(ByteRange range, Space space) override;
     [[nodiscard]] Result<void> trim(ByteRange range) override;
-    [[nodiscard]] Result<void> flush() override { return inner_->flush(); }
+    [[nodiscard]] Result<void> flush() override;
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override;
     [[nodiscard]] bool wants_flush() const noexcept override { return wants_flush_; }
     [[nodiscard]] bool is_over() const noexcept override { return over_; }

@@ -239,7 +239,13 @@ void LoopClient::begin(std::unique_ptr<AsyncRequest> request) {
     ++requests_;
     bytes_ += request->data.size();
     AsyncRequest& begun = *request.release();  // the export's until it is answered
-    if (export_.begin(begun)) {
+    bool is_answered = true;
+    try {
+        is_answered = export_.begin(begun);
+    } catch (const std::bad_alloc&) {  // it was not taken: it would be waited for without end
+        begun.result = fail_errno(ENOMEM, "the request can't be begun");
+    }
+    if (is_answered) {
         answer(begun);
     }
 }

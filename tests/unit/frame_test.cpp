@@ -92,7 +92,7 @@ class Disk final : public Export {
     [[nodiscard]] Result<void> trim(ByteRange range) override {
         return zero(range, Space::may_free);
     }
-    [[nodiscard]] Result<void> flush() override { return {}; }
+    [[nodiscard]] Result<void> flush() override { return state_.next; }
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override {
         return std::vector<Extent>{{range, false}};
     }
@@ -351,4 +351,15 @@ TEST_CASE("random bytes never change anything") {
         (void)framed.take(noise, apart_offset);
         REQUIRE(framed.disk.changes == 0);
     }
+}
+
+TEST_CASE("no answer's error is one bit from a success, a flush's neither") {
+    Framed framed;
+    framed.disk.next = fail(ErrorKind::refused, "EPERM is 1");
+    const auto flushed = framed.exported.flush();
+    REQUIRE_FALSE(flushed);
+    CHECK(flushed.error().kind == ErrorKind::io);
+    const auto written = framed.take(write_frame(1, 0, Bytes(512)));
+    REQUIRE_FALSE(written);
+    CHECK(written.error().kind == ErrorKind::io);
 }

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <deque>
+#include <new>
 #include <random>
 
 #include <libnbd.h>
@@ -38,6 +39,9 @@ class SlowDisk final : public nbd::AsyncExport {
     }
     bool begin(nbd::AsyncRequest& request) override {
         ++begun;
+        if (without_memory) {
+            throw std::bad_alloc();
+        }
         const bool changes = request.verb != nbd::AsyncRequest::Verb::read;
         if (holds && changes) {
             MutexLock lock(mutex_);
@@ -93,6 +97,7 @@ class SlowDisk final : public nbd::AsyncExport {
     }
 
     std::atomic<int> made{0}, begun{0}, gone_on{0}, taken_over{0};
+    std::atomic<bool> without_memory{false};
     std::atomic<bool> at_once{false}, holds{false}, in_batches{false}, reads_at_once{true};
 
   private:
@@ -442,4 +447,22 @@ TEST_CASE("bytes without sense from many clients leave the server working") {
         (void)client.send(message);
     }
     CHECK(works(loop.socket));
+}
+
+TEST_CASE("a request for which there is no memory is answered, and the server ends all the same") {
+    Loop loop;
+    loop.served.reads_at_once = false;
+    loop.served.without_memory = true;
+    RawClient client(loop.socket);
+    client.open();
+    REQUIRE(client.send(write_of(7, 0, 4096, 1)));
+    const RawClient::Answer refused = client.answer();
+    CHECK(refused.cookie == 7);
+    CHECK(refused.error != 0);
+    REQUIRE(client.send(Message().request(Command::read, 0, 8, 0, 512)));
+    CHECK(client.answer().error != 0);
+    loop.served.without_memory = false;
+    REQUIRE(client.send(write_of(9, 0, 4096, 1)));
+    CHECK(client.answer().error == 0);
+    loop.server.stop();  // would wait for them without end
 }
