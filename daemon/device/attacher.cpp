@@ -172,6 +172,7 @@ Result<void> NbdAttacher::attach(const std::string& device, const std::string& s
     {
         MutexLock lock(here.mutex);
         need = here.need == Need::all ? Need::all : Need::some;
+        here.came_up = Need::none;
     }
     const Result<void> done = found->attachment
                                   ? renew(*found, socket, volume, need).map([](std::size_t) {})
@@ -182,8 +183,7 @@ Result<void> NbdAttacher::attach(const std::string& device, const std::string& s
     MutexLock lock(here.mutex);
     here.volume = volume;
     here.socket = socket;
-    here.need = Need::none;
-    here.backoff = milliseconds(0);
+    end_turn(here);
     return {};
 }
 
@@ -278,6 +278,7 @@ void NbdAttacher::adopt(const std::string& device, const std::string& socket) {
 void NbdAttacher::engine_gone(const std::string& device) {
     Device& here = entry(device);
     MutexLock lock(here.mutex);
+    here.came_up = Need::all;
     if (!here.volume.empty()) {
         here.need = Need::all;
         here.retry_due = SteadyTime{};
@@ -288,11 +289,18 @@ void NbdAttacher::engine_gone(const std::string& device) {
 void NbdAttacher::note_link_dead(const std::string& device) {
     Device& here = entry(device);
     MutexLock lock(here.mutex);
+    here.came_up = std::max(here.came_up, Need::some);
     if (here.volume.empty() || here.need == Need::all) {
         return;
     }
     here.need = Need::some;
     here.retry_due = here.mended_at + first_retry;
+}
+
+void NbdAttacher::end_turn(Device& here) const {
+    here.need = std::exchange(here.came_up, Need::none);
+    here.retry_due = context_.clock.steady_now() + first_retry;
+    here.backoff = milliseconds(0);
 }
 
 Result<void> NbdAttacher::set_replay_after(const std::string& device, milliseconds time) {

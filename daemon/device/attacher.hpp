@@ -95,6 +95,8 @@ class NbdAttacher final : public DeviceAttacher {
         std::string volume GUARDED_BY(mutex);  ///< empty: not ours to look after
         std::string socket GUARDED_BY(mutex);
         Need need GUARDED_BY(mutex) = Need::none;
+        /// What came up since the turn began: its end must not take that for mended.
+        Need came_up GUARDED_BY(mutex) = Need::none;
         bool is_dropped GUARDED_BY(mutex) = false;  ///< and there as long as somebody uses it
         SteadyTime mended_at GUARDED_BY(mutex){};
         SteadyTime retry_due GUARDED_BY(mutex){};
@@ -118,6 +120,8 @@ class NbdAttacher final : public DeviceAttacher {
     /// Gives the kernel connections until it has taken what is needed; how many it took.
     [[nodiscard]] Result<std::size_t> renew(const Found& found, const std::string& socket,
                                             const std::string& volume, Need need);
+    /// The device has what it needed when the turn began.
+    void end_turn(Device& device_entry) const REQUIRES(device_entry.mutex);
     /// What look_after does when something is due.
     void mend(const std::string& device, Device& device_entry);
     void note_mended(const std::string& device, Device& device_entry, std::size_t renewed);

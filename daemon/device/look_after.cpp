@@ -44,6 +44,7 @@ void NbdAttacher::mend(const std::string& device, Device& here) {
         volume = here.volume;
         socket = here.socket;
         need = here.need;
+        here.came_up = Need::none;
     }
     if (volume.empty()) {
         return;  // detached a moment ago
@@ -72,9 +73,8 @@ void NbdAttacher::note_mended(const std::string& device, Device& here, std::size
     {
         MutexLock lock(here.mutex);
         volume = here.volume;
-        here.need = Need::none;
         here.mended_at = context_.clock.steady_now();
-        here.backoff = milliseconds(0);
+        end_turn(here);
     }
     // A late word about the connection of an engine that was replaced finds none dead.
     if (renewed > 0) {

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <fcntl.h>
 #include <fstream>
+#include <functional>
 #include <iterator>
+#include <utility>
 
 #include <doctest/doctest.h>
 
@@ -32,7 +34,8 @@ struct FakeDriver final : NbdDriver {
     int connects = 0;
     int disconnects = 0;
     int blind = 0;  ///< so many calls pass before the kernel notices that connections are dead
-    bool in_use = false;  ///< stays there after disconnect()
+    std::function<void()> after_reconfigure{};  ///< before the attacher notes what it has done
+    bool in_use = false;                        ///< stays there after disconnect()
 
     std::optional<Attachment> attachment(DeviceIndex) const override { return attached; }
     Result<void> require_present(DeviceIndex) const override { return {}; }
@@ -51,6 +54,9 @@ struct FakeDriver final : NbdDriver {
         }
         const std::size_t taken = std::min(dead, sockets.size());
         dead -= taken;
+        if (const auto act = std::exchange(after_reconfigure, {})) {
+            act();
+        }
         return taken;
     }
     Result<void> set_replay_after(DeviceIndex, std::chrono::milliseconds time) override {
@@ -277,4 +283,39 @@ TEST_CASE("the block layer's counters are read from kernels old and new") {
     REQUIRE(now);
     CHECK(now->answered == 40);
     CHECK_FALSE(StallWatch::parse(""));
+}
+
+TEST_CASE("a connection that dies while another one is renewed is renewed, too") {
+    Scene scene;
+    REQUIRE(scene.attach());
+    scene.clock.now += 1s;
+    scene.link_dies();
+    scene.driver.after_reconfigure = [&] { scene.link_dies(); };
+    SUBCASE("by looking after it") {
+        REQUIRE(scene.look_after());
+    }
+    SUBCASE("by attaching it again") {
+        REQUIRE(scene.attach());
+    }
+    CHECK(scene.driver.dead == 1);
+    CHECK(scene.devices.state("/dev/nbd0") == "reconnecting");
+    scene.clock.now += 1s;
+    CHECK_FALSE(scene.look_after());
+    CHECK(scene.driver.dead == 0);
+    CHECK(scene.devices.state("/dev/nbd0") == "attached");
+}
+
+TEST_CASE("an engine that dies while its device is connected to it is not taken for connected") {
+    Scene scene;
+    REQUIRE(scene.attach());
+    scene.clock.now += 1s;
+    scene.link_dies();
+    scene.driver.after_reconfigure = [&] {
+        scene.driver.dead = 1;
+        scene.devices.engine_gone("/dev/nbd0");
+    };
+    REQUIRE(scene.look_after());
+    scene.clock.now += 1s;
+    CHECK_FALSE(scene.look_after());
+    CHECK(scene.driver.dead == 0);
 }
