@@ -6,6 +6,7 @@
 
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
+#include "core/control/pages.hpp"
 #include "daemon/silence.hpp"
 
 namespace mirror::daemon {
@@ -112,7 +113,9 @@ Json PeerWatch::status_request() const {
 }
 
 Result<PeerAnswer> PeerWatch::ask_status(const std::string& node) const {
-    return check_answer(node, ask(node, status_request(), status_deadline));
+    const auto each = [&](const Json& request) { return ask(node, request, status_deadline); };
+    return check_answer(node,
+                        control::ask_for_pages(each, status_request(), {"settings", "volumes"}));
 }
 
 Result<Json> PeerWatch::ask(const std::string& node, const Json& request,
@@ -144,7 +147,9 @@ Result<PeerAnswer> PeerWatch::poll(const std::string& node,
         }
         connection = std::make_unique<control::MailboxClient>(std::move(*connected));
     }
-    return check_answer(node, connection->ask(status_request()));
+    const auto each = [&](const Json& request) { return connection->ask(request); };
+    return check_answer(node,
+                        control::ask_for_pages(each, status_request(), {"settings", "volumes"}));
 }
 
 /// Another one may be about to be retired.

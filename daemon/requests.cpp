@@ -9,6 +9,7 @@
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
+#include "core/control/pages.hpp"
 #include "daemon/audience.hpp"
 #include "daemon/check.hpp"
 #include "daemon/create.hpp"
@@ -302,7 +303,7 @@ Result<Json> Requests::ask_node(const Rule& rule, const Json& request, const nbd
     if (name == "peer-status") {
         return require_protocol(request)
             .and_then([&] { return require_node(claimed_node(rule, request), client); })
-            .map([&] { return peer_status(client); });
+            .and_then([&] { return peer_status(request, client); });
     }
     return name == "version"      ? Result<Json>(version())
            : name == "check"      ? Result<Json>(check(context_, peers_, keepers_))
@@ -387,6 +388,10 @@ Result<Json> Requests::status(const Json& request) const {
     if (!volume) {
         return Failure(volume.error());
     }
+    auto page = control::Page::asked_for_by(request);
+    if (!page) {
+        return Failure(page.error());
+    }
     Json volumes = Json::array();
     if (*volume) {
         const auto found = keeper(**volume);
@@ -396,9 +401,22 @@ Result<Json> Requests::status(const Json& request) const {
         volumes.push_back((*found)->status());
     } else {
         for (const auto& [name, each] : keepers_) {
-            volumes.push_back(each->status());
+            if (!page->wants(name)) {
+                continue;
+            }
+            Json entry = each->status();
+            if (page->has_room_for(name, entry)) {
+                volumes.push_back(std::move(entry));
+            }
         }
     }
+    Json answer{{"schema", 1}, {"node", context_.node.name}, {"volumes", std::move(volumes)}};
+    answer["unsupervised"] = unsupervised_engines();
+    page->note_next(answer);
+    return answer;
+}
+
+Json Requests::unsupervised_engines() const {
     Json engines = Json::array();
     for (const Unsupervised& engine : unsupervised(context_, keepers_)) {
         engines.push_back({{"volume", engine.process.volume},
@@ -406,44 +424,64 @@ Result<Json> Requests::status(const Json& request) const {
                            {"text", engine.text},
                            {"remedy", engine.remedy}});
     }
-    return Json{{"schema", 1},
-                {"node", context_.node.name},
-                {"volumes", std::move(volumes)},
-                {"unsupervised", std::move(engines)}};
+    return engines;
 }
 
-Json Requests::peer_status(const nbd::Client& client) const {
+Result<Json> Requests::peer_status(const Json& request, const nbd::Client& client) const {
+    auto page = control::Page::asked_for_by(request);
+    if (!page) {
+        return Failure(page.error());
+    }
     const auto is_shared = [&](const VolumeConfig& volume) {
         return client.node.empty() || volume.peer_of(context_.node.name) == client.node;
     };
-    Json settings = Json::object();
-    for (const auto& [name, volume] : context_.as_read().volumes) {
-        if (is_shared(volume)) {
-            settings[name] = volume.shared_settings();
-        }
+    // One that was taken out of the configuration may still be kept here; both in one order.
+    std::map<std::string, const VolumeConfig*> shared;
+    for (const auto& [name, keeper] : keepers_) {
+        shared[name] = is_shared(keeper->config()) ? &keeper->config() : nullptr;
     }
-    Json volumes = Json::object();
-    Json unusable = Json::object();
-    for (const auto& [name, each] : keepers_) {
-        if (!is_shared(each->config())) {
+    for (const auto& [name, volume] : context_.as_read().volumes) {
+        shared[name] = is_shared(volume) ? &volume : nullptr;
+    }
+    Json answer{{"node", context_.node.name},
+                {"version", MIRROR_VERSION},
+                {"protocol", control::protocol_version},
+                {"time", control::encode(context_.clock.wall_now())},
+                {"keys", key_names(context_)},
+                {"settings", Json::object()},
+                {"volumes", Json::object()},
+                {"unusable", Json::object()}};
+    for (const auto& [name, volume] : shared) {
+        if (volume == nullptr || !page->wants(name)) {
             continue;
         }
-        if (Json entry = each->peer_status(); !entry.is_null()) {
-            volumes[name] = std::move(entry);
-        } else {
-            const VolumeFacts facts = each->facts();
-            unusable[name] = {{"made", facts.place != Place::absent},
-                              {"why", judge_state(facts).why}};
+        add_to_peer_status(name, answer, *page);
+    }
+    page->note_next(answer);
+    return answer;
+}
+
+void Requests::add_to_peer_status(const std::string& name, Json& answer,
+                                  control::Page& page) const {
+    const auto keeper = keepers_.find(name);
+    const auto read = context_.as_read().volumes.find(name);
+    Json settings = read == context_.as_read().volumes.end() ? Json()
+                                                             : Json(read->second.shared_settings());
+    Json volume = keeper == keepers_.end() ? Json() : keeper->second->peer_status();
+    Json unusable;
+    if (keeper != keepers_.end() && volume.is_null()) {
+        const VolumeFacts facts = keeper->second->facts();
+        unusable = {{"made", facts.place != Place::absent}, {"why", judge_state(facts).why}};
+    }
+    if (!page.has_room_for(name, Json::array({settings, volume, unusable}))) {
+        return;
+    }
+    for (const auto& [key, entry] :
+         {std::pair("settings", &settings), {"volumes", &volume}, {"unusable", &unusable}}) {
+        if (!entry->is_null()) {
+            answer[key][name] = std::move(*entry);
         }
     }
-    return {{"node", context_.node.name},
-            {"version", MIRROR_VERSION},
-            {"protocol", control::protocol_version},
-            {"time", control::encode(context_.clock.wall_now())},
-            {"keys", key_names(context_)},
-            {"settings", std::move(settings)},
-            {"volumes", std::move(volumes)},
-            {"unusable", std::move(unusable)}};
 }
 
 }  // namespace mirror::daemon

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "core/control/page.hpp"
 #include "core/nbd/export.hpp"
 #include "daemon/audience.hpp"
 #include "daemon/peer_watch.hpp"
@@ -45,7 +46,9 @@ class Requests {
                                             const nbd::Client& client) const;
     [[nodiscard]] Json version() const;
     [[nodiscard]] Result<Json> status(const Json& request) const;
-    [[nodiscard]] Json peer_status(const nbd::Client& client) const;
+    [[nodiscard]] Json unsupervised_engines() const;
+    [[nodiscard]] Result<Json> peer_status(const Json& request, const nbd::Client& client) const;
+    void add_to_peer_status(const std::string& name, Json& answer, control::Page& page) const;
 
     const Context& context_;
     Keepers& keepers_;

@@ -10,6 +10,7 @@
 
 #include "core/base/json.hpp"
 #include "core/control/mailbox.hpp"
+#include "core/control/pages.hpp"
 
 namespace mirror::tools {
 namespace {
@@ -52,6 +53,11 @@ Result<void> check_socket(const NodeConfig& node, const std::string& control_gro
 }
 
 }  // namespace
+
+Result<Json> ask_status_of_all(Client& client, std::chrono::milliseconds deadline) {
+    const auto each = [&](const Json& request) { return client.ask(request, deadline); };
+    return control::ask_for_pages(each, {{"request", "status"}}, {"volumes"});
+}
 
 Result<Json> DaemonClient::ask(const Json& request, std::chrono::milliseconds deadline) {
     if (auto usable = check_socket(node_, control_group_); !usable) {

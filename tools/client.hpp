@@ -20,6 +20,9 @@ class Client {
                                            std::chrono::milliseconds deadline) = 0;
 };
 
+/// The status of all volumes, however many there are.
+[[nodiscard]] Result<Json> ask_status_of_all(Client& client, std::chrono::milliseconds deadline);
+
 class DaemonClient : public Client {
   public:
     /// `control_group` is the config's, for who is not let in.

@@ -188,7 +188,7 @@ Json error_object(const Error& error) {
 int verify_all(Session& session, const std::optional<std::uint64_t>& rate) {
     World& world = session.world;
     const bool json = session.options.json;
-    const auto status = session.client.ask({{"request", "status"}}, query_deadline);
+    const auto status = ask_status_of_all(session.client, query_deadline);
     if (!status) {
         return report(status.error(), session.options, world);
     }

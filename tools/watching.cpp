@@ -21,11 +21,11 @@ constexpr std::chrono::milliseconds look_interval{500};
 constexpr std::chrono::milliseconds events_interval{250};
 
 Result<Json> ask_status(Session& session) {
-    Json request{{"request", "status"}};
-    if (!session.options.volume.empty()) {
-        request["volume"] = session.options.volume;
+    if (session.options.volume.empty()) {
+        return ask_status_of_all(session.client, query_deadline);
     }
-    return session.client.ask(request, query_deadline);
+    return session.client.ask({{"request", "status"}, {"volume", session.options.volume}},
+                              query_deadline);
 }
 
 const Json& volume_in(const Json& status, const std::string& name) {
