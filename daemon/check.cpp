@@ -18,6 +18,7 @@
 #include "daemon/pending_settings.hpp"
 #include "daemon/recognise_backing.hpp"
 #include "daemon/settings_diff.hpp"
+#include "daemon/state_space.hpp"
 #include "daemon/unsupervised.hpp"
 
 namespace mirror::daemon {
@@ -39,6 +40,14 @@ bool is_on_path(const std::string& program) {
         }
     }
     return false;
+}
+
+void check_state_space(const Context& context, Json& problems) {
+    const std::string warning =
+        state_space_warning(context.node, state_space(context.node.state_dir));
+    if (!warning.empty()) {
+        problems.push_back(warning);
+    }
 }
 
 void check_groups(const Context& context, Json& problems) {
@@ -254,6 +263,7 @@ Json check(const Context& context, const PeerWatch& peers, const Keepers& keeper
     Json problems = Json::array();
     Json nodes = Json::array();
     check_programs(problems);
+    check_state_space(context, problems);
     check_backings(keepers, problems);
     check_open_backings(keepers, problems);
     const bool settled = check_settings(context, keepers, problems);

@@ -94,10 +94,26 @@ Result<void> quiesce(VolumeKeeper& keeper, bool disconnect_clients) {
     return {};
 }
 
+/// Whether the engine continues from the peer's copy, since the replica here failed; and what of
+/// it did.
+struct LeftOut {
+    bool is_left_out = false;
+    bool is_backing = true;
+};
+
+LeftOut local_replica_left_out(VolumeKeeper& keeper) {
+    const auto status = keeper.engine().status();
+    if (!status) {
+        return {};
+    }
+    const auto fault = status->find("fault");
+    return {status->value("local_failed", false), fault == status->end() || *fault != "metadata"};
+}
+
 /// The end of a role whose replica was left out: the peer has all that counts, whether or not the
 /// files here can be opened.
 Result<Json> give_up_failed(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
-                            const Stopwatch& watch) {
+                            const LeftOut& left_out, const Stopwatch& watch) {
     const auto settled = keeper.open_standby(operation, hung_patience).and_then([&] {
         return keeper.settle_as_standby(operation);
     });
@@ -105,24 +121,24 @@ Result<Json> give_up_failed(VolumeKeeper& keeper, const VolumeKeeper::Operation&
     const std::string text =
         fmt::format("{} is standby on {}; its replica there failed, {} has the only good copy",
                     keeper.name(), keeper.node(), keeper.peer());
-    keeper.record("demoted", Severity::warning, text,
-                  settled ? "demote was asked for" : settled.error().message,
-                  fmt::format("repair the disk of {}, then there mirrorctl create {} --replace",
-                              keeper.node(), keeper.name()));
+    keeper.record(
+        "demoted", Severity::warning, text,
+        settled ? "demote was asked for" : settled.error().message,
+        left_out.is_backing
+            ? fmt::format("repair the disk of {}, then there mirrorctl create {} --replace",
+                          keeper.node(), keeper.name())
+            : fmt::format("make {} writable again (the backing is not at fault); {} is "
+                          "compared as a whole then and follows",
+                          keeper.meta_file(), keeper.node()));
     return Json{{"text", text}, {"seconds", watch.seconds()}};
-}
-
-/// Whether the engine goes on from the peer's copy, since the disk here failed.
-bool local_replica_left_out(VolumeKeeper& keeper) {
-    const auto status = keeper.engine().status();
-    return status && status->value("local_failed", false);
 }
 
 Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                      const DemoteOptions& options) {
     const Stopwatch watch(keeper.context().clock);
     const bool was_running = keeper.engine_is_running();
-    const bool was_left_out = was_running && local_replica_left_out(keeper);
+    const LeftOut left_out = was_running ? local_replica_left_out(keeper) : LeftOut{};
+    const bool was_left_out = left_out.is_left_out;
     if (was_running) {
         const bool was_attached =
             !keeper.config().device.empty() && keeper.devices().is_attached(keeper.config().device);
@@ -153,7 +169,7 @@ Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operat
         keeper.abandon_engine(operation, ended.error().message);
     }
     if (was_left_out) {
-        return give_up_failed(keeper, operation, watch);
+        return give_up_failed(keeper, operation, left_out, watch);
     }
     auto settled = keeper.open_standby(operation).and_then(
         [&] { return keeper.settle_as_standby(operation); });

@@ -33,6 +33,7 @@
 #include "daemon/service.hpp"
 #include "daemon/signals.hpp"
 #include "daemon/silence.hpp"
+#include "daemon/state_space.hpp"
 #include "daemon/strangers.hpp"
 #include "daemon/unsupervised.hpp"
 #include "daemon/volume_home.hpp"
@@ -185,6 +186,7 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     if (auto listening = listen(server, context, options); !listening) {
         return listening;
     }
+    StateSpaceWatch space(context, keepers);
     BootPromotions boot(context, keepers);
     RunDirWatch run_dir(context, keepers, instance,
                         [&] { return listen_for_people(server, context); });
@@ -195,6 +197,7 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
             })
             .and_then([&] { return keys.start(); })
             .and_then([&] { return backings.start(); })
+            .and_then([&] { return space.start(); })
             .and_then([&] { return boot.start(); })
             .and_then([&] { return run_dir.start(); });
     if (!started) {
@@ -213,6 +216,7 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     run_dir.stop();
     boot.stop();
     backings.stop();
+    space.stop();
     keys.stop();
     peers.stop();
     server.stop();

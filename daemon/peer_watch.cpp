@@ -115,7 +115,7 @@ Json PeerWatch::status_request() const {
 Result<PeerAnswer> PeerWatch::ask_status(const std::string& node) const {
     const auto each = [&](const Json& request) { return ask(node, request, status_deadline); };
     return check_answer(node,
-                        control::ask_for_pages(each, status_request(), {"settings", "volumes"}));
+                        control::ask_for_pages(each, status_request(), {"settings", "volumes", "unusable"}));
 }
 
 Result<Json> PeerWatch::ask(const std::string& node, const Json& request,
@@ -149,7 +149,7 @@ Result<PeerAnswer> PeerWatch::poll(const std::string& node,
     }
     const auto each = [&](const Json& request) { return connection->ask(request); };
     return check_answer(node,
-                        control::ask_for_pages(each, status_request(), {"settings", "volumes"}));
+                        control::ask_for_pages(each, status_request(), {"settings", "volumes", "unusable"}));
 }
 
 /// Another one may be about to be retired.

@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "core/control/page.hpp"
+#include "core/control/pages.hpp"
 #include "core/nbd/export.hpp"
 #include "daemon/audience.hpp"
 #include "daemon/peer_watch.hpp"

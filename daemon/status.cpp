@@ -182,10 +182,14 @@ Json own_replica(const VolumeFacts& facts) {
     } else if (facts.place == Place::failed) {
         state = "failed";
     }
-    return {{"state", state},
-            {"backing", backing == facts.config->backing.end() ? Json() : Json(backing->second)},
-            {"media_errors", errors},
-            {"media", facts.engine.is_null() ? facts.media : member(facts.engine, "media")}};
+    return {
+        {"state", state},
+        {"backing", backing == facts.config->backing.end() ? Json() : Json(backing->second)},
+        {"fault", facts.engine.is_null() ? (facts.fault.empty() ? Json() : Json(facts.fault))
+                                         : member(facts.engine, "fault")},
+        {"metadata", facts.engine.is_null() ? facts.metadata : member(facts.engine, "metadata")},
+        {"media_errors", errors},
+        {"media", facts.engine.is_null() ? facts.media : member(facts.engine, "media")}};
 }
 
 std::string link_word(const VolumeFacts& facts) {

@@ -35,6 +35,8 @@ struct VolumeFacts {
     bool waits_for_peer = false;  ///< standby, and goes on as active when the peer agrees
     std::optional<Superblock> block;
     std::optional<ReplicaSummary> summary;
+    std::string fault{};  ///< "backing" or "metadata": what `failure` is about
+    Json metadata;        ///< of a standby's replica: core/control/metadata_json.hpp
     std::optional<Replica::SessionView> session;  ///< standby: with an active elsewhere
     Json media;                                   ///< of a standby's replica; null: not known here
     Json engine;  ///< its answer to `status`; null: it runs not, or does not answer

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/base/log.hpp"
+#include "core/control/metadata_json.hpp"
 #include "core/meta/transitions.hpp"
 #include "core/store/file_store.hpp"
 #include "daemon/active_mark.hpp"
@@ -203,51 +204,79 @@ std::string VolumeKeeper::advice_for_open(const Error& error) const {
     }
 }
 
-Result<std::unique_ptr<Replica>> VolumeKeeper::load_replica(std::chrono::seconds patience) {
+VolumeKeeper::Loaded VolumeKeeper::load_replica(std::chrono::seconds patience) {
+    const auto unusable = [](Error error, const char* fault) {
+        return tl::unexpected(Unusable{std::move(error), fault});
+    };
     if (!home_.conflict.empty()) {
-        return Failure(
-            Error{ErrorKind::refused, home_.conflict,
-                  fmt::format("mirrorctl status on {} says what else is in use", node())});
+        return unusable({ErrorKind::refused, home_.conflict,
+                         fmt::format("mirrorctl status on {} says what else is in use", node())},
+                        "backing");
     }
     auto backing = opener_.open(backing_path(), patience);
     if (!backing) {
-        return Failure(backing.error());
+        return unusable(backing.error(), "backing");
     }
     auto meta = open_meta(meta_file());
     if (!meta) {
-        return Failure(meta.error());
+        return unusable(meta.error(), "metadata");
     }
     const Superblock block = (*meta)->superblock();
     if (block.state == ReplicaState::failed) {
         (*backing)->forget_cache();
     }
     if (!(*backing)->use_first(block.size)) {
-        return Failure(Error{ErrorKind::invalid,
-                             fmt::format("{} has {} bytes, but volume {} has {}", backing_path(),
-                                         (*backing)->size(), name(), block.size),
-                             "restore the file, or make the replica anew"});
+        return unusable({ErrorKind::invalid,
+                         fmt::format("{} has {} bytes, but volume {} has {}", backing_path(),
+                                     (*backing)->size(), name(), block.size),
+                         "restore the file, or make the replica anew"},
+                        "backing");
     }
     if (block.volume_name != name() || block.node != node()) {
-        return Failure(foreign_metadata(block));
+        return unusable(foreign_metadata(block), "metadata");
     }
     if (auto known = recognise_backing(*this, **backing, **meta); !known) {
-        return Failure(known.error());
+        return unusable(known.error(), "backing");
     }
-    return Replica::open(std::move(*backing), std::move(*meta), context_.clock);
+    return Replica::open(std::move(*backing), std::move(*meta), context_.clock)
+        .map_error([](Error error) {
+            return Unusable{std::move(error), "metadata"};
+        });
+}
+
+void VolumeKeeper::note_damage(const MetaFile& meta) {
+    const MetaFile::Damage damage = meta.damage();
+    {
+        MutexLock lock(mutex_);
+        if (std::exchange(damage_noted_, damage.sectors) == damage.sectors) {
+            return;
+        }
+    }
+    if (damage.sectors != 0) {
+        context_.events.record(control::damaged_metadata(name(), node(), damage));
+    }
+}
+
+void VolumeKeeper::tend_metadata() {
+    if (const auto lease = replica()) {
+        (*lease)->tend_metadata();
+    }
 }
 
 Result<void> VolumeKeeper::open_standby(const Operation&, std::chrono::seconds patience) {
     auto loaded = load_replica(patience);
     if (!loaded) {
-        Error error = loaded.error();
+        Error error = loaded.error().error;
         error.message =
             fmt::format("the replica of {} on {} can't be used: {}", name(), node(), error.message);
         MutexLock lock(mutex_);
         place_ = Place::failed;
         failure_ = error.message;
         advice_ = advice_for_open(error);
+        fault_ = loaded.error().fault;
         return Failure(error);
     }
+    note_damage((*loaded)->metadata());
     Replica* replica = loaded->get();
     replica->on_disk_error(
         [this, replica](const Error& error) { note_disk_error(*replica, error); });

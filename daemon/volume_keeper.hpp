@@ -15,8 +15,8 @@
 #include <string>
 
 #include "core/base/fd.hpp"
-#include "core/base/sync.hpp"
 #include "core/base/start_thread.hpp"
+#include "core/base/sync.hpp"
 #include "core/standby/replica.hpp"
 #include "daemon/context.hpp"
 #include "daemon/device/attacher.hpp"
@@ -171,6 +171,8 @@ class VolumeKeeper {
     [[nodiscard]] Json peer_status() EXCLUDES(mutex_);
     /// From the peer watch's thread, every second or so.
     void on_peer(const PeerView& view, PeerWatch::Change change) EXCLUDES(mutex_);
+    /// From a watch's thread, every few seconds.
+    void tend_metadata() EXCLUDES(mutex_);
     /// The kernel gave up a connection of the volume's device. Does not block.
     void on_link_dead();
 
@@ -180,7 +182,14 @@ class VolumeKeeper {
     void end_restart() noexcept EXCLUDES(mutex_);
     void return_lease() noexcept EXCLUDES(mutex_);
     [[nodiscard]] Failure why_no_replica() const REQUIRES(mutex_);
-    [[nodiscard]] Result<std::unique_ptr<Replica>> load_replica(std::chrono::seconds patience);
+    /// A replica that can't be opened, and for which of its files.
+    struct Unusable {
+        Error error;
+        std::string fault;
+    };
+    using Loaded = tl::expected<std::unique_ptr<Replica>, Unusable>;
+    [[nodiscard]] Loaded load_replica(std::chrono::seconds patience);
+    void note_damage(const MetaFile& meta) EXCLUDES(mutex_);
     void take_engine(const Operation& operation, std::shared_ptr<EngineProcess> engine)
         EXCLUDES(mutex_);
     void restore_files(const Operation& operation) EXCLUDES(mutex_);
@@ -221,7 +230,7 @@ class VolumeKeeper {
     [[nodiscard]] std::string settings_words(const VolumeFacts& seen) const;
     /// False of an engine of an earlier version, and of one that does not answer.
     [[nodiscard]] static bool says_its_settings(const VolumeFacts& seen);
-    [[nodiscard]] Json warnings(const VolumeFacts& seen) const;
+    [[nodiscard]] Json warnings(const VolumeFacts& seen, const Json& metadata) const;
 
     // volume_device.cpp
     void find_device() EXCLUDES(mutex_);
@@ -257,7 +266,9 @@ class VolumeKeeper {
     std::string advice_ GUARDED_BY(mutex_);
     /// Files of the running engine that are gone, and could not be made again.
     std::vector<std::string> files_left_ GUARDED_BY(mutex_);
-    std::string disk_error_ GUARDED_BY(mutex_);  ///< the last that was reported
+    std::string fault_ GUARDED_BY(mutex_);  ///< with Place::failed: "backing" or "metadata"
+    std::uint64_t damage_noted_ GUARDED_BY(mutex_) = 0;  ///< sectors of the metadata
+    std::string disk_error_ GUARDED_BY(mutex_);          ///< the last that was reported
     std::string operation_ GUARDED_BY(mutex_);
     bool is_lent_ GUARDED_BY(mutex_) = false;  ///< the operation, to the supervisor
     bool is_borrowed_ GUARDED_BY(mutex_) = false;

@@ -3,12 +3,14 @@
 #include "core/base/json.hpp"
 #include "core/control/media_json.hpp"
 #include "core/control/messages.hpp"
+#include "core/control/metadata_json.hpp"
 #include "core/engine/verify_record.hpp"
 #include "core/lineage/handshake.hpp"
 #include "core/lineage/relation.hpp"
 #include "core/meta/transitions.hpp"
 #include "daemon/evidence.hpp"
 #include "daemon/rto.hpp"
+#include "daemon/state_space.hpp"
 #include "daemon/volume_keeper.hpp"
 #include "daemon/volume_steps.hpp"
 
@@ -54,6 +56,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
         facts.place = place_;
         facts.failure = failure_;
         facts.advice = failure_.empty() ? std::string() : advice_;
+        facts.fault = place_ == Place::failed ? fault_ : std::string();
         facts.operation = operation_;
         facts.waits_for_peer = waits_for_peer_;
         facts.summary = last_summary_;
@@ -69,6 +72,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
         facts.summary = (*lease)->summary();
         facts.session = (*lease)->session();
         facts.media = control::encode((*lease)->media());
+        facts.metadata = control::encode_health((*lease)->metadata());
     }
     if (facts.summary && facts.place == Place::active) {
         facts.summary->role = Role::active;
@@ -129,7 +133,8 @@ std::pair<StateWord, WallTime> VolumeKeeper::state(const VolumeFacts& facts) {
     return {std::move(state), since};
 }
 
-Json VolumeKeeper::warnings(const VolumeFacts& seen) const {
+/// What holds for the node comes first: an overview of all volumes shows that alone.
+Json VolumeKeeper::warnings(const VolumeFacts& seen, const Json& metadata) const {
     Json list = Json::array();
     const auto add = [&](const std::string& words) {
         if (!words.empty()) {
@@ -137,11 +142,17 @@ Json VolumeKeeper::warnings(const VolumeFacts& seen) const {
         }
     };
     add(context_.config.tls.mode == TlsMode::off ? std::string(not_encrypted) : std::string());
+    add(state_space_warning(home_.node, state_space(home_.node.state_dir)));
     add(settings_words(seen));
     const PeerVolume* theirs = seen.peer.volume(name());
     add(theirs != nullptr ? theirs->settings_words : std::string());
     for (const std::string& words : config_drift(context_)) {
         add(words);
+    }
+    if (metadata.is_object() && !metadata.value("reserved", true)) {
+        add(fmt::format(
+            "the metadata of {} on {} have no space of their own, so a write may fail for that: {}",
+            name(), node(), metadata.value("why", "")));
     }
     return list;
 }
@@ -153,7 +164,7 @@ Json VolumeKeeper::status() {
     Json status = volume_status(seen, word, since);
     status["settings_pending"] =
         says_its_settings(seen) ? encode_pending(pending(seen)) : Json();  // null: not known
-    status["warnings"] = warnings(seen);
+    status["warnings"] = warnings(seen, status["replica"]["metadata"]);
     status["mounted_on"] = mounted_on(config_);
     status["undo"] = undo_entries(home_.node.state_dir, name());
     return status;

@@ -46,7 +46,26 @@ std::string step_when_broken(const Json& volume, const std::string& name) {
         peer, name);
 }
 
+std::string step_when_metadata_failed(const Json& volume, const std::string& name) {
+    const std::string writable =
+        "see to the filesystem of the metadata named above: space, and whether it is writable (the "
+        "backing is not at fault)";
+    if (text_field(volume, "role") != "active") {
+        return fmt::format("{}; if the metadata are lost: mirrorctl create {} --replace", writable,
+                           name);
+    }
+    return is_any_link_up(volume)
+               ? fmt::format(
+                     "{}; then mirrorctl switch {} --to {}: this replica is compared as a "
+                     "whole and follows",
+                     writable, name, peer_name(volume))
+               : writable + "; the volume continues by itself then";
+}
+
 std::string step_when_failed(const Json& volume, const std::string& name) {
+    if (text_field(part_field(volume, "replica"), "fault") == "metadata") {
+        return step_when_metadata_failed(volume, name);
+    }
     const std::string repair = fmt::format(
         "repair or replace the backing named above, then mirrorctl create {} --replace "
         "(the reason is in: mirrorctl events {})",

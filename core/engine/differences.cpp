@@ -28,6 +28,12 @@ std::vector<std::uint64_t> take(Bitmap& dirty) {
     return chunks;
 }
 
+void mark(Bitmap& dirty, std::span<const std::uint64_t> chunks) {
+    for (const std::uint64_t chunk : chunks) {
+        dirty.set({chunk, chunk + 1});
+    }
+}
+
 /// A copy of the named chunks alone, so that they can be written without holding the mutex.
 Bitmap copy_chunks(const Bitmap& bits, std::span<const std::uint64_t> chunks) {
     Bitmap copy(bits.size());
@@ -37,6 +43,18 @@ Bitmap copy_chunks(const Bitmap& bits, std::span<const std::uint64_t> chunks) {
         }
     }
     return copy;
+}
+
+Result<void> move_intents(MetaFile& meta, const Bitmap& intent, const Bitmap& suspect) {
+    // The suspects must be on disk before the intents that they come from are wiped.
+    return meta.write_map(MapKind::suspect, suspect)
+        .and_then([&] { return meta.sync(); })
+        .and_then([&] { return meta.write_map(MapKind::intent, Bitmap(intent.size())); })
+        .and_then([&] { return meta.sync(); });
+}
+
+BitRange regions_of_blocks(BitRange blocks) {
+    return {blocks.first / blocks_per_region, divide_up(blocks.last, blocks_per_region)};
 }
 
 /// Copied and written at a time: a volume of which all differs needs little memory beside its maps.
@@ -53,18 +71,27 @@ Result<std::unique_ptr<Differences>> Differences::load(MetaFile& meta) {
             return Failure(map->error());
         }
     }
+    Result<void> moved;
     if (!intent->empty()) {
         suspect->merge(*intent);
-        // The suspects must be on disk before the intents that they come from are wiped.
-        Result<void> done = meta.write_map(MapKind::suspect, *suspect);
-        if (!done || !(done = meta.sync()) ||
-            !(done = meta.write_map(MapKind::intent, Bitmap(intent->size()))) ||
-            !(done = meta.sync())) {
-            return Failure(done.error());
+        moved = move_intents(meta, *intent, *suspect);
+        if (!moved && moved.error().kind != ErrorKind::no_space) {
+            return Failure(moved.error());
         }
     }
-    return std::unique_ptr<Differences>(
+    std::unique_ptr<Differences> loaded(
         new Differences(meta, std::move(*suspect), std::move(*changed)));
+    if (!moved) {
+        loaded->keep_intents(*intent);
+    }
+    return loaded;
+}
+
+/// A former run's intents stand on disk for the suspects that there is no space for.
+void Differences::keep_intents(const Bitmap& intents) {
+    intents_.keep(intents);
+    MutexLock lock(mutex_);
+    suspect_dirty_.set_all();
 }
 
 Differences::Differences(MetaFile& meta, Bitmap suspect, Bitmap changed)
@@ -82,7 +109,8 @@ Differences::Differences(MetaFile& meta, Bitmap suspect, Bitmap changed)
       suspect_(std::move(suspect)),
       changed_(std::move(changed)),
       suspect_dirty_(suspect_.chunk_count()),
-      changed_dirty_(changed_.chunk_count()) {
+      changed_dirty_(changed_.chunk_count()),
+      stand_ins_(suspect_.size()) {
     empty_ = suspect_.empty() && changed_.empty();
 }
 
@@ -256,7 +284,7 @@ Bitmap Differences::regions() const {
     regions.merge(suspect_);
     std::uint64_t from = 0;
     while (const auto run = changed_.next_run(from, changed_.size())) {
-        regions.set({run->first / blocks_per_region, divide_up(run->last, blocks_per_region)});
+        regions.set(regions_of_blocks(*run));
         from = run->last;
     }
     return regions;
@@ -293,47 +321,100 @@ Result<void> Differences::checkpoint(IntentMap::Clear what,
 
 Result<void> Differences::write_maps() {
     MutexLock one(writing_mutex_);
-    std::vector<std::uint64_t> suspect_chunks;
-    std::vector<std::uint64_t> changed_chunks;
+    std::vector<std::uint64_t> suspect;
+    std::vector<std::uint64_t> changed;
     {
         MutexLock lock(mutex_);
-        suspect_chunks = take(suspect_dirty_);
-        changed_chunks = take(changed_dirty_);
+        suspect = take(suspect_dirty_);
+        changed = take(changed_dirty_);
     }
-    if (suspect_chunks.empty() && changed_chunks.empty()) {
+    if (suspect.empty() && changed.empty()) {
         return {};
     }
-    Result<void> done = write_chunks(MapKind::suspect, suspect_chunks);
+    // Suspects first: a region that is compared meanwhile turns from one into the other.
+    std::span<const std::uint64_t> unwritten = suspect;
+    Result<void> done = write_chunks(MapKind::suspect, unwritten);
+    unwritten = changed;
     if (done) {
-        done = write_chunks(MapKind::changed, changed_chunks);
+        done = write_chunks(MapKind::changed, unwritten);
+        if (!done && done.error().kind == ErrorKind::no_space) {
+            done = write_stand_ins(unwritten);
+        }
     }
     if (done) {
         done = meta_.sync();
     }
-    if (!done) {
-        MutexLock lock(mutex_);
-        for (const std::uint64_t chunk : suspect_chunks) {
-            suspect_dirty_.set({chunk, chunk + 1});
-        }
-        for (const std::uint64_t chunk : changed_chunks) {
-            changed_dirty_.set({chunk, chunk + 1});
-        }
+    MutexLock lock(mutex_);
+    mark(changed_dirty_, done ? unwritten : changed);
+    if (done) {
+        drop_stand_ins(unwritten);
+    } else {
+        mark(suspect_dirty_, suspect);
     }
     return done;
 }
 
-Result<void> Differences::write_chunks(MapKind kind, std::span<const std::uint64_t> chunks) {
+Bitmap Differences::regions_of(std::span<const std::uint64_t> changed_chunks) const {
+    Bitmap regions(suspect_.size());
+    for (const std::uint64_t chunk : changed_chunks) {
+        const std::uint64_t end = std::min((chunk + 1) * Bitmap::chunk_bits, changed_.size());
+        std::uint64_t from = chunk * Bitmap::chunk_bits;
+        while (const auto run = changed_.next_run_in({from, end})) {
+            regions.set(regions_of_blocks(*run));
+            from = run->last;
+        }
+    }
+    return regions;
+}
+
+Result<void> Differences::write_stand_ins(std::span<const std::uint64_t> changed_chunks) {
+    std::vector<std::uint64_t> chunks;
+    {
+        MutexLock lock(mutex_);
+        const Bitmap regions = regions_of(changed_chunks);
+        stand_ins_.merge(regions);
+        for (std::uint64_t chunk = 0; chunk < regions.chunk_count(); ++chunk) {
+            if (regions.chunk(chunk) != nullptr) {
+                chunks.push_back(chunk);
+            }
+        }
+    }
+    std::span<const std::uint64_t> left = chunks;
+    return write_chunks(MapKind::suspect, left);
+}
+
+/// What they stood for is on disk, and only now: were both written with one sync, a loss of power
+/// could keep their end without its reason. The next checkpoint writes that.
+void Differences::drop_stand_ins(std::span<const std::uint64_t> unwritten) {
+    if (stand_ins_.empty()) {
+        return;
+    }
+    Bitmap needed = regions_of(unwritten);
+    std::uint64_t from = 0;
+    while (const auto run = stand_ins_.next_run(from, stand_ins_.size())) {
+        if (!needed.all(*run)) {
+            touch_suspect(*run);
+        }
+        from = run->last;
+    }
+    stand_ins_ = std::move(needed);
+}
+
+Result<void> Differences::write_chunks(MapKind kind, std::span<const std::uint64_t>& chunks) {
     while (!chunks.empty()) {
         const auto some = chunks.first(std::min(chunks.size(), chunks_at_a_time));
-        chunks = chunks.subspan(some.size());
         Bitmap copy(0);
         {
             MutexLock lock(mutex_);
             copy = copy_chunks(kind == MapKind::suspect ? suspect_ : changed_, some);
+            if (kind == MapKind::suspect) {
+                copy.merge(copy_chunks(stand_ins_, some));
+            }
         }
         if (auto written = meta_.write_chunks(kind, copy, {some.begin(), some.end()}); !written) {
             return written;
         }
+        chunks = chunks.subspan(some.size());
     }
     return {};
 }

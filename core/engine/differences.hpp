@@ -2,7 +2,9 @@
 // What the active remembers about how its peer may differ: intent, suspect and changed map
 // together, in memory and in the metadata file, with the one rule that ties them (docs/design.md,
 // section 3): bits of the suspect and changed maps may reach the disk late, because an intent that
-// is on disk stands for them until a checkpoint has written them.
+// is on disk stands for them until a checkpoint has written them. Where the changed map has no
+// space in STATE_DIR, bits of the suspect map, which has its own, are written in its place:
+// coarser, and compared instead of sent, should this node start anew before there is space again.
 //
 // Called by every writing thread (enter, mark, clear), by resync workers, and by the housekeeper
 // (checkpoint). One mutex around the two peer maps; the intent map has its own.
@@ -106,7 +108,14 @@ class Differences {
     Differences(MetaFile& meta, Bitmap suspect, Bitmap changed);
 
     [[nodiscard]] Result<void> write_maps();
-    [[nodiscard]] Result<void> write_chunks(MapKind kind, std::span<const std::uint64_t> chunks);
+    /// On failure `chunks` are those that may not be written.
+    [[nodiscard]] Result<void> write_chunks(MapKind kind, std::span<const std::uint64_t>& chunks);
+    void keep_intents(const Bitmap& intents);
+    /// The regions in which these chunks of the changed map have a bit.
+    [[nodiscard]] Bitmap regions_of(std::span<const std::uint64_t> changed_chunks) const
+        REQUIRES(mutex_);
+    [[nodiscard]] Result<void> write_stand_ins(std::span<const std::uint64_t> changed_chunks);
+    void drop_stand_ins(std::span<const std::uint64_t> unwritten) REQUIRES(mutex_);
     [[nodiscard]] std::optional<std::uint64_t> first_with_work(std::uint64_t from) const
         REQUIRES(mutex_);
     void touch_suspect(BitRange bits) REQUIRES(mutex_);
@@ -125,6 +134,8 @@ class Differences {
     /// Chunks whose bits are not on disk as they are here.
     Bitmap suspect_dirty_ GUARDED_BY(mutex_);
     Bitmap changed_dirty_ GUARDED_BY(mutex_);
+    /// On disk these regions are suspect too, since there is no space for their changed bits.
+    Bitmap stand_ins_ GUARDED_BY(mutex_);
     /// Nothing is set: lets a write in sync pass without the mutex.
     std::atomic<bool> empty_{true};
 };

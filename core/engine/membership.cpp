@@ -21,6 +21,10 @@ std::string_view to_string(MirrorMode mode) noexcept {
     return "alone";
 }
 
+std::string_view to_string(Fault fault) noexcept {
+    return fault == Fault::metadata ? "metadata" : "backing";
+}
+
 Membership::Membership(Options options, MetaFile& meta, Differences& differences, EventLog& events,
                        const Clock& clock)
     : options_(std::move(options)),
@@ -195,7 +199,7 @@ void Membership::take(OnPeerLoss on_peer_loss) {
 }
 
 Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session,
-                                         const Error& error) {
+                                         const Error& error, Fault fault) {
     MutexLock lock(mutex_);
     while (leaving_out_local_) {
         changed_.wait(lock);
@@ -231,10 +235,14 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
     if (agreed) {
         local_failed_ = true;
         local_out_ = true;
+        fault_ = fault;
         unrecorded_failure_ = error;
         unconfirmed_ = session;
         peer_lineage_ = lineage;
-        why_ = fmt::format("the replica on {} failed: {}", options_.node, error.message);
+        why_ = fault == Fault::metadata
+                   ? fmt::format("the metadata of the replica on {} can't be written: {}",
+                                 options_.node, error.message)
+                   : fmt::format("the replica on {} failed: {}", options_.node, error.message);
         since_ = clock_.wall_now();
     }
     changed_.notify_all();
@@ -248,7 +256,7 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
     return {};
 }
 
-Result<void> Membership::leave_out_local(const Error& error) {
+Result<void> Membership::leave_out_local(const Error& error, Fault fault) {
     std::shared_ptr<Session> session;
     {
         MutexLock lock(mutex_);
@@ -257,11 +265,12 @@ Result<void> Membership::leave_out_local(const Error& error) {
         }
         session = session_;
     }
-    return session ? leave_out_local(session, error) : Failure(error);
+    return session ? leave_out_local(session, error, fault) : Failure(error);
 }
 
 void Membership::record_local_failure() {
     Error error;
+    Fault fault = Fault::backing;
     bool is_news = false;
     {
         MutexLock lock(mutex_);
@@ -269,6 +278,7 @@ void Membership::record_local_failure() {
             return;
         }
         error = *std::exchange(unrecorded_failure_, std::nullopt);
+        fault = fault_;
         is_news = !std::exchange(failure_reported_, true);
     }
     // What cannot be written here is known to the peer: its generation is ahead of ours.
@@ -284,18 +294,29 @@ void Membership::record_local_failure() {
         }
     }
     if (is_news) {
-        events_.record({.id = "local-disk-failed",
-                        .severity = Severity::error,
-                        .volume = options_.volume,
-                        .text = fmt::format("the replica on {} failed; the volume goes on from the "
-                                            "copy of {}",
-                                            options_.node, options_.peer),
-                        .cause = error.message,
-                        .remedy = fmt::format("mirrorctl switch {} --to {}, repair the disk of {}, "
-                                              "then there mirrorctl create {} --replace",
-                                              options_.volume, options_.peer, options_.node,
-                                              options_.volume)});
+        report_local_failure(error, fault);
     }
+}
+
+void Membership::report_local_failure(const Error& error, Fault fault) {
+    const bool is_backing = fault == Fault::backing;
+    events_.record(
+        {.id = "local-disk-failed",
+         .severity = Severity::error,
+         .volume = options_.volume,
+         .text =
+             fmt::format("{} on {} {}; the volume continues from the copy of {}",
+                         is_backing ? "the replica" : "the metadata of the replica", options_.node,
+                         is_backing ? "failed" : "can't be written", options_.peer),
+         .cause = error.message,
+         .remedy = is_backing
+                       ? fmt::format("mirrorctl switch {} --to {}, repair the disk of {}, then "
+                                     "there mirrorctl create {} --replace",
+                                     options_.volume, options_.peer, options_.node, options_.volume)
+                       : fmt::format("make that file writable again (the backing is not at fault), "
+                                     "then mirrorctl switch {} --to {}: {} is compared as a whole "
+                                     "and follows",
+                                     options_.volume, options_.peer, options_.node)});
 }
 
 Result<void> Membership::install(std::shared_ptr<Session> session, bool resync) {
@@ -490,8 +511,12 @@ void Membership::shut_down() {
 Membership::View Membership::view() const {
     MutexLock lock(mutex_);
     View view{mode_, local_failed_, false, why_, since_, break_at_, wrote_alone_};
+    if (local_failed_) {
+        view.fault = fault_;
+    }
     if (mode_ == MirrorMode::alone && (local_failed_ || !cannot_record_.empty())) {
         view.failed = true;
+        view.fault = local_failed_ ? fault_ : Fault::metadata;
         view.why = local_failed_
                        ? no_replica_left().value().message
                        : fmt::format("{} is lost ({}), and that can't be written down on {}: {}",

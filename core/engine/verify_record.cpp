@@ -230,6 +230,7 @@ Result<void> save_verify_record(const std::string& path, const VerifyRecord& rec
     }
     const std::string text = encode(record).dump();
     if (auto written = write_whole(file, checksum_of(text) + " " + text + "\n", fresh); !written) {
+        ::unlink(fresh.c_str());  // most likely for space: it must not keep some
         return written;
     }
     if (::rename(fresh.c_str(), path.c_str()) != 0) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/control/metadata_json.hpp"
 #include "core/engine/peer_leg.hpp"
 #include "core/meta/backing_record.hpp"
 #include "core/meta/transitions.hpp"
@@ -177,9 +178,17 @@ Result<void> Volume::start() {
         });
     }
     differences_->on_leaving_quiet([this] { return peer_.leave_quiet(); });
+    report_damage();
     return peer_.start().and_then([&] { return verify_.start(); }).and_then([&] {
         return start_thread(housekeeper_, "housekeeper", [this] { keep_house(); });
     });
+}
+
+void Volume::report_damage() {
+    const MetaFile::Damage damage = meta_->damage();
+    if (damage.sectors != 0) {
+        events_.record(control::damaged_metadata(name(), node_, damage));
+    }
 }
 
 Failure Volume::no_longer_active() const {

@@ -143,6 +143,7 @@ class Volume {
     /// A hold that nobody came back for. From the housekeeper.
     void end_old_hold() EXCLUDES(house_mutex_);
 
+    void report_damage();
     void keep_house();
     void keep_records();
 

@@ -11,6 +11,7 @@
 #include "core/control/comparison_requests.hpp"
 #include "core/control/media_json.hpp"
 #include "core/control/messages.hpp"
+#include "core/control/metadata_json.hpp"
 #include "core/control/tls_json.hpp"
 #include "core/engine/hang_up.hpp"
 #include "core/engine/volume.hpp"
@@ -181,6 +182,8 @@ Json Volume::status() const {
         {"failed", members.failed},
         {"since", format_rfc3339(members.since)},
         {"local_failed", members.local_failed},
+        {"fault", members.fault ? Json(to_string(*members.fault)) : Json()},
+        {"metadata", control::encode_health(*meta_)},
         {"clients", clients_.count()},
         {"settings", settings_view()},
         {"express",
@@ -245,6 +248,7 @@ Result<Json> Volume::quiesce(bool disconnect_clients) {
 
 /// What must outlive the engine and need not be written at once.
 void Volume::keep_records() {
+    meta_->reserve();
     membership_.record_local_failure();
     membership_.confirm_to_peer(false);
     const std::uint64_t errors = media_.total();

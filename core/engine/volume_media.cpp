@@ -81,8 +81,16 @@ Result<std::optional<IntentMap::Entered>> Volume::enter(ByteRange range) {
         held.emplace(std::move(*entered));
         return held;
     }
+    if (entered.error().kind == ErrorKind::no_space) {
+        // Only metadata of an older version, which found no space when they were opened, and
+        // filesystems that need space to overwrite. No disk has failed, and it is good again when
+        // there is space: no reason to give a replica up for ever.
+        Error error = entered.error();
+        error.remedy = fmt::format("free space in {}", node().state_dir);
+        return Failure(std::move(error));
+    }
     // The metadata are a part of the replica: without them it can take no write.
-    const auto left_out = membership_.leave_out_local(entered.error());
+    const auto left_out = membership_.leave_out_local(entered.error(), Fault::metadata);
     note_media(MediaOperation::metadata, {},
                left_out ? MediaAction::replica_left_out : MediaAction::request_failed,
                entered.error());

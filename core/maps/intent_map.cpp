@@ -42,6 +42,15 @@ IntentMap::IntentMap(std::uint64_t volume_size, Persist persist,
       durable_(wanted_.size()),
       recent_(wanted_.size()) {}
 
+void IntentMap::keep(const Bitmap& regions) {
+    MutexLock lock(mutex_);
+    std::uint64_t from = 0;
+    while (const auto run = regions.next_run(from, regions.size())) {
+        want(*run);
+        from = run->last;
+    }
+}
+
 Result<IntentMap::Entered> IntentMap::enter(ByteRange range) {
     const BitRange regions = bits_touched(range, region_size);
     MutexLock lock(mutex_);

@@ -54,6 +54,10 @@ class IntentMap {
     IntentMap(std::uint64_t volume_size, Persist persist,
               std::function<Result<void>()> leave_quiet = {});
 
+    /// What a former run left on disk stays in the map until a checkpoint clears it. Before anybody
+    /// enters.
+    void keep(const Bitmap& regions);
+
     /// Blocks until the regions of `range` are durable in the map. Fails as `persist` does; then
     /// nothing may be written.
     [[nodiscard]] Result<Entered> enter(ByteRange range);

@@ -34,6 +34,26 @@ ByteRange area_of(MapKind kind, std::uint64_t volume_size) {
     return {offset, pages_of(kind, volume_size) * page_size};
 }
 
+std::size_t index_of(MapKind kind) noexcept {
+    return static_cast<std::size_t>(kind) - 1;
+}
+
+/// The bytes of the volume that a map sector stands for.
+std::uint64_t bytes_of_chunk(std::uint64_t index, std::uint64_t grain, std::uint64_t volume_size) {
+    const std::uint64_t last = divide_up(volume_size, grain);
+    return bytes_of({index * Bitmap::chunk_bits, std::min((index + 1) * Bitmap::chunk_bits, last)},
+                    grain, volume_size)
+        .length;
+}
+
+bool is_set(const Bitmap& bits, std::uint64_t chunk) {
+    return chunk < bits.chunk_count() && bits.chunk(chunk) != nullptr;
+}
+
+std::uint64_t grain_of(MapKind kind) noexcept {
+    return kind == MapKind::changed ? block_size : region_size;
+}
+
 Result<Superblock> read_slot(Store& store, std::uint64_t number) {
     std::array<std::byte, superblock_slot_size> slot;
     if (auto read = store.read(slot, number * superblock_slot_size); !read) {
@@ -50,11 +70,17 @@ Result<Superblock> read_slot(Store& store, std::uint64_t number) {
 }  // namespace
 
 std::uint64_t map_bits(MapKind kind, std::uint64_t volume_size) noexcept {
-    return divide_up(volume_size, kind == MapKind::changed ? block_size : region_size);
+    return divide_up(volume_size, grain_of(kind));
 }
 
 std::uint64_t meta_file_size(std::uint64_t volume_size) {
     return area_of(MapKind::changed, volume_size).end();
+}
+
+std::vector<ByteRange> essential_parts(std::uint64_t volume_size) {
+    return {{0, 2 * superblock_slot_size},
+            area_of(MapKind::intent, volume_size),
+            area_of(MapKind::suspect, volume_size)};
 }
 
 MetaFile::MetaFile(std::unique_ptr<Store> store, Superblock block)
@@ -184,7 +210,7 @@ void MetaFile::visit_page(std::span<std::byte> page, std::uint64_t offset, ByteR
 
 Result<Bitmap> MetaFile::read_map(MapKind kind) {
     Bitmap bits(map_bits(kind, volume_size_));
-    std::uint64_t bad = 0;
+    Damage damage;
     const auto take = [&](std::uint64_t index, std::span<const std::byte> sector) {
         if (index >= bits.chunk_count()) {
             return;
@@ -194,7 +220,8 @@ Result<Bitmap> MetaFile::read_map(MapKind kind) {
             chunk = detail::decode_map_sector(sector.first<map_sector_size>(), kind, index);
         }
         if (!chunk) {
-            ++bad;
+            ++damage.sectors;
+            damage.bytes += bytes_of_chunk(index, grain_of(kind), volume_size_);
             chunk.emplace().fill(~std::uint64_t{0});
         }
         bits.set_chunk(index, *chunk);
@@ -203,7 +230,7 @@ Result<Bitmap> MetaFile::read_map(MapKind kind) {
         return Failure(read.error());
     }
     MutexLock lock(mutex_);
-    bad_sectors_ += bad;
+    damage_[index_of(kind)] = damage;
     return bits;
 }
 
@@ -218,7 +245,7 @@ Result<void> MetaFile::write_chunks(MapKind kind, const Bitmap& bits,
     std::sort(wanted.begin(), wanted.end());
     wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
     std::vector<std::uint64_t> newly_begun;
-    const std::vector<std::uint64_t> sectors = with_new_pages(kind, wanted, newly_begun);
+    const std::vector<std::uint64_t> sectors = with_new_pages(kind, bits, wanted, newly_begun);
 
     std::vector<std::byte> buffer;
     for (std::size_t i = 0; i < sectors.size(); ++i) {
@@ -244,28 +271,30 @@ Result<void> MetaFile::write_chunks(MapKind kind, const Bitmap& bits,
     return {};
 }
 
-std::vector<std::uint64_t> MetaFile::with_new_pages(MapKind kind,
-                                                    const std::vector<std::uint64_t>& chunks,
+std::vector<std::uint64_t> MetaFile::with_new_pages(MapKind kind, const Bitmap& bits,
+                                                    std::span<const std::uint64_t> chunks,
                                                     std::vector<std::uint64_t>& newly_begun) {
     std::vector<std::uint64_t> sectors;
-    for (std::uint64_t index : chunks) {
-        const std::uint64_t page = index / page_chunks;
-        if (!newly_begun.empty() && newly_begun.back() == page && !sectors.empty() &&
-            sectors.back() >= index) {
-            continue;  // came with the whole page
-        }
-        if (begun_pages(kind).test(page) || (!newly_begun.empty() && newly_begun.back() == page)) {
-            sectors.push_back(index);
+    while (!chunks.empty()) {
+        const std::uint64_t page = chunks.front() / page_chunks;
+        const auto end = std::lower_bound(chunks.begin(), chunks.end(), (page + 1) * page_chunks);
+        const auto named = chunks.first(static_cast<std::size_t>(end - chunks.begin()));
+        chunks = chunks.subspan(named.size());
+        if (begun_pages(kind).test(page)) {
+            sectors.insert(sectors.end(), named.begin(), named.end());
             continue;
         }
-        newly_begun.push_back(page);
-        if (is_untouched(kind, page)) {
+        if (!is_untouched(kind, page)) {
+            sectors.insert(sectors.end(), named.begin(), named.end());
+        } else if (std::any_of(named.begin(), named.end(),
+                               [&](std::uint64_t i) { return is_set(bits, i); })) {
             for (std::uint64_t i = 0; i < page_chunks; ++i) {
                 sectors.push_back(page * page_chunks + i);
             }
         } else {
-            sectors.push_back(index);
+            continue;  // says so as it is, and may be a hole in a full filesystem
         }
+        newly_begun.push_back(page);
     }
     return sectors;
 }
@@ -277,7 +306,7 @@ bool MetaFile::is_untouched(MapKind kind, std::uint64_t page) {
 }
 
 Bitmap& MetaFile::begun_pages(MapKind kind) noexcept {
-    return begun_pages_[static_cast<std::size_t>(kind) - 1];
+    return begun_pages_[index_of(kind)];
 }
 
 Result<void> MetaFile::write_map(MapKind kind, const Bitmap& bits) {
@@ -300,9 +329,42 @@ Result<void> MetaFile::sync() {
     return store_->flush();
 }
 
-std::uint64_t MetaFile::bad_sectors() const {
+MetaFile::Damage MetaFile::damage() const {
     MutexLock lock(mutex_);
-    return bad_sectors_;
+    Damage all;
+    for (const Damage& of_map : damage_) {
+        all.sectors += of_map.sectors;
+        all.bytes += of_map.bytes;
+    }
+    all.bytes = std::min(all.bytes, volume_size_);
+    return all;
+}
+
+void MetaFile::note_unreserved(Error why, Reserve again) {
+    MutexLock one(updating_);
+    reserve_ = std::move(again);
+    MutexLock lock(mutex_);
+    unreserved_ = std::move(why);
+}
+
+void MetaFile::reserve() {
+    MutexLock one(updating_);
+    if (!reserve_) {
+        return;
+    }
+    auto reserved = reserve_();
+    MutexLock lock(mutex_);
+    if (reserved) {
+        reserve_ = nullptr;
+        unreserved_.reset();
+    } else {
+        unreserved_ = std::move(reserved.error());
+    }
+}
+
+std::optional<Error> MetaFile::unreserved() const {
+    MutexLock lock(mutex_);
+    return unreserved_;
 }
 
 }  // namespace mirror

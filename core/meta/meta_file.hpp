@@ -6,6 +6,12 @@
 // space in blocks of several sectors, so never written is a whole page of zeroes (4 KiB, in a hole
 // or not): the first write to a page writes all its sectors, and a zeroed one among them is bad.
 //
+// STATE_DIR may be full while the backing is not, and that must cost no replica. So what a change
+// of state can't do without (essential_parts()) has real blocks from the start, written as zeroes.
+// The changed map, 33 MiB for each TiB, has them where there is room; where its sectors can't be
+// written the suspect map stands in (Differences). Whoever adds to this file what must be written
+// to go on adds it to essential_parts(), too.
+//
 // The owner of a replica (mirrord for a standby, the engine for an active) has it open, locked by
 // flock on the file. Thread-safe: a superblock can be looked at while the disk takes its time
 // with the next one; map writes are the caller's to serialise per map.
@@ -16,6 +22,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,6 +42,8 @@ enum class MapKind : std::uint16_t {
 
 /// The byte size of the metadata file for a volume.
 [[nodiscard]] std::uint64_t meta_file_size(std::uint64_t volume_size);
+/// What must be writable however full STATE_DIR is: superblock slots, intent and suspect map.
+[[nodiscard]] std::vector<ByteRange> essential_parts(std::uint64_t volume_size);
 
 class MetaFile {
   public:
@@ -60,8 +69,22 @@ class MetaFile {
     [[nodiscard]] Result<void> write_map(MapKind kind, const Bitmap& bits);
     [[nodiscard]] Result<void> sync();
 
-    /// How many map sectors failed their check since load.
-    [[nodiscard]] std::uint64_t bad_sectors() const;
+    /// Map sectors that failed their check when their map was read last, each of which counts as
+    /// all ones: so much may be different for no other reason.
+    struct Damage {
+        std::uint64_t sectors = 0;
+        std::uint64_t bytes = 0;  ///< of the volume
+    };
+    [[nodiscard]] Damage damage() const;
+
+    /// Gives essential_parts() space of their own, while others write to them.
+    using Reserve = std::function<Result<void>()>;
+    /// They have none. reserve() tries again.
+    void note_unreserved(Error why, Reserve again) EXCLUDES(updating_);
+    /// Nothing is done where they have it. From the owner's housekeeping.
+    void reserve() EXCLUDES(updating_);
+    /// Why they have none; nothing: they have.
+    [[nodiscard]] std::optional<Error> unreserved() const;
 
   private:
     /// Gets a chunk's index and its sector; an empty span where it can't be read.
@@ -74,9 +97,10 @@ class MetaFile {
     void visit_page(std::span<std::byte> page, std::uint64_t offset, ByteRange area,
                     bool read_already, const SectorVisitor& visit);
     /// The sectors to write for `chunks` (sorted): the whole page where it is the first write to
-    /// it. `newly_begun` gets the pages that have begun once that is written.
+    /// it, none where that would write zeroes alone. `newly_begun` gets the pages that have begun
+    /// once that is written.
     [[nodiscard]] std::vector<std::uint64_t> with_new_pages(
-        MapKind kind, const std::vector<std::uint64_t>& chunks,
+        MapKind kind, const Bitmap& bits, std::span<const std::uint64_t> chunks,
         std::vector<std::uint64_t>& newly_begun);
     [[nodiscard]] bool is_untouched(MapKind kind, std::uint64_t page);
     [[nodiscard]] Bitmap& begun_pages(MapKind kind) noexcept;
@@ -88,13 +112,17 @@ class MetaFile {
     Mutex updating_;  ///< one update at a time; never held by who only looks
     mutable Mutex mutex_;
     Superblock block_ GUARDED_BY(mutex_);
-    std::uint64_t bad_sectors_ GUARDED_BY(mutex_) = 0;
+    std::array<Damage, 3> damage_ GUARDED_BY(mutex_);
+    std::optional<Error> unreserved_ GUARDED_BY(mutex_);
+    Reserve reserve_ GUARDED_BY(updating_);  ///< null: nothing to be done
 };
 
 /// Bits of a map of this kind for a volume of `volume_size` bytes.
 [[nodiscard]] std::uint64_t map_bits(MapKind kind, std::uint64_t volume_size) noexcept;
 
-/// STATE_DIR/VOLUME/meta on a FileStore with an exclusive lock.
+/// STATE_DIR/VOLUME/meta on a FileStore with an exclusive lock. What makes or grows a file gives it
+/// its space, or fails with `no_space` and leaves nothing behind; what opens an older one that has
+/// none tries to, and goes on without (MetaFile::unreserved()).
 [[nodiscard]] std::string meta_path(const std::string& state_dir, const std::string& volume);
 /// What is in it now, also while another process has it.
 [[nodiscard]] Result<Superblock> read_superblock(const std::string& path);

@@ -4,9 +4,11 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "core/base/fd.hpp"
+#include "core/base/log.hpp"
 #include "core/base/put_file.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/store/file_store.hpp"
@@ -30,13 +32,60 @@ Result<void> make_directory(const files::path& directory) {
     });
 }
 
+Error without_space(const Error& error, const std::string& path) {
+    Error told = error;
+    if (told.kind == ErrorKind::no_space) {
+        told.remedy = fmt::format("free space in {}; its backing is not what is full",
+                                  files::path(path).parent_path().parent_path().string());
+    }
+    return told;
+}
+
+/// The changed map is large, and the suspect map can stand in for it: it gets no space where that
+/// would take half of what is left.
+void reserve_changed_map(FileStore& file) {
+    struct statvfs system {};
+    if (::statvfs(file.path().c_str(), &system) != 0) {
+        return;
+    }
+    const std::uint64_t taken = file.allocated_bytes();
+    const std::uint64_t lacking = file.size() - std::min(taken, file.size());
+    if (lacking != 0 && lacking <= system.f_bavail * std::uint64_t{system.f_frsize} / 2) {
+        (void)file.allocate({0, file.size()});
+    }
+}
+
+/// Before anybody else knows the file.
+Result<void> reserve_space(FileStore& file, std::uint64_t volume_size) {
+    for (const ByteRange& part : essential_parts(volume_size)) {
+        if (auto filled = file.fill_holes(part); !filled) {
+            return Failure(without_space(filled.error(), file.path()));
+        }
+    }
+    reserve_changed_map(file);
+    return file.flush();
+}
+
+/// While it is in use: zeroes could meet what somebody has just written.
+Result<void> reserve_later(FileStore& file, std::uint64_t volume_size) {
+    for (const ByteRange& part : essential_parts(volume_size)) {
+        if (auto allocated = file.allocate(part); !allocated) {
+            return Failure(without_space(allocated.error(), file.path()));
+        }
+    }
+    return {};
+}
+
 Result<std::unique_ptr<MetaFile>> make_file(const std::string& path, const Superblock& first) {
     if (auto made = create_backing_file(path, meta_file_size(first.size)); !made) {
-        return Failure(made.error());
+        return Failure(without_space(made.error(), path));
     }
     auto store = FileStore::open(path, FileStore::Lock::exclusive);
     if (!store) {
         return Failure(store.error());
+    }
+    if (auto reserved = reserve_space(**store, first.size); !reserved) {
+        return Failure(reserved.error());
     }
     auto formatted = MetaFile::format(std::move(*store), first);
     if (!formatted) {
@@ -139,7 +188,18 @@ Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path, const WrapF
         }
         return Failure(std::move(error));
     }
-    return MetaFile::load(wrap ? wrap(std::move(*store)) : std::move(*store), path);
+    FileStore& file = **store;  // kept by whatever stands around it
+    auto loaded = MetaFile::load(wrap ? wrap(std::move(*store)) : std::move(*store), path);
+    if (!loaded) {
+        return loaded;
+    }
+    const std::uint64_t size = (*loaded)->superblock().size;
+    if (auto reserved = reserve_space(file, size); !reserved) {
+        log(LogLevel::warning, "{}", reserved.error().text());
+        (*loaded)->note_unreserved(reserved.error(),
+                                   [&file, size] { return reserve_later(file, size); });
+    }
+    return loaded;
 }
 
 }  // namespace mirror

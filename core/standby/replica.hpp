@@ -55,6 +55,10 @@ class Replica {
 
     [[nodiscard]] ReplicaSummary summary() const;
     [[nodiscard]] Superblock superblock() const { return meta_->superblock(); }
+    /// To be looked at; who changes it does so through this class.
+    [[nodiscard]] const MetaFile& metadata() const noexcept { return *meta_; }
+    /// What mirrord does from time to time: metadata without space of their own may get it now.
+    void tend_metadata() { meta_->reserve(); }
     /// Changes the superblock durably: for promotion, agreement, the verdict of a peer.
     [[nodiscard]] Result<void> update(const std::function<void(Superblock&)>& change);
     [[nodiscard]] std::optional<SessionView> session() const;

@@ -149,6 +149,38 @@ Result<void> FileStore::zero(ByteRange range, Space space) {
     return write_zeroes({middle.end(), range.end() - middle.end()});
 }
 
+Result<void> FileStore::fill_holes(ByteRange range) {
+    const auto found = extents(range);
+    if (!found) {
+        return Failure(found.error());
+    }
+    for (const Extent& extent : *found) {
+        if (!extent.hole) {
+            continue;
+        }
+        if (auto written = write_zeroes(extent.range); !written) {
+            return written;
+        }
+    }
+    return {};
+}
+
+Result<void> FileStore::allocate(ByteRange range) {
+    if (auto inside = check_range("allocation", range); !inside) {
+        return inside;
+    }
+    return range.empty() || fallocate_whole(fd_.get(), 0, range)
+               ? Result<void>{}
+               : fail_errno(errno, describe(path_, "allocation", range));
+}
+
+std::uint64_t FileStore::allocated_bytes() const noexcept {
+    struct stat status {};
+    constexpr std::uint64_t unit = 512;  // of st_blocks, whatever st_blksize is
+    return ::fstat(fd_.get(), &status) == 0 ? static_cast<std::uint64_t>(status.st_blocks) * unit
+                                            : 0;
+}
+
 Result<void> FileStore::flush() {
     return flushes_.run([this] { return sync(); });
 }

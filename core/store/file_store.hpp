@@ -58,6 +58,14 @@ class FileStore final : public Store {
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override;
     [[nodiscard]] std::uint64_t hole_length(ByteRange range) override;
 
+    /// Writes zeroes where the range is a hole, so that writing to it needs no space any more. The
+    /// caller has the only hand on the range.
+    [[nodiscard]] Result<void> fill_holes(ByteRange range);
+    /// Gives the holes of the range space; they may still be told as holes. Beside other writers.
+    [[nodiscard]] Result<void> allocate(ByteRange range);
+    /// What the file takes on its filesystem; 0 when it can't be told.
+    [[nodiscard]] std::uint64_t allocated_bytes() const noexcept;
+
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
     /// What it is beside its path (identity.hpp).
     [[nodiscard]] Result<std::string> identity() const;

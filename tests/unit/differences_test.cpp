@@ -312,3 +312,113 @@ TEST_CASE("preparing makes the intents of regions with work durable, and of no o
     node.machine.meta_faults.fail_flushes(Error{ErrorKind::io, "broken"});
     CHECK_FALSE(node.differences->prepare(20, 1));
 }
+
+namespace {
+
+/// A volume whose changed map has many pages, none of which was written to; the others have their
+/// space.
+struct FullNode : Node {
+    static constexpr std::uint64_t big = 4 * GiB;
+
+    FullNode() : Node(big) {
+        const auto parts = essential_parts(big);
+        auto store = machine.meta.open();
+        // The first part is the superblock's, which format() has written.
+        for (const ByteRange& map : std::span(parts).subspan(1)) {
+            REQUIRE(store->zero(map, Space::keep_allocated));
+        }
+        REQUIRE(store->flush());
+        machine.meta.be_full(true);
+    }
+    Result<void> checkpoint() {
+        return differences->checkpoint(IntentMap::Clear::all, nothing_to_flush);
+    }
+    void write_alone(std::uint64_t offset) {
+        REQUIRE(differences->enter({offset, 4096}));
+        differences->mark_changed({offset, 4096});
+    }
+};
+
+}  // namespace
+
+TEST_CASE("with no space for the changed map the suspect map stands in for it") {
+    FullNode node;
+    node.write_alone(7 * MiB);
+    node.write_alone(3 * GiB);
+    REQUIRE(node.checkpoint());
+    CHECK(node.differences->intent_bytes() == 0);
+    // What is in memory is as fine as ever.
+    CHECK(node.differences->behind_bytes() == 8192);
+
+    node.cut_power([](std::size_t) { return false; });
+    node.load();
+    CHECK(node.map(MapKind::intent).empty());
+    CHECK(node.differences->work_in(7).suspect);
+    CHECK(node.differences->work_in(3 * 1024).suspect);
+    CHECK(node.differences->suspect_bytes() == 2 * MiB);
+}
+
+TEST_CASE("with space again the changed bits are written, and then their stand-ins end") {
+    FullNode node;
+    node.write_alone(7 * MiB);
+    REQUIRE(node.checkpoint());
+    CHECK_FALSE(node.differences->settled());
+    node.machine.meta.be_full(false);
+    REQUIRE(node.checkpoint());
+    CHECK(node.map(MapKind::changed).count() == 1);
+    for (unsigned loss = 0; loss < losses; ++loss) {
+        // Whatever a loss of power keeps of that checkpoint or the next, the block is known.
+        MemoryDisk cut(node.machine.meta);
+        cut.cut_power(kept_by(loss));
+        const auto file = MetaFile::load(cut.open(), "cut");
+        REQUIRE(file);
+        CHECK(((*file)->read_map(MapKind::changed)->test(7 * 256) ||
+               (*file)->read_map(MapKind::suspect)->test(7)));
+    }
+    REQUIRE(node.checkpoint());
+    CHECK(node.differences->settled());
+    CHECK(node.map(MapKind::suspect).empty());
+}
+
+TEST_CASE("stand-ins end with what they stood for, in a full filesystem too") {
+    FullNode node;
+    node.write_alone(7 * MiB);
+    REQUIRE(node.checkpoint());
+    REQUIRE(node.map(MapKind::suspect).test(7));
+    node.differences->clear_covered({7 * MiB, 4096}, still_in_session);
+    REQUIRE(node.checkpoint());
+    REQUIRE(node.checkpoint());
+    CHECK(node.differences->settled());
+    CHECK(node.map(MapKind::suspect).empty());
+}
+
+TEST_CASE("a stand-in is not written off by what else is compared in its region") {
+    FullNode node;
+    node.write_alone(7 * MiB);
+    REQUIRE(node.checkpoint());
+    Bitmap one(map_bits(MapKind::suspect, FullNode::big));
+    one.set({7, 8});
+    REQUIRE(node.differences->suspect(one));
+    node.differences->found(node.differences->work_in(7), {}, still_in_session);
+    REQUIRE(node.checkpoint());
+    node.cut_power([](std::size_t) { return false; });
+    node.load();
+    CHECK(node.differences->work_in(7).suspect);
+}
+
+TEST_CASE("without space for the suspects the intents of a former run stay") {
+    Node node(FullNode::big);
+    { REQUIRE(node.differences->enter({5 * MiB, 4096})); }
+    node.machine.meta.be_full(true);
+    node.load();
+    CHECK(node.differences->work_in(5).suspect);
+    // Another write to that sector of the map does not wipe them.
+    { REQUIRE(node.differences->enter({9 * MiB, 4096})); }
+    CHECK(node.map(MapKind::intent).test(5));
+    REQUIRE_FALSE(node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush));
+    CHECK(node.map(MapKind::intent).test(5));
+    node.machine.meta.be_full(false);
+    REQUIRE(node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush));
+    CHECK(node.map(MapKind::intent).empty());
+    CHECK(node.map(MapKind::suspect).test(5));
+}

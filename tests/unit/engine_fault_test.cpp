@@ -436,6 +436,47 @@ TEST_CASE(
     CHECK(status["media"]["ranges"][0]["action"] == "replica-left-out");
 }
 
+TEST_CASE("metadata that fail are said to be at fault, not the backing") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    CHECK(pair.status()["fault"].is_null());
+    SUBCASE("left out") {
+        pair.alpha.meta_faults.fail_writes(broken);
+        REQUIRE(pair.volume().write(pattern(4096, 18), 0, Durability::cached));
+        CHECK(pair.status()["fault"] == "metadata");
+        CHECK(pair.status()["why"].get<std::string>().find("metadata") != std::string::npos);
+    }
+    SUBCASE("alone") {
+        REQUIRE(pair.volume().write(pattern(4096, 18), 0, Durability::cached));
+        pair.cut();
+        REQUIRE(pair.wait_alone());
+        pair.alpha.meta_faults.fail_writes(broken);
+        REQUIRE_FALSE(pair.volume().write(pattern(4096, 19), 0, Durability::cached));
+        CHECK(pair.status()["failed"] == true);
+        CHECK(pair.status()["fault"] == "metadata");
+    }
+    SUBCASE("the backing") {
+        pair.alpha.disk_faults.fail_writes(broken);
+        REQUIRE(pair.volume().write(pattern(4096, 18), 0, Durability::cached));
+        CHECK(pair.status()["fault"] == "backing");
+    }
+}
+
+TEST_CASE("no space for metadata is an error while it lasts, and costs no replica") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    pair.alpha.meta_faults.fail_writes(full);
+    const auto written = pair.volume().write(pattern(4096, 18), 0, Durability::cached);
+    REQUIRE_FALSE(written);
+    CHECK(written.error().kind == ErrorKind::no_space);
+    CHECK(written.error().remedy.find("free space in") != std::string::npos);
+    CHECK(pair.status()["local_failed"] == false);
+    CHECK(pair.mode() == "in-sync");
+    pair.alpha.meta_faults.fail_writes({});
+    REQUIRE(pair.volume().write(pattern(4096, 19), 0, Durability::cached));
+    CHECK(pair.equal());
+}
+
 TEST_CASE(
     "metadata that cannot be written without the peer fail the write before any disk sees it") {
     MirrorPair pair;
@@ -696,7 +737,7 @@ TEST_CASE("a standby of an older version replicates, and its silence is silence"
 TEST_CASE("a resync for which there is no thread is tried again, and ends nothing else") {
     MirrorPair pair;
     REQUIRE(pair.wait_in_sync());
-    REQUIRE(pair.volume().write(pattern(4096, 30), 5 * MiB, Durability::cached));
+    REQUIRE(pair.volume().write(pattern(4096, 30), MiB, Durability::cached));
     {
         const NoThreads none;
         (void)pair.ask({{"request", "resync"}, {"full", true}});

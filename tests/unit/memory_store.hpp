@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -69,6 +70,11 @@ class MemoryDisk {
     void fail_writes(bool failing) {
         MutexLock lock(mutex_);
         writes_fail_ = failing;
+    }
+    /// No space is left: only blocks that were written to before can be written to.
+    void be_full(bool full) {
+        MutexLock lock(mutex_);
+        full_ = full;
     }
     void fail_flushes(bool failing) {
         MutexLock lock(mutex_);
@@ -155,6 +161,9 @@ class MemoryDisk {
         if (writes_fail_) {
             return fail(ErrorKind::io, "memory: write failed");
         }
+        if (full_ && needs_space({offset, from.size()})) {
+            return fail_errno(ENOSPC, "memory: write");
+        }
         for (std::size_t i = 0; i < from.size();) {
             const std::uint64_t at = offset + i;
             const std::size_t within = at % sector_bytes;
@@ -168,6 +177,18 @@ class MemoryDisk {
             i += count;
         }
         return {};
+    }
+
+    [[nodiscard]] bool needs_space(ByteRange range) const REQUIRES(mutex_) {
+        const std::uint64_t sectors = block_bytes_ / sector_bytes;
+        for (std::uint64_t block = range.offset / block_bytes_;
+             block < divide_up(range.end(), block_bytes_); ++block) {
+            const auto next = current_.lower_bound(block * sectors);
+            if (next == current_.end() || next->first >= (block + 1) * sectors) {
+                return true;
+            }
+        }
+        return false;
     }
 
     Result<void> flush() {
@@ -213,6 +234,7 @@ class MemoryDisk {
     std::vector<std::pair<std::uint64_t, Sector>> pending_ GUARDED_BY(mutex_);
     bool writes_fail_ GUARDED_BY(mutex_) = false;
     bool flushes_fail_ GUARDED_BY(mutex_) = false;
+    bool full_ GUARDED_BY(mutex_) = false;
     ByteRange unreadable_ GUARDED_BY(mutex_);
     std::set<std::uint64_t> bad_sectors_ GUARDED_BY(mutex_);
     std::uint64_t failed_reads_ GUARDED_BY(mutex_) = 0;

@@ -138,7 +138,7 @@ TEST_CASE("maps survive, whichever chunks were written in whatever order") {
         if (step % 10 == 0) {
             auto other = load(disk);
             check_same(other->read_map(MapKind::changed).value(), bits);
-            CHECK(other->bad_sectors() == 0);
+            CHECK(other->damage().sectors == 0);
             file = std::move(other);  // which does not know what the former one has begun
         }
     }
@@ -171,7 +171,8 @@ TEST_CASE("maps keep apart, and a whole map replaces what was there") {
 TEST_CASE("adjacent chunks are one write") {
     MemoryDisk disk(meta_file_size(volume_size));
     auto file = format(disk);
-    const Bitmap bits(changed_bits);
+    Bitmap bits(changed_bits);
+    bits.set({10 * Bitmap::chunk_bits, 10 * Bitmap::chunk_bits + 1});
     const std::uint64_t before = disk.writes();
     REQUIRE(file->write_chunks(MapKind::changed, bits, {9, 8, 10, 12, 11}));
     CHECK(disk.writes() == before + 1);
@@ -184,10 +185,11 @@ TEST_CASE("a damaged map sector counts as all ones, and only that one") {
     {
         auto file = format(disk);
         Bitmap bits(changed_bits);
+        bits.set_all();
+        REQUIRE(file->write_map(MapKind::changed, bits));
+        bits.clear_all();
         bits.set({5, 6});
-        for (std::uint64_t i = 0; i < bits.chunk_count(); ++i) {
-            REQUIRE(file->write_chunks(MapKind::changed, bits, {i}));
-        }
+        REQUIRE(file->write_map(MapKind::changed, bits));
     }
     for (std::uint64_t chunk = 0; chunk < divide_up(changed_bits, Bitmap::chunk_bits); ++chunk) {
         for (std::uint64_t byte : {0U, 4U, 7U, 8U, 16U, 17U, 511U}) {
@@ -195,10 +197,11 @@ TEST_CASE("a damaged map sector counts as all ones, and only that one") {
             damaged.damage(changed_at + chunk * 512 + byte, std::byte{0x04});
             auto file = load(damaged);
             const Bitmap bits = file->read_map(MapKind::changed).value();
-            CHECK(file->bad_sectors() == 1);
+            CHECK(file->damage().sectors == 1);
             const BitRange lost{chunk * Bitmap::chunk_bits, (chunk + 1) * Bitmap::chunk_bits};
             CHECK(bits.all(lost));
             const std::uint64_t ones = std::min(lost.last, changed_bits) - lost.first;
+            CHECK(file->damage().bytes == ones * block_size);
             CHECK(bits.count() == ones + (chunk == 0 ? 0 : 1));
         }
     }
@@ -250,7 +253,7 @@ TEST_CASE("blocks of the filesystem that are larger than a page make no ones") {
     REQUIRE(file->write_chunks(MapKind::changed, bits, {0}));
     auto other = load(disk);
     check_same(other->read_map(MapKind::changed).value(), bits);
-    CHECK(other->bad_sectors() == 0);
+    CHECK(other->damage().sectors == 0);
 }
 
 TEST_CASE("the metadata of 16 TiB is read in proportion to what was written") {
@@ -290,7 +293,19 @@ TEST_CASE("a file that is too short or garbled is refused by name") {
     CHECK(!MetaFile::format(tiny.open(), full_superblock(volume_size)));
 }
 
-TEST_CASE("a metadata file is made once, sparse and for root alone") {
+TEST_CASE("zeroes are not written where nothing was ever written") {
+    MemoryDisk disk(meta_file_size(volume_size));
+    auto file = format(disk);
+    disk.be_full(true);
+    Bitmap bits(changed_bits);
+    REQUIRE(file->write_chunks(MapKind::changed, bits, {0, 3, 17}));
+    bits.set({5, 6});
+    const auto written = file->write_chunks(MapKind::changed, bits, {0, 3, 17});
+    REQUIRE_FALSE(written);
+    CHECK(written.error().kind == ErrorKind::no_space);
+}
+
+TEST_CASE("a metadata file is made once, with its space and for root alone") {
     const test::TempDir directory;
     const std::string path = meta_path(directory.file("state"), "r0");
     CHECK(open_meta(path).error().kind == ErrorKind::not_found);
@@ -307,7 +322,8 @@ TEST_CASE("a metadata file is made once, sparse and for root alone") {
     struct stat status {};
     REQUIRE(::stat(path.c_str(), &status) == 0);
     CHECK(static_cast<std::uint64_t>(status.st_size) == meta_file_size(1 * TiB));
-    CHECK(status.st_blocks * 512 < 1024 * 1024);
+    // The maps have their blocks, so that a full filesystem can't keep a bit from being written.
+    CHECK(static_cast<std::uint64_t>(status.st_blocks) * 512 + 64 * KiB >= meta_file_size(1 * TiB));
     CHECK(status.st_nlink == 1);
     REQUIRE(::stat(directory.file("state/r0").c_str(), &status) == 0);
     CHECK((status.st_mode & 0777) == 0700);
@@ -318,5 +334,29 @@ TEST_CASE("a metadata file is made once, sparse and for root alone") {
     bits.set({1000000, 1000100});
     REQUIRE((*opened)->write_map(MapKind::changed, bits));
     check_same((*opened)->read_map(MapKind::changed).value(), bits);
-    CHECK((*opened)->bad_sectors() == 0);
+    CHECK((*opened)->damage().sectors == 0);
+}
+
+TEST_CASE("a file of an older version, all holes, gets its space when it is opened") {
+    const test::TempDir directory;
+    const std::string path = directory.file("meta");
+    const Superblock first = full_superblock(1 * TiB);
+    REQUIRE(create_backing_file(path, meta_file_size(first.size)));
+    REQUIRE(MetaFile::format(FileStore::open(path, FileStore::Lock::exclusive).value(), first));
+    REQUIRE(FileStore::open(path, FileStore::Lock::none).value()->allocated_bytes() < 64 * KiB);
+
+    const auto opened = open_meta(path);
+    REQUIRE(opened);
+    CHECK_FALSE((*opened)->unreserved());
+    auto file = FileStore::open(path, FileStore::Lock::none).value();
+    for (const ByteRange& part : essential_parts(first.size)) {
+        const auto found = file->extents(part);
+        REQUIRE(found);
+        for (const Extent& extent : *found) {
+            CHECK_FALSE(extent.hole);
+        }
+    }
+    CHECK(file->allocated_bytes() + 64 * KiB >= meta_file_size(first.size));
+    CHECK((*opened)->read_map(MapKind::intent).value().empty());
+    CHECK((*opened)->damage().sectors == 0);
 }

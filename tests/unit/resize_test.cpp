@@ -172,7 +172,7 @@ TEST_CASE("larger metadata know all that the old ones knew, and nothing about th
             CHECK(bits->all({shift, shift + 3}));
             CHECK(bits->all({end - 2, end}));
         }
-        CHECK((*meta)->bad_sectors() == 0);
+        CHECK((*meta)->damage().sectors == 0);
     }
     CHECK(grow_meta(path, wanted));
     const auto refused = grow_meta(path, old);

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/control/metadata_json.hpp"
+
+#include "core/base/json.hpp"
+
+namespace mirror::control {
+
+nlohmann::json encode_health(const MetaFile& meta) {
+    using Json = nlohmann::json;
+    const MetaFile::Damage damage = meta.damage();
+    const auto unreserved = meta.unreserved();
+    return {{"reserved", !unreserved},
+            {"why", unreserved ? Json(unreserved->text()) : Json()},
+            {"damaged_sectors", damage.sectors},
+            {"damaged_bytes", damage.bytes}};
+}
+
+Event damaged_metadata(const std::string& volume, const std::string& node,
+                       const MetaFile::Damage& damage) {
+    return {.id = "metadata-damaged",
+            .severity = Severity::warning,
+            .volume = volume,
+            .text = fmt::format("{} sector{} of the metadata of {} on {} can't be read or fail{} "
+                                "the check; up to {} count as different for that, and are compared "
+                                "with the peer",
+                                damage.sectors, damage.sectors == 1 ? "" : "s", volume, node,
+                                damage.sectors == 1 ? "s" : "", format_size(damage.bytes)),
+            .cause = "the disk under STATE_DIR, or somebody wrote to the file",
+            .remedy = "look at the error counters of the disk under STATE_DIR"};
+}
+
+}  // namespace mirror::control
