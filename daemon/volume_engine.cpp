@@ -117,7 +117,9 @@ void VolumeKeeper::supervise() {
             if (stopping_) {
                 return;
             }
-            if (place_ == Place::active && !death_noted_) {
+            // While somebody else decides about the engine its death is nothing to wake up for: the
+            // descriptor would stay readable. The operation's end wakes us.
+            if (place_ == Place::active && !death_noted_ && may_act()) {
                 engine = engine_;
             }
         }
@@ -147,6 +149,8 @@ milliseconds VolumeKeeper::tick() {
         return device && settings ? std::min(*device, *settings)
                                   : device.value_or(settings.value_or(until_woken));
     }
+    std::optional<std::string> end;
+    milliseconds left{0};
     {
         MutexLock lock(mutex_);
         if (place_ != Place::active || stopping_ || !may_act()) {
@@ -156,13 +160,17 @@ milliseconds VolumeKeeper::tick() {
             return milliseconds(0);
         }
         if (!death_noted_) {
-            note_engine_death();
+            end = note_engine_death();
         }
-        const auto left =
-            std::chrono::ceil<milliseconds>(restart_due_ - context_.clock.steady_now());
-        if (left.count() > 0) {
-            return left;
-        }
+        left = std::chrono::ceil<milliseconds>(restart_due_ - context_.clock.steady_now());
+    }
+    if (end) {
+        record("engine-died", Severity::error,
+               fmt::format("the engine of {} on {} died unexpectedly", name(), node()), *end,
+               fmt::format("it is started again in {}", format_duration(left)));
+    }
+    if (left.count() > 0) {
+        return left;
     }
     if (const auto operation = begin_restart()) {
         restart_engine(*operation);
@@ -211,7 +219,7 @@ void VolumeKeeper::end_restart() noexcept {
     changed_.notify_all();
 }
 
-void VolumeKeeper::note_engine_death() {
+std::string VolumeKeeper::note_engine_death() {
     const SteadyTime now = context_.clock.steady_now();
     if (now - engine_started_ >= settled_life) {
         backoff_ = milliseconds(0);
@@ -220,13 +228,11 @@ void VolumeKeeper::note_engine_death() {
     restart_due_ = now + backoff_;
     death_noted_ = true;
     note_device_without_engine();
-    const std::string end = engine_ ? engine_->end_reason() : "unknown";
+    std::string end = engine_ ? engine_->end_reason() : "unknown";
     failure_ = fmt::format("the engine of {} died ({}) and is started again", name(), end);
     advice_ = fmt::format(
         "nothing, if that lasts for a moment only; the reason is in: mirrorctl events {}", name());
-    record("engine-died", Severity::error,
-           fmt::format("the engine of {} on {} died unexpectedly", name(), node()), end,
-           fmt::format("it is started again in {}", format_duration(backoff_)));
+    return end;
 }
 
 void VolumeKeeper::restart_engine(const Operation& operation) {

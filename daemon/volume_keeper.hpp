@@ -4,9 +4,10 @@
 // (create.hpp, promote.hpp, …) are built from the steps here.
 //
 // Locking: mutex_ guards the fields and is never held across a wait for the network, a disk or a
-// process. What changes the role holds the one Operation of the volume meanwhile; the steps take
-// it as an argument, as a proof. Whoever uses the replica holds a Lease, and closing the replica
-// waits for all leases.
+// process; so no event is recorded under it, which is a write to STATE_DIR behind a file lock. What
+// changes the role holds the one Operation of the volume meanwhile; the steps take it as an
+// argument, as a proof. Whoever uses the replica holds a Lease, and closing the replica waits for
+// all leases.
 #pragma once
 
 #include <chrono>
@@ -212,7 +213,8 @@ class VolumeKeeper {
     [[nodiscard]] std::chrono::milliseconds tick() EXCLUDES(mutex_);
     [[nodiscard]] bool may_act() const REQUIRES(mutex_);
     [[nodiscard]] bool is_served() const EXCLUDES(mutex_);
-    void note_engine_death() REQUIRES(mutex_);
+    /// How it ended, for an event, which is written without the mutex.
+    [[nodiscard]] std::string note_engine_death() REQUIRES(mutex_);
     void restart_engine(const Operation& operation) EXCLUDES(mutex_);
     void engine_start_failed(const Error& error) EXCLUDES(mutex_);
     [[nodiscard]] bool mirrord_was_away() const EXCLUDES(mutex_);

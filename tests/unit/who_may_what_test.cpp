@@ -12,13 +12,14 @@
 
 #include "core/base/json.hpp"
 #include "daemon/audience.hpp"
-#include "daemon/device/attacher.hpp"
 #include "daemon/exports.hpp"
 #include "daemon/requests.hpp"
+#include "tests/unit/no_devices.hpp"
 #include "tests/unit/temp_dir.hpp"
 
 using namespace mirror;
 using namespace mirror::daemon;
+using test::NoDevices;
 
 namespace {
 
@@ -74,27 +75,6 @@ nbd::Client local(uid_t uid, std::vector<gid_t> groups = {}) {
 nbd::Client remote(const std::string& node, const std::string& key = "") {
     return {.address = "10.0.0.3:40112", .key = key, .node = node};
 }
-
-struct NoDevices final : DeviceAttacher {
-    Result<void> attach(const std::string&, const std::string&, const std::string&) override {
-        return {};
-    }
-    Result<void> detach(const std::string&) override { return {}; }
-    Result<bool> drop(const std::string&) override { return false; }
-    bool is_attached(const std::string&) const override { return false; }
-    unsigned connections(const std::string&) const override { return 0; }
-    Result<void> require_unused(const std::string&) const override { return {}; }
-    void adopt(const std::string&, const std::string&) override {}
-    void engine_gone(const std::string&) override {}
-    std::optional<std::chrono::milliseconds> look_after(const std::string&) override {
-        return std::nullopt;
-    }
-    Result<void> set_replay_after(const std::string&, std::chrono::milliseconds) override {
-        return {};
-    }
-    void note_link_dead(const std::string&) override {}
-    std::string state(const std::string&) const override { return "detached"; }
-};
 
 /// alpha shares r0 with beta and r1 with gamma; neither volume was made.
 struct Alpha {
