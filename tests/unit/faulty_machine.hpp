@@ -161,6 +161,10 @@ class MachineStore final : public Store {
     [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
         return power_->look([&] { return disk_->read(into, offset); });
     }
+    [[nodiscard]] bool read_cached(std::span<std::byte> into,
+                                   std::uint64_t offset) noexcept override {
+        return !power_->is_off() && disk_->read_cached(into, offset);
+    }
     [[nodiscard]] Result<void> write(std::span<const std::byte> from,
                                      std::uint64_t offset) override {
         auto allowed = faults_.at_write();

@@ -29,8 +29,14 @@ Superblock first_superblock(const std::string& node, const std::string& peer, Vo
 
 std::unique_ptr<Store> timed(std::unique_ptr<Store> store,
                              const std::shared_ptr<DiskPatience>& patience) {
-    return patience ? std::make_unique<TimedStore>(std::move(store), patience, "the disk")
-                    : std::move(store);
+    if (!patience) {
+        return store;
+    }
+    Store& cache = *store;
+    return std::make_unique<TimedStore>(std::move(store), patience, "the disk",
+                                        [&cache](std::span<std::byte> into, std::uint64_t at) {
+                                            return cache.read_cached(into, at);
+                                        });
 }
 
 /// Null when the power failed meanwhile.
