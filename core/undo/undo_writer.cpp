@@ -16,15 +16,6 @@ namespace {
 /// Zeroes are told from data at this grain.
 constexpr std::uint64_t zero_grain = 4 * KiB;
 
-Result<void> sync_folder_of(const std::string& path) {
-    const std::string folder = std::filesystem::path(path).parent_path().string();
-    const Fd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!fd.is_open() || ::fsync(fd.get()) != 0) {
-        return fail_errno(errno, folder);
-    }
-    return {};
-}
-
 bool is_zero_at(std::span<const std::byte> data, std::uint64_t at) {
     return is_zero(data.subspan(at, std::min<std::uint64_t>(zero_grain, data.size() - at)));
 }
@@ -41,7 +32,11 @@ std::uint64_t alike_length(std::span<const std::byte> data, bool zero) {
 
 }  // namespace
 
-Result<UndoWriter> UndoWriter::create(const std::string& path, UndoInfo info) {
+DurableCalls DurableCalls::of_the_system() {
+    return {.sync = ::fsync, .rename = ::rename};
+}
+
+Result<UndoWriter> UndoWriter::create(const std::string& path, UndoInfo info, DurableCalls calls) {
     if (::access(path.c_str(), F_OK) == 0) {
         return fail(ErrorKind::refused, "{}: exists already", path);
     }
@@ -50,7 +45,7 @@ Result<UndoWriter> UndoWriter::create(const std::string& path, UndoInfo info) {
     if (!fd.is_open()) {
         return fail_errno(errno, part);
     }
-    return UndoWriter(std::move(fd), path, std::move(info));
+    return UndoWriter(std::move(fd), path, std::move(info), std::move(calls));
 }
 
 UndoWriter::~UndoWriter() {
@@ -89,19 +84,28 @@ Result<void> UndoWriter::finish() {
     if (!done) {
         return done;
     }
-    if (::fsync(fd_.get()) != 0) {
+    if (calls_.sync(fd_.get()) != 0) {
         return fail_errno(errno, part());
     }
     return publish().map([&] { fd_.reset(); });
 }
 
 Result<void> UndoWriter::publish() const {
-    if (::rename(part().c_str(), path_.c_str()) != 0) {
+    if (calls_.rename(part().c_str(), path_.c_str()) != 0) {
         return fail_errno(errno, path_);
     }
-    if (auto synced = sync_folder_of(path_); !synced) {
+    if (auto synced = sync_folder(); !synced) {
         ::unlink(path_.c_str());
         return synced;
+    }
+    return {};
+}
+
+Result<void> UndoWriter::sync_folder() const {
+    const std::string folder = std::filesystem::path(path_).parent_path().string();
+    const Fd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd.is_open() || calls_.sync(fd.get()) != 0) {
+        return fail_errno(errno, folder);
     }
     return {};
 }

@@ -2,12 +2,16 @@
 #include "core/undo/undo_file.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <string>
 #include <sys/stat.h>
+#include <utility>
+#include <vector>
 
 #include <doctest/doctest.h>
 
@@ -92,6 +96,54 @@ Bytes expected_volume() {
 }
 
 }  // namespace
+
+TEST_CASE("an undo is on the disk before it has its name, and its name before finish() returns") {
+    const test::TempDir folder;
+    const std::string path = folder.file("undo-1");
+    std::vector<std::string> order;
+    Bytes synced;
+    int failing = 0;
+    const DurableCalls calls{
+        .sync = [&](int fd) -> int {
+            const std::string file =
+                std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd));
+            order.push_back("sync " + std::filesystem::relative(file, folder.path()).string());
+            if (file == path + ".part") {
+                synced = read_all(file);
+            }
+            if (std::cmp_equal(order.size(), failing)) {
+                errno = EIO;
+                return -1;
+            }
+            return 0;
+        },
+        .rename = [&](const char* from, const char* to) -> int {
+            order.emplace_back("rename");
+            return ::rename(from, to);
+        }};
+    auto writer = UndoWriter::create(path, info(), calls);
+    REQUIRE(writer);
+    for (const auto& [offset, data] : what_is_saved()) {
+        REQUIRE(writer->add(offset, data));
+    }
+    SUBCASE("all goes well") {
+        REQUIRE(writer->finish());
+        CHECK(order == std::vector<std::string>{"sync undo-1.part", "rename", "sync ."});
+        // Nothing was written to it afterwards.
+        CHECK(read_all(path) == synced);
+    }
+    SUBCASE("what can't be made durable gets no name") {
+        failing = 1;
+        CHECK_FALSE(writer->finish());
+        CHECK(order == std::vector<std::string>{"sync undo-1.part"});
+        CHECK_FALSE(std::filesystem::exists(path));
+    }
+    SUBCASE("a name that can't be made durable is taken back") {
+        failing = 3;
+        CHECK_FALSE(writer->finish());
+        CHECK_FALSE(std::filesystem::exists(path));
+    }
+}
 
 TEST_CASE("what was saved comes back, with who, when and why") {
     const test::TempDir dir;
