@@ -43,6 +43,11 @@ class Turn {
     [[nodiscard]] bool end_wait(std::uint64_t wait) noexcept;
     /// Something had to wait a moment ago.
     [[nodiscard]] bool is_slow() const noexcept { return slow_.load(std::memory_order_relaxed); }
+    /// Nothing has happened for a while: only the next wait wakes the watching thread.
+    [[nodiscard]] bool watcher_sleeps() const EXCLUDES(mutex_) {
+        MutexLock lock(mutex_);  // held by the watching thread until it does sleep
+        return asleep_.load();
+    }
 
   private:
     void watch() EXCLUDES(mutex_);
@@ -54,7 +59,7 @@ class Turn {
     std::atomic<bool> slow_{false};
     std::atomic<bool> asleep_{false};
 
-    Mutex mutex_;
+    mutable Mutex mutex_;
     CondVar wake_;
     bool stopping_ GUARDED_BY(mutex_) = false;
     Thread watcher_;

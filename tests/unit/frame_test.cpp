@@ -155,6 +155,24 @@ TEST_CASE("every single bit of a frame that is flipped is noticed") {
     }
 }
 
+TEST_CASE("every single bit of a frame without data that is flipped is noticed") {
+    const std::uint8_t flags[] = {0, frame_flag::fua, frame_flag::keep_allocated};
+    for (const std::uint8_t flag : flags) {
+        for (const FrameOp op : {FrameOp::zero, FrameOp::flush}) {
+            const ByteRange range = op == FrameOp::zero ? ByteRange{8192, 65536} : ByteRange{};
+            const Bytes good =
+                frame_of({.op = op, .flags = flag, .sequence = 5, .range = range}, {});
+            REQUIRE(load(good));
+            for (std::size_t bit = 0; bit < good.size() * 8; ++bit) {
+                Bytes bad = good;
+                flip(bad, bit);
+                REQUIRE_FALSE(load(bad));
+                REQUIRE(load(bad).error().kind == ErrorKind::corrupt);
+            }
+        }
+    }
+}
+
 TEST_CASE("bursts, swapped pieces, lost and added bytes of a frame are noticed") {
     std::minstd_rand random(3);
     const Bytes good = write_frame(1, 8192, random_bytes(4096, 4));

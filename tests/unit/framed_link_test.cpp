@@ -40,13 +40,19 @@ class Wire {
     Wire(const Wire&) = delete;
     Wire& operator=(const Wire&) = delete;
 
-    /// Flips the given bit of what passes from now on, and lets `most` bytes come back.
-    void arm(Way way, std::size_t bit, std::size_t most = ~std::size_t{0}) {
+    /// What may come back from now on: so many bytes, and none before so many have gone there.
+    struct Back {
+        std::size_t most = ~std::size_t{0};
+        std::size_t after = 0;
+    };
+    /// Flips the given bit of what passes from now on.
+    void arm(Way way, std::size_t bit, Back back) {
         MutexLock lock(mutex_);
         way_ = way;
         bit_ = bit;
-        back_left_ = most;
+        back_ = back;
         passed_ = 0;
+        gone_there_ = 0;
         armed_ = true;
     }
 
@@ -86,6 +92,9 @@ class Wire {
             auto count = static_cast<std::size_t>(got);
             {
                 MutexLock lock(mutex_);
+                while (armed_ && way == Way::back && gone_there_ < back_.after) {
+                    has_gone_there_.wait(lock);
+                }
                 if (armed_ && way == way_) {
                     if (bit_ / 8 >= passed_ && bit_ / 8 < passed_ + count) {
                         buffer[bit_ / 8 - passed_] ^= std::byte{1} << (bit_ % 8);
@@ -93,15 +102,26 @@ class Wire {
                     passed_ += count;
                 }
                 if (armed_ && way == Way::back) {
-                    count = std::min(count, back_left_);
-                    back_left_ -= count;
+                    count = std::min(count, back_.most);
+                    back_.most -= count;
                 }
             }
             if (::send(to, buffer.data(), count, MSG_NOSIGNAL) < 0) {
                 break;
             }
+            if (way == Way::there) {
+                note_gone_there(count);
+            }
+        }
+        if (way == Way::there) {
+            note_gone_there(~std::size_t{0} / 2);  // no more will
         }
         cut();
+    }
+    void note_gone_there(std::size_t count) {
+        MutexLock lock(mutex_);
+        gone_there_ += count;
+        has_gone_there_.notify_all();
     }
 
     const std::string server_;
@@ -114,7 +134,9 @@ class Wire {
     Way way_ GUARDED_BY(mutex_) = Way::there;
     std::size_t bit_ GUARDED_BY(mutex_) = 0;
     std::size_t passed_ GUARDED_BY(mutex_) = 0;
-    std::size_t back_left_ GUARDED_BY(mutex_) = 0;
+    std::size_t gone_there_ GUARDED_BY(mutex_) = 0;
+    Back back_ GUARDED_BY(mutex_);
+    CondVar has_gone_there_;
 };
 
 class FramedProvider final : public nbd::ExportProvider {
@@ -150,8 +172,7 @@ struct Framed {
     }
     /// A wire of its own and a link over it, for one flipped bit.
     template <typename Try>
-    void with_flip(Way way, std::size_t bit, const Try& attempt,
-                   std::size_t back = ~std::size_t{0}) {
+    void with_flip(Way way, std::size_t bit, const Try& attempt, Wire::Back back = {}) {
         Wire wire(directory.file("s"), directory.file("w"));
         const auto link = connect("w", 150ms);
         // So that the next two commands have the numbers 2 and 3: one flipped bit apart.
@@ -302,13 +323,15 @@ TEST_CASE("the same for data that come apart from their frame") {
 TEST_CASE("whichever bit of an answer is flipped: nothing that was not answered counts as done") {
     Framed framed;
     SUBCASE("the first of two, the second one's answer being held back") {
+        const Bytes data = pattern(512, 5);
+        // Both are on their way before the first answer comes, so that it could be either's.
+        const Wire::Back back{.most = reply, .after = 2 * (request + header + data.size())};
         for (std::size_t bit = 0; bit < reply * 8; ++bit) {
             framed.with_flip(
                 Way::back, bit,
                 [&](nbd::Link& link) {
                     std::promise<bool> first;
                     std::promise<bool> second;
-                    const Bytes data = pattern(512, 5);
                     link.write(data, 0, false, [&](const Result<void>& done) {
                         first.set_value(done.has_value());
                     });
@@ -319,7 +342,7 @@ TEST_CASE("whichever bit of an answer is flipped: nothing that was not answered 
                     CHECK_FALSE(first.get_future().get());
                     CHECK_FALSE(second.get_future().get());
                 },
-                reply);
+                back);
         }
     }
     SUBCASE("an error") {

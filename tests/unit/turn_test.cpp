@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "core/nbd/turn.hpp"
+
+#include <atomic>
+#include <functional>
+#include <thread>
+
+#include <doctest/doctest.h>
+
+using namespace mirror::nbd;
+using namespace std::chrono_literals;
+
+namespace {
+
+bool eventually(const std::function<bool()>& condition) {
+    const auto deadline = std::chrono::steady_clock::now() + 20s;
+    while (!condition()) {
+        if (std::chrono::steady_clock::now() > deadline) {
+            return false;
+        }
+        std::this_thread::sleep_for(500us);
+    }
+    return true;
+}
+
+}  // namespace
+
+TEST_CASE("a wait that lasts is taken over, however long nothing happened before it") {
+    std::atomic<int> taken_over{0};
+    Turn turn([&] { ++taken_over; });
+    REQUIRE(turn.start());
+    for (int round = 1; round <= 2; ++round) {
+        REQUIRE(eventually([&] { return turn.watcher_sleeps(); }));
+        const std::uint64_t wait = turn.begin_wait();
+        REQUIRE(eventually([&] { return taken_over == round; }));
+        CHECK(turn.is_slow());
+        CHECK_FALSE(turn.end_wait(wait));
+    }
+}
+
+TEST_CASE("a wait that ends at once is nobody else's") {
+    std::atomic<int> taken_over{0};
+    Turn turn([&] { ++taken_over; });
+    REQUIRE(turn.start());
+    REQUIRE(eventually([&] { return turn.watcher_sleeps(); }));
+    CHECK(turn.end_wait(turn.begin_wait()));
+    REQUIRE(eventually([&] { return turn.watcher_sleeps(); }));
+    CHECK(taken_over == 0);
+    CHECK_FALSE(turn.is_slow());
+}
