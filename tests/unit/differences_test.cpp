@@ -296,6 +296,35 @@ TEST_CASE("the work in a region is cut at its borders") {
     CHECK_FALSE(differences.overlaps({0, MiB}));
 }
 
+TEST_CASE("a region that differs in any part of it is named, long after its intent is gone") {
+    struct Change {
+        ByteRange range;
+        BitRange regions;
+    };
+    const Change changes[] = {{{3 * MiB + 8192, 4096}, {3, 4}},
+                              {{5 * MiB - 4096, 8192}, {4, 6}},
+                              {{7 * MiB, 2 * MiB + 4096}, {7, 10}},
+                              {{64 * MiB, 4096}, {64, 65}}};
+    for (const Change& change : changes) {
+        Node node;
+        {
+            REQUIRE(node.differences->enter(change.range));
+            node.differences->mark_changed(change.range);
+        }
+        const auto check = [&] {
+            const Bitmap regions = node.differences->regions();
+            CHECK(regions.all(change.regions));
+            CHECK(regions.count() == change.regions.last - change.regions.first);
+        };
+        check();
+        REQUIRE(node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush));
+        REQUIRE(node.differences->intent_bytes() == 0);
+        check();
+        node.load();
+        check();
+    }
+}
+
 TEST_CASE("preparing makes the intents of regions with work durable, and of no other") {
     Node node;
     node.differences->mark_changed({3 * MiB, 4096});

@@ -343,6 +343,37 @@ TEST_CASE("whoever enters a region that is just being cleared waits until it is 
     CHECK(disk.writes() == 3);
 }
 
+TEST_CASE("nobody enters at once what a checkpoint has dropped and not cleared yet") {
+    Disk disk;
+    IntentMap map(volume_size, disk.persist());
+    CHECK(map.enter(region(1)));
+    CHECK(map.try_enter(region(1)));
+    disk.block(true);
+    // Another writer's commit is under way, so that the clearing has to wait for it. It settles
+    // only once it is, and that writer is none that it waits for.
+    std::future<bool> other;
+    auto checkpoint = std::async(std::launch::async, [&] {
+        return map.checkpoint(Clear::all, [&]() -> Result<void> {
+            other =
+                std::async(std::launch::async, [&] { return map.enter(region(9)).has_value(); });
+            disk.wait_for_writes(2);
+            return {};
+        });
+    });
+    wait_until([&] { return !map.snapshot().test(1); });
+    REQUIRE(disk.has({1, 2}));
+    // It is on the disk still, and will be gone from there while the write is in progress.
+    CHECK_FALSE(map.try_enter(region(1)));
+    CHECK_FALSE(map.try_enter(region(0, 3)));
+    disk.block(false);
+    CHECK(checkpoint.get());
+    CHECK(other.get());
+    CHECK_FALSE(disk.has({1, 2}));
+    CHECK_FALSE(map.try_enter(region(1)));
+    CHECK(map.enter(region(1)));
+    CHECK(map.try_enter(region(1)));
+}
+
 TEST_CASE("a map that can't be written fails the writers, and the next try includes them") {
     Disk disk;
     IntentMap map(volume_size, disk.persist());

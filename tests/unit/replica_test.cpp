@@ -144,21 +144,30 @@ TEST_CASE("a standby that cannot flush is not up to date") {
 TEST_CASE("an old session's end of resync does not declare a new session's replica up to date") {
     Standby standby;
     const SessionId old = standby.begin(true);
-    const Lineage lineage = standby.superblock().lineage;
-    Barrier barrier;
-    standby.machine.disk_faults.before_flush([&] { barrier.wait(); });
-    std::thread slow([&] { (void)standby.replica().session_synced(old, lineage, 1); });
-    REQUIRE(eventually([&] { return barrier.arrived() == 1; }));
-    std::thread next([&] {
-        CHECK(standby.replica().begin_session({random_id<SessionId>(), "alpha", true, 1}));
+    const auto newer = random_id<SessionId>();
+    // The new one asks to begin in the middle of the old one's end, and all the time that it takes
+    // is given to it: it has to be refused, or to begin afterwards.
+    Result<void> begun;
+    std::atomic<bool> in_the_middle{true};
+    standby.machine.disk_faults.before_flush([&] {
+        if (in_the_middle.exchange(false)) {
+            std::thread([&] {
+                begun = standby.replica().begin_session({newer, "alpha", true, 2});
+            }).join();
+        }
     });
-    // Without the fence the new session is on record by now.
-    (void)eventually([&] { return standby.superblock().session != old; }, 100ms);
-    barrier.open();
-    slow.join();
-    next.join();
+    REQUIRE(standby.replica().session_synced(old, standby.superblock().lineage, 1));
+    if (begun) {
+        CHECK(standby.superblock().session == newer);
+        CHECK(standby.superblock().state == ReplicaState::inconsistent);
+    } else {
+        CHECK(begun.error().kind == ErrorKind::busy);
+        CHECK(standby.superblock().session == old);
+        CHECK(standby.superblock().state == ReplicaState::up_to_date);
+    }
+    REQUIRE(standby.replica().begin_session({newer, "alpha", true, 2}));
     CHECK(standby.superblock().state == ReplicaState::inconsistent);
-    CHECK(standby.superblock().session != old);
+    CHECK(standby.superblock().session == newer);
 }
 
 TEST_CASE("a disconnected standby is stale, one that was demoted from is not") {
