@@ -13,7 +13,7 @@
 #include <doctest/doctest.h>
 
 #include "core/base/json.hpp"
-#include "core/nbd/link.hpp"
+#include "express_client.hpp"
 #include "mirror_pair.hpp"
 
 using namespace mirror;
@@ -21,58 +21,56 @@ using namespace mirror::test;
 
 namespace {
 
-/// A client with many requests under way.
-class Client {
+/// The volume's requests in a loop of the test's own, with an eye on the end of each batch.
+class WatchedRequests final : public nbd::AsyncExport {
   public:
-    explicit Client(const std::string& socket) {
-        auto link = nbd::Link::connect({.unix_path = socket}, "r0", {.deadline = 60s});
-        REQUIRE_MESSAGE(link, link.error().text());
-        link_ = std::move(*link);
-    }
-    using Answer = std::shared_ptr<std::promise<Result<void>>>;
+    WatchedRequests(Volume& volume, WorkerPool& pool) : inner_(volume, pool) {}
 
-    [[nodiscard]] nbd::Link& link() { return *link_; }
-    [[nodiscard]] std::future<Result<void>> write(const Bytes& data, std::uint64_t offset,
-                                                  bool fua = false) {
-        auto answer = std::make_shared<std::promise<Result<void>>>();
-        auto future = answer->get_future();
-        link_->write(data, offset, fua,
-                     [answer](Result<void> result) { answer->set_value(std::move(result)); });
-        return future;
+    void use_poll(int poll, void* mark) override { inner_.use_poll(poll, mark); }
+    void receive() override { inner_.receive(); }
+    std::unique_ptr<nbd::AsyncRequest> make_request() override { return inner_.make_request(); }
+    bool read_at_once(std::span<std::byte> into, std::uint64_t offset) override {
+        return inner_.read_at_once(into, offset);
     }
-    [[nodiscard]] std::future<Result<void>> flush() {
-        auto answer = std::make_shared<std::promise<Result<void>>>();
-        auto future = answer->get_future();
-        link_->flush([answer](Result<void> result) { answer->set_value(std::move(result)); });
-        return future;
+    bool begin(nbd::AsyncRequest& request) override { return inner_.begin(request); }
+    bool go_on(nbd::AsyncRequest& request) override { return inner_.go_on(request); }
+    bool end_batch(nbd::Turn& turn) override {
+        ++inside;
+        const bool still_ours = inner_.end_batch(turn);
+        --inside;
+        return still_ours;
     }
-    [[nodiscard]] Bytes read(ByteRange range) {
-        Bytes data(range.length);
-        const auto read = link_->read(data, range.offset);
-        CHECK_MESSAGE(read, read.error().text());
-        return data;
+
+    std::atomic<int> inside{0};
+
+  private:
+    VolumeRequests inner_;
+};
+
+class NamedExport final : public nbd::ExportProvider {
+  public:
+    explicit NamedExport(std::uint64_t size) : size_(size) {}
+    std::vector<std::string> list(const nbd::Client&) override { return {}; }
+    Result<std::unique_ptr<nbd::Export>> open(const std::string&, const nbd::Client&,
+                                              std::function<void()>) override {
+        return std::make_unique<Front>(size_);
     }
 
   private:
-    std::unique_ptr<nbd::Link> link_;
-};
-
-struct Express {
-    explicit Express(MirrorPair::Options options = {}) : pair(options) {
-        REQUIRE(pair.wait_in_sync());
-        auto opened = ExpressDoor::open(pair.volume(), socket);
-        REQUIRE_MESSAGE(opened, opened.error().text());
-        door = std::move(*opened);
-        REQUIRE(door->serve());
-        client = std::make_unique<Client>(socket);
-    }
-    std::uint64_t counted(const char* which) { return pair.status()["express"][which]; }
-
-    MirrorPair pair;
-    const TempDir directory;
-    const std::string socket = directory.file("s");
-    std::unique_ptr<ExpressDoor> door;
-    std::unique_ptr<Client> client;
+    struct Front final : nbd::Export {
+        explicit Front(std::uint64_t size) : bytes(size) {}
+        nbd::Traits traits() const override {
+            return {.size = bytes, .flush = true, .trim = true, .zero = true};
+        }
+        Result<void> read(std::span<std::byte>, std::uint64_t) override { return {}; }
+        Result<void> write(std::span<const std::byte>, std::uint64_t) override { return {}; }
+        Result<void> zero(ByteRange, Space) override { return {}; }
+        Result<void> trim(ByteRange) override { return {}; }
+        Result<void> flush() override { return {}; }
+        Result<std::vector<Extent>> extents(ByteRange) override { return std::vector<Extent>{}; }
+        const std::uint64_t bytes;
+    };
+    const std::uint64_t size_;
 };
 
 bool is_pending(const std::future<Result<void>>& answer) {
@@ -112,9 +110,9 @@ TEST_CASE("a write in sync whose region has its intent waits for nothing") {
 
 TEST_CASE("overlapping writes under way at once end the same on both replicas") {
     Express express;
-    std::vector<std::unique_ptr<Client>> clients;
+    std::vector<std::unique_ptr<ExpressClient>> clients;
     for (int i = 0; i < 4; ++i) {
-        clients.push_back(std::make_unique<Client>(express.socket));
+        clients.push_back(std::make_unique<ExpressClient>(express.socket));
     }
     std::minstd_rand random(7);
     std::vector<Bytes> data;
@@ -189,7 +187,7 @@ TEST_CASE("a slow local disk holds up the requests that need it and no others") 
     }
     // Each has got as far as the disk: the first one has not stopped those behind it.
     REQUIRE(eventually([&] { return barrier.arrived() == 8; }));
-    Client other(express.socket);
+    ExpressClient other(express.socket);
     CHECK(other.read({MiB, 4096}) == Bytes(4096));
     CHECK(is_pending(held.front()));
     barrier.open();
@@ -197,6 +195,35 @@ TEST_CASE("a slow local disk holds up the requests that need it and no others") 
         CHECK(answer.get());
     }
     CHECK(express.pair.equal());
+}
+
+TEST_CASE("with disk_timeout a local disk that hangs never keeps the loop's thread") {
+    MirrorPair pair({.disk_timeout = 60s});
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+    WorkerPool pool("test");
+    REQUIRE(pool.start());
+    WatchedRequests requests(pair.volume(), pool);
+    NamedExport named(pair_size);
+    const TempDir directory;
+    nbd::LoopServer server(named, requests, pool, {});
+    REQUIRE(server.listen(directory.file("s")));
+    REQUIRE(server.start());
+    Barrier barrier;
+    {
+        ExpressClient client(directory.file("s"));
+        pair.alpha.disk_faults.before_write([&] { barrier.wait(); });
+        auto written = client.write(pattern(4096, 2), 0);
+        REQUIRE(eventually([&] { return barrier.arrived() == 1; }));
+        // The request has got as far as the disk, and the loop goes on without it.
+        CHECK(eventually([&] { return requests.inside == 0; }, 10s));
+        CHECK(is_pending(written));
+        barrier.open();
+        CHECK(written.get());
+    }
+    server.stop();
+    pool.stop();
+    CHECK(pair.equal());
 }
 
 TEST_CASE("a silent standby holds writes of the express door for peer_timeout at most") {
@@ -248,7 +275,7 @@ TEST_CASE("with on_peer_loss = stop writes of the express door wait while reads 
     for (unsigned i = 0; i < 100; ++i) {
         waiting.push_back(express.client->write(data, i * 4096));
     }
-    Client other(express.socket);
+    ExpressClient other(express.socket);
     CHECK(other.read({2 * MiB, 4096}) == Bytes(4096));
     CHECK(is_pending(waiting.front()));
     SUBCASE("until it is back") {
@@ -307,7 +334,7 @@ TEST_CASE("quiesce counts the clients of the express door, and shuts them out wh
 TEST_CASE("clients that leave with requests under way leave both replicas alike") {
     Express express;
     for (unsigned round = 0; round < 20; ++round) {
-        auto leaving = std::make_unique<Client>(express.socket);
+        auto leaving = std::make_unique<ExpressClient>(express.socket);
         std::vector<Bytes> data;
         std::vector<std::future<Result<void>>> answers;
         for (unsigned i = 0; i < 40; ++i) {

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Requests of a session that is over, and whose local half ends only during the next one: that the
+// peer was left out of them is on record before they are answered, and the next session takes it
+// into account.
+#include <atomic>
+#include <thread>
+
+#include <doctest/doctest.h>
+
+#include "core/base/json.hpp"
+#include "mirror_pair.hpp"
+
+using namespace mirror;
+using namespace mirror::test;
+
+namespace {
+
+void lose_session_with_peer_silent(MirrorPair& pair) {
+    pair.cut();
+    REQUIRE(pair.wait_alone());
+}
+
+}  // namespace
+
+TEST_CASE("a write of the old session that settles during the next resync is on record first") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().checkpoint());
+    const Lineage before = superblock_on(pair.alpha.meta).lineage;
+    Barrier local;
+    Barrier there;
+    pair.alpha.disk_faults.before_write([&] { local.wait(); });
+    pair.server().be_silent(true);
+    Superblock at_answer;
+    std::thread writer([&] {
+        CHECK(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+        at_answer = superblock_on(*durable_image(pair.alpha.meta));
+    });
+    REQUIRE(eventually([&] { return local.arrived() == 1; }));
+    lose_session_with_peer_silent(pair);
+    // The block must be sent, so the resync can't end before this is opened.
+    pair.beta.disk_faults.before_write([&] { there.wait(); });
+    pair.restore();
+    REQUIRE(eventually([&] {
+        (void)pair.ask({{"request", "peer-hint"}});
+        return pair.mode() == "syncing";
+    }));
+    local.open();
+    writer.join();
+    CHECK(at_answer.solo);
+    CHECK(at_answer.lineage.current() != before.current());
+    CHECK(at_answer.lineage.contains(before.current()));
+    pair.alpha.disk_faults.before_write({});
+    pair.beta.disk_faults.before_write({});
+    there.open();
+    REQUIRE(pair.wait_in_sync());
+    CHECK(pair.equal());
+    CHECK(relate(superblock_on(*durable_image(pair.beta.meta)).lineage,
+                 superblock_on(pair.alpha.meta).lineage) == Relation::equal);
+}
+
+TEST_CASE("a generation that begins while the standby is told that it is equal is told to it too") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+    const Lineage before = superblock_on(pair.alpha.meta).lineage;
+    Barrier local;
+    Barrier telling;
+    std::atomic<bool> told{false};
+    pair.alpha.disk_faults.before_flush([&] { local.wait(); });
+    pair.server().be_silent(true);
+    Superblock at_answer;
+    std::thread flusher([&] {
+        CHECK(pair.volume().flush());
+        at_answer = superblock_on(*durable_image(pair.alpha.meta));
+    });
+    REQUIRE(eventually([&] { return local.arrived() >= 1; }));
+    lose_session_with_peer_silent(pair);
+    pair.server().on_request([&](const std::string& what) -> Result<void> {
+        if (what == "session-synced" && !told.exchange(true)) {
+            telling.wait();
+        }
+        return {};
+    });
+    pair.restore();
+    REQUIRE(eventually([&] {
+        (void)pair.ask({{"request", "peer-hint"}});
+        return telling.arrived() == 1;
+    }));
+    local.open();
+    flusher.join();
+    CHECK(at_answer.solo);
+    CHECK(at_answer.lineage.contains(before.current()));
+    pair.alpha.disk_faults.before_flush({});
+    telling.open();
+    REQUIRE(pair.wait_in_sync());
+    const Superblock here = superblock_on(pair.alpha.meta);
+    CHECK(relate(superblock_on(*durable_image(pair.beta.meta)).lineage, here.lineage) ==
+          Relation::equal);
+    CHECK(here.lineage.contains(at_answer.lineage.current()));
+    CHECK_FALSE(here.solo);
+    CHECK(pair.equal());
+}
