@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import textwrap
+import threading
 import time
 
 import pytest
@@ -152,6 +153,41 @@ def test_a_target_that_refuses_sends_the_volume_back(cluster, hooks):
     cluster.wait_in_sync(cluster.alpha)
     cluster.alpha.ctl("demote", "r0")
     cluster.assert_replicas_equal()
+
+
+@pytest.mark.seconds(60)
+def test_a_promotion_whose_peer_went_on_while_its_hooks_ran_is_refused(make_cluster):
+    """What the verdict before the hooks knew is asked again behind them."""
+    cluster = make_cluster({"r0": {"hook_timeout": "60s"}}, proxied=True).start_active()
+    alpha, beta = cluster.nodes
+    alpha.ctl("demote", "r0")
+    running = alpha.directory / "running"
+    may_end = alpha.directory / "may-end"
+    hooks = Hooks(alpha)
+    hooks.add("10-waits", f"""\
+        [ "$1" = before-promote ] || exit 0
+        touch {running}
+        until [ -e {may_end} ]; do sleep 0.02; done
+        """)
+    outcome = []
+    promotion = threading.Thread(
+        target=lambda: outcome.append(alpha.ctl("promote", "r0", check=False)))
+    promotion.start()
+    try:
+        cluster.wait(running.exists, "the hook to run")
+        for proxy in cluster.proxies.values():
+            proxy.cut()
+        beta.ctl("promote", "r0", "--force")
+        for proxy in cluster.proxies.values():
+            proxy.open()
+    finally:
+        may_end.touch()
+        promotion.join()
+    assert outcome[0].code == 1 and "beta is active" in outcome[0].err, str(outcome[0])
+    assert hooks.ran() == ["10-waits before-promote promote", "10-waits promote-cancelled promote"]
+    assert alpha.events("promotion-refused")
+    assert cluster.active() is beta
+    cluster.wait_in_sync(beta)
 
 
 def test_a_hook_that_fails_after_the_promotion_changes_nothing(cluster, hooks):
