@@ -216,6 +216,46 @@ TEST_CASE("a map is copied part by part as it is written, not all of it before")
     CHECK(node.map(MapKind::changed).count() == large / block_size);
 }
 
+TEST_CASE("what a peer says that it may differ in is durable before anybody goes on") {
+    Node node;
+    Bitmap regions(map_bits(MapKind::suspect, size));
+    regions.set({5, 7});
+    SUBCASE("some regions") {
+        REQUIRE(node.differences->suspect(regions));
+        node.cut_power([](std::size_t) { return false; });
+        CHECK(node.map(MapKind::suspect).count() == 2);
+        CHECK(node.map(MapKind::suspect).all({5, 7}));
+    }
+    SUBCASE("all") {
+        REQUIRE(node.differences->suspect_all());
+        node.cut_power([](std::size_t) { return false; });
+        CHECK(node.map(MapKind::suspect).count() == regions.size());
+    }
+    SUBCASE("or it is an error") {
+        node.machine.meta_faults.fail_flushes(Error{ErrorKind::io, "broken"});
+        CHECK_FALSE(node.differences->suspect(regions));
+        CHECK_FALSE(node.differences->suspect_all());
+    }
+}
+
+TEST_CASE("blocks that a comparison found are on the disk after the next checkpoint") {
+    Node node;
+    Bitmap regions(map_bits(MapKind::suspect, size));
+    regions.set({1, 2});
+    REQUIRE(node.differences->suspect(regions));
+    {
+        REQUIRE(node.differences->enter({MiB, MiB}));
+        node.differences->found(node.differences->work_in(1),
+                                {{blocks_per_region + 3, blocks_per_region + 5}}, still_in_session);
+    }
+    CHECK_FALSE(node.differences->empty());
+    REQUIRE(node.differences->checkpoint(IntentMap::Clear::all, nothing_to_flush));
+    node.cut_power([](std::size_t) { return false; });
+    CHECK(node.map(MapKind::suspect).empty());
+    CHECK(node.map(MapKind::changed).count() == 2);
+    CHECK(node.map(MapKind::changed).all({blocks_per_region + 3, blocks_per_region + 5}));
+}
+
 TEST_CASE("the end of a session makes every region with an intent suspect") {
     Node node;
     { REQUIRE(node.differences->enter({9 * MiB, 1})); }

@@ -112,6 +112,11 @@ class Faults {
         MutexLock lock(mutex_);
         flush_error_ = std::move(error);
     }
+    /// Called before each read, on its thread.
+    void before_read(std::function<void()> hook) {
+        MutexLock lock(mutex_);
+        before_read_ = std::move(hook);
+    }
     /// Called before each write or zeroing, on its thread.
     void before_write(std::function<void()> hook) {
         MutexLock lock(mutex_);
@@ -127,6 +132,7 @@ class Faults {
         before_write_back_ = std::move(hook);
     }
 
+    void at_read() { (void)at(before_read_, std::nullopt); }
     [[nodiscard]] Result<void> at_write() { return at(before_write_, write_error_); }
     [[nodiscard]] Result<void> at_write_back() { return at(before_write_back_, flush_error_); }
     [[nodiscard]] Result<void> at_flush() { return at(before_flush_, flush_error_); }
@@ -147,6 +153,7 @@ class Faults {
     // Guarded by the mutex; at() gets them by reference.
     std::optional<Error> write_error_;
     std::optional<Error> flush_error_;
+    std::function<void()> before_read_;
     std::function<void()> before_write_;
     std::function<void()> before_flush_;
     std::function<void()> before_write_back_;
@@ -159,6 +166,7 @@ class MachineStore final : public Store {
 
     [[nodiscard]] std::uint64_t size() const noexcept override { return disk_->size(); }
     [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
+        faults_.at_read();
         return power_->look([&] { return disk_->read(into, offset); });
     }
     [[nodiscard]] bool read_cached(std::span<std::byte> into,

@@ -61,3 +61,24 @@ TEST_CASE("a former active is rolled back where any one of its maps says that it
         CHECK(map_on(pair.beta.meta, kind).empty());
     }
 }
+
+TEST_CASE("a standby of another session than the maps speak of is compared as a whole") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(pair_size, 1), 0, Durability::cached));
+    REQUIRE(pair.volume().checkpoint());
+    pair.cut();
+    REQUIRE(pair.wait_alone());
+    {
+        auto file = MetaFile::load(pair.beta.meta.open(), "beta");
+        REQUIRE(file);
+        REQUIRE((*file)->update([](Superblock& block) { block.session = random_id<SessionId>(); }));
+    }
+    // What no map knows of.
+    pair.beta.disk.damage(MiB + 5000, std::byte{1});
+    pair.beta.disk.damage(pair_size - 1, std::byte{1});
+    pair.restore();
+    REQUIRE(pair.wait_in_sync());
+    CHECK(pair.last_resync("compared_bytes") == pair_size);
+    CHECK(pair.equal());
+}

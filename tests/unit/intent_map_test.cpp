@@ -343,6 +343,25 @@ TEST_CASE("whoever enters a region that is just being cleared waits until it is 
     CHECK(disk.writes() == 3);
 }
 
+TEST_CASE("a checkpoint leaves alone what was entered without waiting since it began") {
+    Disk disk;
+    IntentMap map(volume_size, disk.persist());
+    CHECK(map.enter(region(1, 2)));
+    std::optional<IntentMap::Entered> writing;
+    for (const Clear what : {Clear::all, Clear::at_rest, Clear::all}) {
+        writing.reset();  // a checkpoint waits for what began before it
+        REQUIRE(map.checkpoint(what, [&]() -> Result<void> {
+            if (auto entered = map.try_enter(region(1))) {
+                writing.emplace(std::move(*entered));
+            }
+            return {};
+        }));
+        CHECK(writing);
+        CHECK(disk.has({1, 2}));
+    }
+    CHECK_FALSE(disk.has({2, 3}));
+}
+
 TEST_CASE("nobody enters at once what a checkpoint has dropped and not cleared yet") {
     Disk disk;
     IntentMap map(volume_size, disk.persist());
@@ -389,6 +408,17 @@ TEST_CASE("a map that can't be written fails the writers, and the next try inclu
     CHECK(map.checkpoint(Clear::all,
                          nothing_to_settle));  // the failed ones left no write in progress
     CHECK(disk.count() == 0);
+}
+
+TEST_CASE("a region whose intent could not be written is entered when the map can be written") {
+    Disk disk;
+    IntentMap map(volume_size, disk.persist());
+    disk.break_it(true);
+    CHECK_FALSE(map.enter(region(1)));
+    CHECK_FALSE(map.try_enter(region(1)));
+    disk.break_it(false);
+    CHECK(map.enter(region(1)));
+    CHECK(disk.has({1, 2}));
 }
 
 TEST_CASE("a clearing that failed counts as not durable, whatever reached the disk") {

@@ -122,3 +122,50 @@ TEST_CASE("a local disk that fails while the peer is brought up to date is not l
     CHECK(content(pair.beta.disk, {3 * MiB, 4096}) == pattern(4096, 1));
     CHECK(pair.equal());
 }
+
+TEST_CASE("that the local replica was left out is written down as soon as that is possible") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    pair.alpha.disk_faults.fail_writes(broken);
+    pair.alpha.meta_faults.fail_writes(broken);
+    REQUIRE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+    REQUIRE(pair.status()["local_failed"] == true);
+    CHECK(superblock_on(pair.alpha.meta).state == ReplicaState::up_to_date);
+    // Both may believe that they are the last active: so beta may not yet.
+    CHECK_FALSE(superblock_on(pair.beta.meta).last_active);
+    pair.alpha.meta_faults.fail_writes({});
+    CHECK(eventually([&] {
+        const Superblock here = superblock_on(*durable_image(pair.alpha.meta));
+        return here.state == ReplicaState::failed && !here.last_active;
+    }));
+    CHECK(eventually([&] { return superblock_on(*durable_image(pair.beta.meta)).last_active; }));
+}
+
+TEST_CASE("a comparison that was asked for while the local disk fails copies nothing from it") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+    Barrier asked;
+    pair.server().on_request([&](const std::string& what) -> Result<void> {
+        if (what == "generation") {
+            asked.wait();
+        }
+        return {};
+    });
+    pair.alpha.disk_faults.fail_writes(broken);
+    std::thread writer(
+        [&] { CHECK(pair.volume().write(pattern(4096, 2), 0, Durability::cached)); });
+    REQUIRE(eventually([&] { return asked.arrived() == 1; }));
+    // beta may have agreed already: whether alpha's replica counts is not known now.
+    (void)pair.ask({{"request", "resync"}, {"full", true}});
+    asked.open();
+    writer.join();
+    REQUIRE(pair.status()["local_failed"] == true);
+    CHECK_FALSE(eventually([&] { return pair.mode() != "in-sync"; }, 200ms));
+    // Through the session that the resync would have used, and after whatever it would have sent.
+    CHECK(pair.volume().write(pattern(4096, 3), 2 * MiB, Durability::fua));
+    (void)pair.ask({{"request", "quiesce"}});
+    CHECK(content(pair.beta.disk, {0, 4096}) == pattern(4096, 2));
+    CHECK(content(pair.beta.disk, {2 * MiB, 4096}) == pattern(4096, 3));
+    CHECK(superblock_on(pair.beta.meta).state == ReplicaState::up_to_date);
+}

@@ -409,6 +409,17 @@ TEST_CASE("an engine is not started again beside a peer that took over") {
 }
 
 TEST_CASE(
+    "an engine is not started again on data that have diverged, unless the peer gave its up") {
+    const ReplicaSummary ours = alpha(ReplicaState::up_to_date, new_data);
+    ReplicaSummary theirs = beta(ReplicaState::up_to_date, other_branch);
+    CHECK(why_not_resume(ours, theirs) == "beta has gone on from the data of alpha");
+    theirs.yields_to = new_data.current();
+    CHECK_FALSE(why_not_resume(ours, theirs));
+    theirs.yields_to = test::generation_id(99);  // to somebody else
+    CHECK(why_not_resume(ours, theirs));
+}
+
+TEST_CASE(
     "an engine is not started again beside a mixture that was forced, but beside a new replica") {
     const ReplicaSummary ours = alpha(ReplicaState::up_to_date, old_data);
     CHECK(why_not_resume(ours, beta(ReplicaState::up_to_date, lineage_of({9}))) ==

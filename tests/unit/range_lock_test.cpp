@@ -92,6 +92,40 @@ TEST_CASE("a latecomer does not overtake one who waits") {
     CHECK(late.is_granted_within(long_enough));
 }
 
+TEST_CASE("whoever can't wait does not overtake one who waits either") {
+    RangeLock lock;
+    auto low = std::make_optional(lock.acquire({0, 10}));
+    Holder wide(lock, {0, 100});
+    CHECK(!wide.is_granted_within(a_moment));
+    {
+        // Nobody holds it; but `wide` would be given it beside this one.
+        const auto high = lock.try_acquire({50, 10});
+        low.reset();
+        if (high) {
+            CHECK(!wide.is_granted_within(a_moment));
+        }
+    }
+    CHECK(wide.is_granted_within(long_enough));
+    CHECK_FALSE(lock.try_acquire({50, 10}));
+    wide.release();
+    CHECK(lock.try_acquire({50, 10}));
+}
+
+TEST_CASE("everybody who waited for one range gets his turn when it is let go") {
+    RangeLock lock;
+    auto wide = std::make_optional(lock.acquire({0, 100}));
+    Holder low(lock, {0, 10});
+    Holder middle(lock, {40, 10});
+    Holder high(lock, {90, 10});
+    CHECK(!low.is_granted_within(a_moment));
+    CHECK(!middle.is_granted_within(a_moment));
+    CHECK(!high.is_granted_within(a_moment));
+    wide.reset();
+    CHECK(low.is_granted_within(long_enough));
+    CHECK(middle.is_granted_within(long_enough));
+    CHECK(high.is_granted_within(long_enough));
+}
+
 TEST_CASE("under load no two holders of a range meet, and all get their turn") {
     constexpr std::size_t cells = 16;
     RangeLock lock;

@@ -113,6 +113,82 @@ TEST_CASE("a new session waits for the last write of the old one and lets no lat
     CHECK(content(standby.machine.disk, {8192, 4096}) == Bytes(4096));
 }
 
+TEST_CASE("nobody joins the old session while the new one waits for its last write") {
+    Standby standby;
+    const SessionId old = standby.begin(false);
+    const auto link = standby.open_data(old);
+    Barrier barrier;
+    standby.machine.disk_faults.before_write([&] { barrier.wait(); });
+    link->write(pattern(4096, 1), 0, false, [](const Result<void>&) {});
+    REQUIRE(eventually([&] { return barrier.arrived() == 1; }));
+    std::thread next([&] {
+        CHECK(standby.replica().begin_session({random_id<SessionId>(), "alpha", false, 1}));
+    });
+    // The old connection is shut as the first thing, under the same lock.
+    REQUIRE(eventually([&] { return link->is_lost(); }));
+    CHECK_FALSE(standby.open("r0@" + to_string(old)));
+    CHECK_FALSE(standby.open("r0/digest@" + to_string(old)));
+    CHECK_FALSE(standby.replica().session());
+    barrier.open();
+    next.join();
+    CHECK(standby.superblock().session != old);
+}
+
+TEST_CASE("the end of a session waits for its last write, and has it on the disk") {
+    Standby standby;
+    const SessionId session = standby.begin(false);
+    const auto link = standby.open_data(session);
+    Barrier barrier;
+    standby.machine.disk_faults.before_write([&] { barrier.wait(); });
+    link->write(pattern(4096, 1), 0, false, [](const Result<void>&) {});
+    REQUIRE(eventually([&] { return barrier.arrived() == 1; }));
+    std::thread end([&] { CHECK(standby.replica().end_session(session, true)); });
+    REQUIRE(eventually([&] { return link->is_lost(); }));
+    CHECK(standby.superblock().state == ReplicaState::up_to_date);
+    barrier.open();
+    end.join();
+    CHECK(standby.superblock().state == ReplicaState::stale);
+    CHECK(content(*durable_image(standby.machine.disk), {0, 4096}) == pattern(4096, 1));
+}
+
+TEST_CASE(
+    "a session that can't be flushed at its end has not ended well, and the active hears it") {
+    Standby standby;
+    const SessionId session = standby.begin(false);
+    REQUIRE(standby.open_data(session)->write(pattern(4096, 1), 0, false));
+    standby.machine.disk_faults.fail_flushes(Error{ErrorKind::io, "broken"});
+    const auto ended = standby.replica().end_session(session, true);
+    REQUIRE_FALSE(ended);
+    CHECK(ended.error().kind == ErrorKind::io);
+    CHECK(standby.superblock().state == ReplicaState::stale);
+}
+
+TEST_CASE("the standby tells its owner when it can't flush for the active") {
+    Standby standby;
+    std::atomic<int> told{0};
+    standby.replica().on_disk_error([&](const Error&) { ++told; });
+    const auto link = standby.open_data(standby.begin(false));
+    REQUIRE(link->write(pattern(4096, 9), 0, false));
+    standby.machine.disk_faults.fail_flushes(Error{ErrorKind::io, "the disk is broken", {}, 5});
+    CHECK_FALSE(link->flush());
+    CHECK(told == 1);
+    CHECK(standby.replica().media().write_errors == 1);
+}
+
+TEST_CASE("a hole has the digests of zeroes, its short last block the digest of fewer") {
+    Standby standby;
+    const SessionId session = standby.begin(false);
+    auto link = standby.open("r0/digest@" + to_string(session));
+    REQUIRE(link);
+    const Digester digester(session);
+    const std::uint64_t count = divide_up(size, digest_block_size);
+    std::vector<Digest> digests(count);
+    REQUIRE((*link)->read(std::as_writable_bytes(std::span(digests)), 0));
+    CHECK(digests.front() == digester(Bytes(digest_block_size)));
+    CHECK(digests.back() == digester(Bytes(size % digest_block_size)));
+    CHECK(standby.machine.disk.bytes_read() == size % digest_block_size);
+}
+
 TEST_CASE("a session with a resync is inconsistent until it is synced") {
     Standby standby;
     const SessionId session = standby.begin(true);

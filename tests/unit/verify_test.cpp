@@ -187,6 +187,25 @@ TEST_CASE("what the standby's disk does not take is not counted as repaired") {
     CHECK_FALSE(pair.equal());
 }
 
+TEST_CASE("what the standby's disk takes and gives back changed is not counted as repaired") {
+    MirrorPair pair;
+    fill(pair);
+    pair.beta.disk.damage(MiB, std::byte{1});
+    std::atomic<bool> was_written{false};
+    pair.beta.disk_faults.before_write([&] { was_written = true; });
+    pair.beta.disk_faults.before_read([&] {
+        if (was_written.exchange(false)) {
+            pair.beta.disk.damage(MiB, std::byte{2});
+        }
+    });
+    const Json end = verified(pair, {{"repair", true}});
+    CHECK(end["repaired_bytes"] == 0);
+    CHECK(end["mismatched_bytes"] == 4096);
+    CHECK(has_event(pair, "verify-mismatch"));
+    CHECK_FALSE(has_event(pair, "verify-repaired"));
+    CHECK_FALSE(pair.equal());
+}
+
 TEST_CASE("what the active cannot read comes from the standby, and its disk is written again") {
     MirrorPair pair;
     fill(pair);
