@@ -104,6 +104,18 @@ class Power {
 /// What a disk does beside its work. Set from any thread.
 class Faults {
   public:
+    enum class Step { reading, writing, written, flushing, flushed };
+    /// Called before and after everything that is asked of the disk, on the asker's thread; an
+    /// error takes the place of what follows. Zeroing is writing.
+    void on_step(std::function<Result<void>(Step)> hook) {
+        MutexLock lock(mutex_);
+        step_ = std::move(hook);
+    }
+    /// The next write, zeroing or flush fails; nothing after it. None: no more.
+    void fail_once(std::optional<Error> error) {
+        MutexLock lock(mutex_);
+        next_error_ = std::move(error);
+    }
     void fail_writes(std::optional<Error> error) {
         MutexLock lock(mutex_);
         write_error_ = std::move(error);
@@ -133,9 +145,21 @@ class Faults {
     }
 
     void at_read() { (void)at(before_read_, std::nullopt); }
-    [[nodiscard]] Result<void> at_write() { return at(before_write_, write_error_); }
+    [[nodiscard]] Result<void> at_write() {
+        return at(Step::writing).and_then([&] { return at(before_write_, write_error_); });
+    }
     [[nodiscard]] Result<void> at_write_back() { return at(before_write_back_, flush_error_); }
-    [[nodiscard]] Result<void> at_flush() { return at(before_flush_, flush_error_); }
+    [[nodiscard]] Result<void> at_flush() {
+        return at(Step::flushing).and_then([&] { return at(before_flush_, flush_error_); });
+    }
+    [[nodiscard]] Result<void> at(Step step) {
+        std::function<Result<void>(Step)> hook;
+        {
+            MutexLock lock(mutex_);
+            hook = step_;
+        }
+        return hook ? hook(step) : Result<void>{};
+    }
 
   private:
     [[nodiscard]] Result<void> at(const std::function<void()>& shared_hook,
@@ -146,11 +170,16 @@ class Faults {
             hook();
             lock.lock();
         }
+        if (next_error_) {
+            return Failure(*std::exchange(next_error_, std::nullopt));
+        }
         return error ? Failure(*error) : Result<void>{};
     }
 
     Mutex mutex_;
     // Guarded by the mutex; at() gets them by reference.
+    std::function<Result<void>(Step)> step_;
+    std::optional<Error> next_error_;
     std::optional<Error> write_error_;
     std::optional<Error> flush_error_;
     std::function<void()> before_read_;
@@ -167,7 +196,9 @@ class MachineStore final : public Store {
     [[nodiscard]] std::uint64_t size() const noexcept override { return disk_->size(); }
     [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
         faults_.at_read();
-        return power_->look([&] { return disk_->read(into, offset); });
+        return faults_.at(Faults::Step::reading).and_then([&] {
+            return power_->look([&] { return disk_->read(into, offset); });
+        });
     }
     [[nodiscard]] bool read_cached(std::span<std::byte> into,
                                    std::uint64_t offset) noexcept override {
@@ -175,21 +206,16 @@ class MachineStore final : public Store {
     }
     [[nodiscard]] Result<void> write(std::span<const std::byte> from,
                                      std::uint64_t offset) override {
-        auto allowed = faults_.at_write();
-        return allowed
-                   ? power_->change(Power::Kind::write, [&] { return disk_->write(from, offset); })
-                   : allowed;
+        return change([&] { return disk_->write(from, offset); });
     }
     [[nodiscard]] Result<void> zero(ByteRange range, Space space) override {
-        auto allowed = faults_.at_write();
-        return allowed
-                   ? power_->change(Power::Kind::write, [&] { return disk_->zero(range, space); })
-                   : allowed;
+        return change([&] { return disk_->zero(range, space); });
     }
     [[nodiscard]] Result<void> flush() override {
-        auto allowed = faults_.at_flush();
-        return allowed ? power_->change(Power::Kind::flush, [&] { return disk_->flush(); })
-                       : allowed;
+        return faults_.at_flush()
+            .and_then(
+                [&] { return power_->change(Power::Kind::flush, [&] { return disk_->flush(); }); })
+            .and_then([&] { return faults_.at(Faults::Step::flushed); });
     }
     /// Nothing is durable for it.
     [[nodiscard]] Result<void> write_back(ByteRange, WriteBack how) override {
@@ -200,6 +226,12 @@ class MachineStore final : public Store {
     }
 
   private:
+    [[nodiscard]] Result<void> change(const std::function<Result<void>()>& act) {
+        return faults_.at_write()
+            .and_then([&] { return power_->change(Power::Kind::write, act); })
+            .and_then([&] { return faults_.at(Faults::Step::written); });
+    }
+
     const std::unique_ptr<Store> disk_;
     const std::shared_ptr<Power> power_;
     Faults& faults_;

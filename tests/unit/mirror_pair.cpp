@@ -298,6 +298,34 @@ void MirrorPair::start_again() {
     beta_down_ = false;
 }
 
+void MirrorPair::kill_active(const Kept& kept) {
+    end_active();
+    if (kept) {
+        alpha.disk.cut_power(kept);
+        alpha.meta.cut_power(kept);
+    }
+}
+
+void MirrorPair::restart_active() {
+    supply_alpha();
+    server_.reconnect();
+    start_active();
+}
+
+void MirrorPair::kill_standby(const Kept& kept) {
+    beta.power->cut();
+    server_.stop();
+    if (kept) {
+        beta.disk.cut_power(kept);
+        beta.meta.cut_power(kept);
+    }
+}
+
+void MirrorPair::restart_standby() {
+    supply_beta();
+    start_standby();
+}
+
 bool MirrorPair::equal() {
     const ByteRange all{0, size_};
     return content(alpha.disk, all) == content(beta.disk, all);

@@ -113,6 +113,12 @@ class MirrorPair {
     void lose_power(Victim victim, const Kept& kept);
     /// After either of the two.
     void start_again();
+    // One machine, while the other one runs on. Its power may have failed already; `kept` as above,
+    // or null where the process alone died.
+    void kill_active(const Kept& kept);
+    void restart_active();
+    void kill_standby(const Kept& kept);
+    void restart_standby();
     /// At the next power-up of a machine: its power fails again at this change.
     void plan_next_cut(std::uint64_t alpha_change, std::uint64_t beta_change) {
         next_cut_alpha_ = alpha_change;

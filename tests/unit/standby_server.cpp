@@ -56,6 +56,20 @@ class SilencedExport final : public nbd::Export {
     std::unique_ptr<nbd::Export> inner_;
 };
 
+/// For hooks.
+std::string kind_of(const std::string& name) {
+    const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+    return name == control::mailbox_export ? "mailbox"
+           : has("/digest@")               ? "digests"
+           : has("/changes")               ? "changes"
+                                           : "data";
+}
+
+/// The two steps of a local disk's failure are questions of their own.
+std::string point_of(const std::string& what, const Json& request) {
+    return what == "generation" && request.value("confirmed", false) ? what + "-confirmed" : what;
+}
+
 }  // namespace
 
 void StandbyServer::start(std::unique_ptr<Replica> replica) {
@@ -66,6 +80,7 @@ void StandbyServer::start(std::unique_ptr<Replica> replica) {
         severed_ = false;
         silent_ = false;
         shutdowns_.clear();
+        link_shutdowns_.clear();
     }
     // A connection attempt of the active may hold the free port for a moment.
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
@@ -89,15 +104,34 @@ void StandbyServer::stop() {
 }
 
 void StandbyServer::sever() {
-    std::vector<std::function<void()>> shutdowns;
+    std::vector<std::function<void()>> connections;
     {
         MutexLock lock(mutex_);
         severed_ = true;
-        shutdowns.swap(shutdowns_);
+        connections.swap(shutdowns_);
     }
-    for (const auto& shutdown : shutdowns) {
+    end(connections);
+    sever_links();
+}
+
+void StandbyServer::sever_links() {
+    std::vector<std::function<void()>> connections;
+    {
+        MutexLock lock(mutex_);
+        connections.swap(link_shutdowns_);
+    }
+    end(connections);
+}
+
+void StandbyServer::end(const std::vector<std::function<void()>>& connections) {
+    for (const auto& shutdown : connections) {
         shutdown();
     }
+}
+
+void StandbyServer::reconnect() {
+    MutexLock lock(mutex_);
+    severed_ = false;
 }
 
 void StandbyServer::be_silent(bool silent) {
@@ -123,6 +157,20 @@ void StandbyServer::on_answer(std::function<Result<void>(const std::string&)> ho
     answer_hook_ = std::move(hook);
 }
 
+void StandbyServer::on_point(std::function<Result<void>(const std::string&)> hook) {
+    MutexLock lock(mutex_);
+    point_hook_ = std::move(hook);
+}
+
+Result<void> StandbyServer::at(const std::string& point) {
+    std::function<Result<void>(const std::string&)> hook;
+    {
+        MutexLock lock(mutex_);
+        hook = point_hook_;
+    }
+    return hook ? hook(point) : Result<void>{};
+}
+
 std::vector<std::string> StandbyServer::list(const nbd::Client&) {
     return {control::mailbox_export};
 }
@@ -131,12 +179,16 @@ Result<std::unique_ptr<nbd::Export>> StandbyServer::open(const std::string& name
                                                          const nbd::Client& client,
                                                          std::function<void()> shutdown) {
     wait_while_silent();
+    const std::string kind = kind_of(name);
+    if (auto allowed = at("open " + kind); !allowed) {
+        return Failure(allowed.error());
+    }
     {
         MutexLock lock(mutex_);
         if (severed_) {
             return fail(ErrorKind::refused, "the network is severed");
         }
-        shutdowns_.push_back(shutdown);
+        (kind == "mailbox" ? shutdowns_ : link_shutdowns_).push_back(shutdown);
     }
     if (is_older_ && name.ends_with(nbd::progress_export)) {
         return fail(ErrorKind::not_found, "there is no export of that name");
@@ -169,19 +221,27 @@ Result<Json> StandbyServer::handle(const Json& request) {
         hook = hook_;
         answer_hook = answer_hook_;
     }
-    if (hook) {
-        if (auto allowed = hook(*what); !allowed) {
-            return Failure(allowed.error());
-        }
+    const std::string point = point_of(*what, request);
+    auto allowed = at("ask " + point);
+    if (allowed && hook) {
+        allowed = hook(*what);
     }
-    if (*what == "handshake") {
-        return handshake(request);
+    if (!allowed) {
+        return Failure(allowed.error());
     }
-    auto done = carry_out(*what, request);
-    if (done && answer_hook) {
-        done = answer_hook(*what);
+    auto given = answer(*what, request);
+    if (given && answer_hook) {
+        allowed = answer_hook(*what);
     }
-    return done.map([] { return Json::object(); });
+    if (given && allowed) {
+        allowed = at("done " + point);
+    }
+    return allowed ? given : Failure(allowed.error());
+}
+
+Result<Json> StandbyServer::answer(const std::string& what, const Json& request) {
+    return what == "handshake" ? handshake(request)
+                               : carry_out(what, request).map([] { return Json::object(); });
 }
 
 Result<Json> StandbyServer::handshake(const Json& request) {

@@ -34,6 +34,10 @@ class StandbyServer final : public nbd::ExportProvider {
     /// Nobody comes through any more: connections end without another answer, new ones are
     /// refused. Does not wait.
     void sever();
+    /// The connections of a session's data end, and those for control requests stay.
+    void sever_links();
+    /// After sever(): who comes is let in again, and meets the same replica.
+    void reconnect();
     /// Requests are received and not answered while this holds.
     void be_silent(bool silent);
     /// From now on as a version before VOLUME/progress.
@@ -42,6 +46,9 @@ class StandbyServer final : public nbd::ExportProvider {
     void on_request(std::function<Result<void>(const std::string&)> hook);
     /// Called after it was carried out, with the request; an error takes the place of its answer.
     void on_answer(std::function<Result<void>(const std::string&)> hook);
+    /// Called at "open KIND" of an export, and at "ask REQUEST" and "done REQUEST", before a
+    /// control request is carried out and after it was; an error is the answer.
+    void on_point(std::function<Result<void>(const std::string&)> hook);
     /// Sessions that were begun since the start of the test.
     [[nodiscard]] int sessions() const noexcept { return sessions_; }
     /// Bytes of the largest control request since the last call.
@@ -59,6 +66,10 @@ class StandbyServer final : public nbd::ExportProvider {
   private:
     [[nodiscard]] Result<control::Json> handle(const control::Json& request);
     [[nodiscard]] Result<control::Json> handshake(const control::Json& request);
+    [[nodiscard]] Result<control::Json> answer(const std::string& what,
+                                               const control::Json& request);
+    [[nodiscard]] Result<void> at(const std::string& point);
+    void end(const std::vector<std::function<void()>>& connections);
     [[nodiscard]] Result<void> carry_out(const std::string& what, const control::Json& request);
 
     const std::string volume_;
@@ -75,8 +86,10 @@ class StandbyServer final : public nbd::ExportProvider {
     bool severed_ GUARDED_BY(mutex_) = false;
     bool silent_ GUARDED_BY(mutex_) = false;
     std::vector<std::function<void()>> shutdowns_ GUARDED_BY(mutex_);
+    std::vector<std::function<void()>> link_shutdowns_ GUARDED_BY(mutex_);
     std::function<Result<void>(const std::string&)> hook_ GUARDED_BY(mutex_);
     std::function<Result<void>(const std::string&)> answer_hook_ GUARDED_BY(mutex_);
+    std::function<Result<void>(const std::string&)> point_hook_ GUARDED_BY(mutex_);
 };
 
 }  // namespace mirror::test

@@ -7,6 +7,14 @@ stage_unit() { unit_tests "$1" build build_main; }
 stage_asan() { unit_tests "$1" build-asan build_asan; }
 stage_tsan() { unit_tests "$1" build-tsan build_tsan; }
 
+# Two faults after each other wherever somebody waits: one pair of eight, where stage_unit has one of a thousand.
+stage_unit_pairs() {
+    check_build "$1" build_main || return 0
+    MIRROR_PAIRS_ONE_OF=8 /usr/bin/meson test -C build --no-rebuild mirror_pairs --print-errorlogs \
+        --timeout-multiplier 8 -q || true
+    /usr/bin/python3 packaging/quickstart/results.py meson "$results" "$1" build/meson-logs/testlog.json
+}
+
 unit_tests() ( # STAGE DIR BUILD-FUNCTION
     check_build "$1" "$3" || return 0
     sanitizer_environment
