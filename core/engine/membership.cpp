@@ -222,6 +222,13 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
                       GenerationReason::local_disk_failed, step_to_go_on_from(meta_.superblock()));
     }
     lock.lock();
+    // Meanwhile the session may have ended and another one got in sync, which has not been asked:
+    // an offer that nobody gets must not be kept in mind.
+    if (!is_in_sync_with(session)) {
+        leaving_out_local_ = false;
+        changed_.notify_all();
+        return Failure(error);
+    }
     offer_ = lineage;
     lock.unlock();
     const auto told = session->tell_generation(lineage, false);
@@ -274,9 +281,14 @@ void Membership::record_local_failure() {
     bool is_news = false;
     {
         MutexLock lock(mutex_);
+        // Whoever goes on to tell the peer must not overtake the one who writes it down.
+        while (recording_failure_) {
+            changed_.wait(lock);
+        }
         if (!unrecorded_failure_) {
             return;
         }
+        recording_failure_ = true;
         error = *std::exchange(unrecorded_failure_, std::nullopt);
         fault = fault_;
         is_news = !std::exchange(failure_reported_, true);
@@ -288,6 +300,8 @@ void Membership::record_local_failure() {
     });
     {
         MutexLock lock(mutex_);
+        recording_failure_ = false;
+        changed_.notify_all();
         failure_recorded_ = recorded.has_value();
         if (!recorded) {
             unrecorded_failure_ = error;

@@ -176,6 +176,7 @@ class Membership {
     std::optional<Error> unrecorded_failure_ GUARDED_BY(mutex_);
     /// The peer took a generation in it, and was not told yet that this is written down here.
     std::weak_ptr<Session> unconfirmed_ GUARDED_BY(mutex_);
+    bool recording_failure_ GUARDED_BY(mutex_) = false;
     bool failure_recorded_ GUARDED_BY(mutex_) = false;
     bool failure_reported_ GUARDED_BY(mutex_) = false;
     /// Why it can't be written down that the peer is left out; empty: it can, or is.

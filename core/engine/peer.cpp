@@ -399,7 +399,6 @@ void Peer::hold(const std::shared_ptr<Session>& session) {
 
 void Peer::end_session(const std::shared_ptr<Session>& session, const std::string& reason) {
     const bool by_hand = reason == "disconnect";
-    parts_.membership.confirm_to_peer(true);
     Result<void> told;
     {
         // No write may be on its way while both replicas are flushed and the intents are cleared:
@@ -411,6 +410,10 @@ void Peer::end_session(const std::shared_ptr<Session>& session, const std::strin
             session, by_hand ? fmt::format("{} was disconnected by mirrorctl", peer_node_)
                              : "the session was ended in good order");
     }
+    // The checkpoint may have found that the disk here fails: only now it is known whether the peer
+    // goes on alone. A failure that could not be written down before gets one more chance.
+    parts_.membership.record_local_failure();
+    parts_.membership.confirm_to_peer(true);
     if (told) {
         told = session->tell_end(reason);
     }

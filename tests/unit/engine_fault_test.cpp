@@ -252,6 +252,72 @@ TEST_CASE("a peer may be promoted without asking only when the failed side has w
     CHECK(asked == 2);
 }
 
+TEST_CASE("a peer that takes what it was offered after the next handshake is no split brain") {
+    MirrorPair pair({.peer_timeout = 300ms});
+    REQUIRE(pair.wait_in_sync());
+    Barrier late;
+    std::atomic<bool> taken{false};
+    std::atomic<bool> may_meet{false};
+    pair.server().on_point([&](const std::string& point) -> Result<void> {
+        if (point == "ask generation") {
+            late.wait();
+        }
+        taken = taken || point == "done generation";
+        if (point == "ask handshake" && !may_meet) {
+            return fail(ErrorKind::busy, "not yet");
+        }
+        if (point == "ask session-begin" && may_meet.exchange(false)) {
+            late.open();  // the handshake has not shown it
+            CHECK(eventually([&] { return taken.load(); }));
+            return fail(ErrorKind::io, "the session does not begin");
+        }
+        return {};
+    });
+    pair.alpha.disk_faults.fail_once(broken);
+    CHECK_FALSE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+    may_meet = true;
+    REQUIRE(eventually([&] {
+        (void)pair.ask({{"request", "peer-hint"}});
+        return taken.load();
+    }));
+    CHECK(pair.volume().write(pattern(4096, 2), MiB, Durability::cached));
+    pair.server().on_point({});
+    REQUIRE(eventually([&] {
+        (void)pair.ask({{"request", "peer-hint"}});
+        return pair.mode() == "in-sync";
+    }));
+    CHECK(pair.equal());
+}
+
+TEST_CASE("a failure that can't be written down at once is, before the peer gets the token") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));  // its intent is there
+    pair.alpha.disk_faults.fail_writes(broken);
+    pair.alpha.meta_faults.fail_once(broken);
+    pair.server().on_point([&](const std::string& point) -> Result<void> {
+        if (point == "ask generation-confirmed") {
+            CHECK(superblock_on(*durable_image(pair.alpha.meta)).state == ReplicaState::failed);
+            CHECK_FALSE(superblock_on(*durable_image(pair.alpha.meta)).last_active);
+        }
+        return {};
+    });
+    CHECK(pair.volume().write(pattern(4096, 2), 0, Durability::cached));
+    (void)pair.ask({{"request", "quiesce"}});
+    CHECK(superblock_on(pair.beta.meta).last_active);
+}
+
+TEST_CASE("a disk that fails as the active is demoted leaves the token to the peer") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+    pair.alpha.disk_faults.fail_flushes(broken);
+    (void)pair.ask({{"request", "quiesce"}});
+    CHECK(superblock_on(*durable_image(pair.alpha.meta)).state == ReplicaState::failed);
+    CHECK_FALSE(superblock_on(pair.alpha.meta).last_active);
+    CHECK(superblock_on(pair.beta.meta).last_active);
+}
+
 TEST_CASE(
     "a standby that is asked to go on alone and says nothing holds a write for peer_timeout") {
     MirrorPair pair({.peer_timeout = 300ms});
