@@ -65,6 +65,8 @@ void Membership::wait_for_first_attempt(MutexLock& lock) {
 
 Result<Membership::Parties> Membership::parties_of_write(ByteRange range) {
     MutexLock lock(mutex_);
+    // Who takes part is looked at after both waits, and the range's changed bits are set under the
+    // same lock: what happens later finds them, or the write's intent (suspect_intents).
     wait_for_first_attempt(lock);
     while (!session_ && stops_without_peer() && !shut_down_) {
         changed_.wait(lock);
@@ -293,7 +295,8 @@ void Membership::record_local_failure() {
         fault = fault_;
         is_news = !std::exchange(failure_reported_, true);
     }
-    // What cannot be written here is known to the peer: its generation is ahead of ours.
+    // Meanwhile the session may end, which changes nothing: the local replica is out for good. What
+    // cannot be written here is known to the peer: its generation is ahead of ours.
     const auto recorded = meta_.update([](Superblock& block) {
         block.state = ReplicaState::failed;
         block.last_active = false;  // the peer has it: it alone has everything
@@ -361,7 +364,8 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
             return fail(ErrorKind::busy, "differences came up at the end of the resync");
         }
         // From here on going alone needs a new generation, since the standby is about to adopt
-        // this one; that must be durable before it does.
+        // this one; that must be durable before it does. While it is written, and while the standby
+        // is told, the session may end and writes go on alone: both are looked for after that.
         recording_ = true;
         alone_recorded_ = false;
         cannot_record_.clear();
@@ -432,6 +436,8 @@ void Membership::confirm_to_peer(bool serving_ends) {
         }
         lineage = *peer_lineage_;
     }
+    // The session may end meanwhile; that the local replica failed is for good, so nobody sets
+    // another session here.
     const auto told = session->tell_generation(lineage, true);
     MutexLock lock(mutex_);
     // Once the session is over it can't be told; whoever promotes it then has to say so.
@@ -464,6 +470,7 @@ Result<bool> Membership::adopt_offer(const Lineage& theirs) {
 
 bool Membership::reopen(const std::shared_ptr<Session>& session) {
     MutexLock lock(mutex_);
+    // The question ends with the session, or with the local replica: both are looked at after it.
     while (leaving_out_local_) {
         changed_.wait(lock);
     }

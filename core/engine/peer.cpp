@@ -135,6 +135,8 @@ Result<void> Peer::attempt() {
         session_way_ = way.number;
         renewal_wanted_ = false;
     }
+    // While the session was opened writes were answered alone, and somebody may want it ended:
+    // install() looks at the differences, bring_up_to_date() at the wishes, conclude() at the rest.
     // Installed before it is watched: a loss from now on is reported to a membership that knows it.
     if (auto installed = parts_.membership.install(*session, (*session)->begun_with_resync());
         !installed) {
@@ -471,6 +473,8 @@ Result<void> Peer::leave_quiet() {
 }
 
 Result<void> Peer::flush_everybody() {
+    // A session that begins later than this is not flushed. Nor is a region that is written in it:
+    // it was entered after the checkpoint began, and keeps its intent.
     const Membership::Parties parties = parts_.membership.parties();
     PeerLeg leg;
     if (parties.session) {

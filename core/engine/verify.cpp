@@ -170,6 +170,8 @@ void Verify::run_pass(const std::shared_ptr<Session>& session) {
             finish(run);
             return;
         }
+        // A piece takes a while: the comparison looks at the session, note() at whether this run is
+        // still wanted.
         const SteadyTime began = parts_.clock.steady_now();
         const Comparison::Piece piece = comparison.piece_at(offset);
         const auto findings = comparison.compare(piece, repair);

@@ -270,6 +270,9 @@ Result<void> Volume::apply(const Change& change) {
         return Failure(parties.error());
     }
     underway.parties = std::move(*parties);
+    // While both have it the session may end, another one begin, and the disk be left out. The
+    // range lock keeps a resync of this range away until settle() has looked again; what the peer
+    // lacks is found by the intent, or marked by peer_failed().
     Result<void> local;
     const Result<void> peer = apply_on_both(change, underway.parties, local);
     return settle(change, underway, std::move(local), peer);

@@ -45,6 +45,10 @@ Failure disk_is_busy() {
                          "look at the disk there: it hangs"});
 }
 
+Failure was_promoted() {
+    return fail(ErrorKind::refused, "this replica was promoted meanwhile");
+}
+
 /// Marks a session change in progress for a scope, and wakes the next one at its end.
 class ChangingSession {
   public:
@@ -195,7 +199,9 @@ Result<void> Replica::session_synced(const SessionId& session, const Lineage& li
     if (auto current = require_session(session); !current) {
         return current;
     }
-    // A newer session must not begin in between, or this one would declare it up to date.
+    // A newer session must not begin in between, or this one would declare it up to date. What may
+    // happen is a promotion here, and close(): the first is looked for when it is recorded, after
+    // the second there is no session to note it in.
     const ChangingSession changing(changing_session_, members_changed_);
     const AtTheDisk working(activity_->control(), activity_->now());
     lock.unlock();
@@ -263,7 +269,13 @@ Result<void> Replica::record_synced(const Lineage& lineage, std::uint64_t step) 
         return flushed;
     }
     const WallTime now = clock_.wall_now();
+    bool promoted = false;
     auto recorded = meta_->update([&](Superblock& block) {
+        // While the disk took its time: this replica has a history of its own then.
+        promoted = block.role != Role::standby;
+        if (promoted) {
+            return;
+        }
         block.lineage = lineage;
         get_in_sync(block, step);
         block.state = ReplicaState::up_to_date;
@@ -277,6 +289,9 @@ Result<void> Replica::record_synced(const Lineage& lineage, std::uint64_t step) 
         block.synced_at = now;
         block.last_update = now;
     });
+    if (recorded && promoted) {
+        return was_promoted();
+    }
     // The superblock first: if we stop in between, maps that name too much cost a comparison only.
     return recorded ? clear_maps() : recorded;
 }
@@ -322,17 +337,22 @@ Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& 
     if (!lineage.contains(meta_->superblock().lineage.current())) {
         return fail(ErrorKind::protocol, "the new generation does not descend from ours");
     }
+    // No other session begins meanwhile; a promotion here may, and is looked for below.
     const ChangingSession changing(changing_session_, members_changed_);
     lock.unlock();
     // The active's own disk failed: this replica alone has everything from here on.
     const bool alone = confirmed && !lineage.empty() &&
                        lineage.entries().front().reason == GenerationReason::local_disk_failed;
+    bool promoted = false;
     auto recorded = meta_->update([&](Superblock& block) {
-        block.lineage = lineage;
-        block.last_active = block.last_active || alone;
+        promoted = block.role != Role::standby;
+        if (!promoted) {
+            block.lineage = lineage;
+            block.last_active = block.last_active || alone;
+        }
     });
     lock.lock();
-    return recorded;
+    return recorded && promoted ? Result<void>(was_promoted()) : recorded;
 }
 
 Result<std::unique_ptr<nbd::Export>> Replica::open_export(const std::string& suffix,

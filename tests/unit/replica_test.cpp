@@ -82,6 +82,25 @@ TEST_CASE("no session can be used before one was begun") {
     CHECK_FALSE(standby.replica().session());
 }
 
+TEST_CASE("a promotion while the standby flushes at a session's end of resync keeps its history") {
+    Standby standby;
+    const SessionId session = standby.begin(true);
+    const Lineage sent = standby.superblock().lineage;
+    std::atomic<bool> promoted{false};
+    standby.machine.disk_faults.before_flush([&] {
+        if (!promoted.exchange(true)) {
+            CHECK(standby.replica().update([](Superblock& block) {
+                block.role = Role::active;
+                block.lineage.begin(random_id<GenerationId>(), {}, "beta",
+                                    GenerationReason::forced_promotion);
+            }));
+        }
+    });
+    CHECK_FALSE(standby.replica().session_synced(session, sent));
+    CHECK(relate(standby.superblock().lineage, sent) == Relation::ahead);
+    CHECK(standby.superblock().state == ReplicaState::inconsistent);
+}
+
 TEST_CASE("a new session waits for the last write of the old one and lets no later one in") {
     Standby standby;
     const auto link = standby.open_data(standby.begin(false));
