@@ -218,6 +218,8 @@ void VolumeKeeper::learn_from_peer(const PeerVolume& theirs) {
         return;
     }
     const WallTime break_at = theirs.summary.break_at;
+    // A session may have begun since, and ended its resync: become_stale() looks at the lineage
+    // again.
     auto recorded =
         (*lease)->update([&](Superblock& block) { become_stale(block, ours.lineage, break_at); });
     record("stale", Severity::warning,

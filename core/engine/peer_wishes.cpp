@@ -63,6 +63,8 @@ Result<void> Peer::suspend(SteadyTime until) {
         resync_->stop();
     }
     wake_.notify_all();
+    // The supervisor looks at the wish at its next step. Whoever wants the opposite meanwhile
+    // (go_on) wakes nobody here: the session's end is waited for all the same.
     // An attempt to reach the peer may take long, and has nothing to end in good order.
     while (!idle_ && !stop_ && parts_.membership.parties().session) {
         if (wake_.wait_until(lock, until) == std::cv_status::timeout) {
@@ -136,6 +138,8 @@ Result<std::string> Peer::resync(bool full) {
                              fmt::format("mirrorctl switch {} --to {}, then repair the disk of {}",
                                          parts_.volume.name, peer_node_, parts_.node)});
     }
+    // The session may end before the wish is left: then the next one's hold() finds it. Or one may
+    // begin: its resync, or that of the session after it, finds what is marked here.
     const bool in_session = parties.session != nullptr;
     if (full && !in_session) {
         if (auto marked = parts_.differences.suspect_all(); !marked) {

@@ -179,8 +179,10 @@ void Session::link_lost(const Error& error) {
     if (report) {
         report(error);
     }
-    // One link alone is of no use, and its writes must not linger on a half-dead session. Under
-    // the mutex, since the others may be on their way in or out.
+    // In between somebody may have taken the links out (the destructor), or begun the session's
+    // end: both are looked at under the mutex again. One link alone is of no use, and its writes
+    // must not linger on a half-dead session. Under the mutex, since the others may be on their way
+    // in or out.
     MutexLock lock(mutex_);
     for (const auto* link : {&data_, &bulk_, &digests_}) {
         if (*link) {

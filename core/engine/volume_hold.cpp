@@ -55,6 +55,8 @@ Result<void> Volume::settle_for_replacement(SteadyTime until) {
     if (auto suspended = peer_.suspend(until); !suspended) {
         return suspended;
     }
+    // The session is over and the gate is held: nobody enters until let_go(), which may come any
+    // time. Then the caller's kill finds an engine in use, as a death would.
     auto settled = checkpoint();
     return membership_.uses_local() ? settled
                                     : Result<void>{};  // a failed disk has nothing to settle
