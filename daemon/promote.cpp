@@ -115,11 +115,23 @@ Result<void> become_active(VolumeKeeper& keeper, const PromotionVerdict& verdict
     if (!lease) {
         return Failure(lease.error());
     }
-    before = (*lease)->superblock();
     const WallTime now = keeper.context().clock.wall_now();
-    return (*lease)->update([&](Superblock& block) {
-        mirror::take_over(block, verdict, random_id<GenerationId>(), now, keeper.node());
+    bool is_as_judged = false;
+    auto recorded = (*lease)->update([&](Superblock& block) {
+        before = block;
+        is_as_judged = block.session == verdict.session && block.state == verdict.state &&
+                       block.lineage.current() == verdict.generation;
+        if (is_as_judged) {
+            mirror::take_over(block, verdict, random_id<GenerationId>(), now, keeper.node());
+        }
     });
+    if (recorded && !is_as_judged) {
+        return Failure(Error{ErrorKind::busy,
+                             fmt::format("{} began to replicate {} to {} meanwhile", keeper.peer(),
+                                         keeper.name(), keeper.node()),
+                             fmt::format("mirrorctl status {}, then try again", keeper.name())});
+    }
+    return recorded;
 }
 
 /// The engine did not start, so nothing was written in the new role: as before, but for the token,
@@ -140,6 +152,8 @@ void roll_back(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
         block.lineage = before.lineage;
         block.state = before.state;
         block.solo = before.solo;
+        block.steps = before.steps;
+        block.doubtful = before.doubtful;
         block.yields_to = before.yields_to;
         block.lacking_bytes = before.lacking_bytes;
         block.break_at = before.break_at;

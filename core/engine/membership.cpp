@@ -21,8 +21,8 @@ std::string_view to_string(MirrorMode mode) noexcept {
     return "alone";
 }
 
-std::string_view to_string(Fault fault) noexcept {
-    return fault == Fault::metadata ? "metadata" : "backing";
+std::string_view to_string(FailedPart fault) noexcept {
+    return fault == FailedPart::metadata ? "metadata" : "backing";
 }
 
 Membership::Membership(Options options, MetaFile& meta, Differences& differences, EventLog& events,
@@ -201,7 +201,7 @@ void Membership::take(OnPeerLoss on_peer_loss) {
 }
 
 Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session,
-                                         const Error& error, Fault fault) {
+                                         const Error& error, FailedPart fault) {
     MutexLock lock(mutex_);
     while (leaving_out_local_) {
         changed_.wait(lock);
@@ -220,8 +220,10 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
 
     if (lineage.empty()) {
         lineage = meta_.superblock().lineage;
+        // From no step: it may be raised until the peer agrees, and whatever was acknowledged here
+        // under one the peer has, too.
         lineage.begin(random_id<GenerationId>(), clock_.wall_now(), options_.node,
-                      GenerationReason::local_disk_failed, step_to_go_on_from(meta_.superblock()));
+                      GenerationReason::local_disk_failed);
     }
     lock.lock();
     // Meanwhile the session may have ended and another one got in sync, which has not been asked:
@@ -248,7 +250,7 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
         unrecorded_failure_ = error;
         unconfirmed_ = session;
         peer_lineage_ = lineage;
-        why_ = fault == Fault::metadata
+        why_ = fault == FailedPart::metadata
                    ? fmt::format("the metadata of the replica on {} can't be written: {}",
                                  options_.node, error.message)
                    : fmt::format("the replica on {} failed: {}", options_.node, error.message);
@@ -265,7 +267,7 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
     return {};
 }
 
-Result<void> Membership::leave_out_local(const Error& error, Fault fault) {
+Result<void> Membership::leave_out_local(const Error& error, FailedPart fault) {
     std::shared_ptr<Session> session;
     {
         MutexLock lock(mutex_);
@@ -279,7 +281,7 @@ Result<void> Membership::leave_out_local(const Error& error, Fault fault) {
 
 void Membership::record_local_failure() {
     Error error;
-    Fault fault = Fault::backing;
+    FailedPart fault = FailedPart::backing;
     bool is_news = false;
     {
         MutexLock lock(mutex_);
@@ -315,8 +317,8 @@ void Membership::record_local_failure() {
     }
 }
 
-void Membership::report_local_failure(const Error& error, Fault fault) {
-    const bool is_backing = fault == Fault::backing;
+void Membership::report_local_failure(const Error& error, FailedPart fault) {
+    const bool is_backing = fault == FailedPart::backing;
     events_.record(
         {.id = "local-disk-failed",
          .severity = Severity::error,
@@ -537,7 +539,7 @@ Membership::View Membership::view() const {
     }
     if (mode_ == MirrorMode::alone && (local_failed_ || !cannot_record_.empty())) {
         view.failed = true;
-        view.fault = local_failed_ ? fault_ : Fault::metadata;
+        view.fault = local_failed_ ? fault_ : FailedPart::metadata;
         view.why = local_failed_
                        ? no_replica_left().value().message
                        : fmt::format("{} is lost ({}), and that can't be written down on {}: {}",

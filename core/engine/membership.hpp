@@ -32,11 +32,11 @@ enum class MirrorMode {
 [[nodiscard]] std::string_view to_string(MirrorMode mode) noexcept;
 
 /// What of the local replica failed.
-enum class Fault {
+enum class FailedPart {
     backing,
     metadata,  ///< in STATE_DIR; the backing is as good as it was
 };
-[[nodiscard]] std::string_view to_string(Fault fault) noexcept;
+[[nodiscard]] std::string_view to_string(FailedPart fault) noexcept;
 
 class Membership {
   public:
@@ -90,10 +90,12 @@ class Membership {
     /// which it alone has everything; then the local replica takes no part any more. While the peer
     /// is asked nothing is answered on the local replica alone, whatever happens to the session.
     [[nodiscard]] Result<void> leave_out_local(const std::shared_ptr<Session>& session,
-                                               const Error& error, Fault fault = Fault::backing)
+                                               const Error& error,
+                                               FailedPart fault = FailedPart::backing)
         EXCLUDES(mutex_);
     /// The same with the session of now. Fails, with `error`, when the peer can't go on alone.
-    [[nodiscard]] Result<void> leave_out_local(const Error& error, Fault fault = Fault::backing)
+    [[nodiscard]] Result<void> leave_out_local(const Error& error,
+                                               FailedPart fault = FailedPart::backing)
         EXCLUDES(mutex_);
     /// Writes down that the local replica was left out, if that is still to be done: a disk that
     /// hangs must not hold up the application once more. From the housekeeper, again and again.
@@ -138,15 +140,15 @@ class Membership {
         bool failed = false;  ///< no write can be answered, and `why` says it
         std::string why;
         WallTime since{};
-        WallTime break_at{};           ///< epoch: not broken
-        bool wrote_alone = false;      ///< something was answered since the break
-        std::optional<Fault> fault{};  ///< of the local replica, where something failed
+        WallTime break_at{};                ///< epoch: not broken
+        bool wrote_alone = false;           ///< something was answered since the break
+        std::optional<FailedPart> fault{};  ///< of the local replica, where something failed
     };
     [[nodiscard]] View view() const EXCLUDES(mutex_);
     [[nodiscard]] Lineage lineage() const EXCLUDES(mutex_);
 
   private:
-    void report_local_failure(const Error& error, Fault fault);
+    void report_local_failure(const Error& error, FailedPart fault);
     [[nodiscard]] bool peer_has(ByteRange range) const REQUIRES(mutex_);
     void wait_for_first_attempt(MutexLock& lock) REQUIRES(mutex_);
     void enter_alone(const std::string& why) REQUIRES(mutex_);
@@ -171,8 +173,8 @@ class Membership {
     bool recording_ GUARDED_BY(mutex_) = false;
     bool wrote_alone_ GUARDED_BY(mutex_) = false;
     bool local_failed_ GUARDED_BY(mutex_) = false;
-    std::atomic<bool> local_out_{false};               ///< the same, for a look without the mutex
-    Fault fault_ GUARDED_BY(mutex_) = Fault::backing;  ///< of local_failed_
+    std::atomic<bool> local_out_{false};  ///< the same, for a look without the mutex
+    FailedPart fault_ GUARDED_BY(mutex_) = FailedPart::backing;  ///< of local_failed_
     std::optional<Error> unrecorded_failure_ GUARDED_BY(mutex_);
     /// The peer took a generation in it, and was not told yet that this is written down here.
     std::weak_ptr<Session> unconfirmed_ GUARDED_BY(mutex_);

@@ -90,7 +90,7 @@ Result<std::optional<IntentMap::Entered>> Volume::enter(ByteRange range) {
         return Failure(std::move(error));
     }
     // The metadata are a part of the replica: without them it can take no write.
-    const auto left_out = membership_.leave_out_local(entered.error(), Fault::metadata);
+    const auto left_out = membership_.leave_out_local(entered.error(), FailedPart::metadata);
     note_media(MediaOperation::metadata, {},
                left_out ? MediaAction::replica_left_out : MediaAction::request_failed,
                entered.error());

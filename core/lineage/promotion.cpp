@@ -339,7 +339,9 @@ PromotionVerdict refuse_unusable(const PromotionRequest& request) {
 
 }  // namespace
 
-PromotionVerdict judge_promotion(const PromotionRequest& request) {
+namespace {
+
+PromotionVerdict judge_replica(const PromotionRequest& request) {
     const ReplicaSummary& ours = request.ours;
     if (ours.role == Role::active) {
         return refuse(fmt::format("{} is active already", ours.node), "");
@@ -351,6 +353,16 @@ PromotionVerdict judge_promotion(const PromotionRequest& request) {
         return refuse_unusable(request);
     }
     return request.peer ? judge_with_peer(request, *request.peer) : judge_alone(request);
+}
+
+}  // namespace
+
+PromotionVerdict judge_promotion(const PromotionRequest& request) {
+    PromotionVerdict verdict = judge_replica(request);
+    verdict.session = request.ours.session;
+    verdict.state = request.ours.state;
+    verdict.generation = request.ours.lineage.current();
+    return verdict;
 }
 
 PromotionVerdict judge_agreement(const ReplicaSummary& candidate, const ReplicaSummary& ours,

@@ -34,6 +34,10 @@ struct PromotionVerdict {
     std::string reason;  ///< why it is allowed or refused: a sentence
     std::string remedy;  ///< for a refusal: the command that would be accepted
     std::string loss;    ///< what may be lost by going on: a sentence, empty if nothing
+    /// What the replica was when it was judged. While the peer was asked a session may have begun.
+    SessionId session{};
+    ReplicaState state = ReplicaState::fresh;
+    GenerationId generation{};
 };
 
 [[nodiscard]] PromotionVerdict judge_promotion(const PromotionRequest& request);

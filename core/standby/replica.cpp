@@ -168,7 +168,12 @@ Result<void> Replica::begin_session(const SessionStart& start) {
                              fmt::format("its disk failed: {}", recorded.error().message),
                              "repair the disk there, then there mirrorctl create --replace"});
     }
+    bool is_active = false;  // promoted, while the disk was waited for
     recorded = meta_->update([&](Superblock& block) {
+        is_active = block.role == Role::active;
+        if (is_active) {
+            return;
+        }
         join_session(block, start.id, start.step);
         open_backing(block);
         block.role = Role::standby;
@@ -181,6 +186,9 @@ Result<void> Replica::begin_session(const SessionStart& start) {
     lock.lock();
     if (!recorded) {
         return recorded;
+    }
+    if (is_active) {
+        return fail(ErrorKind::refused, "this node is active itself");
     }
     if (closed_) {
         return fail(ErrorKind::refused, "the replica is being closed");

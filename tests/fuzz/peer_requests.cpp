@@ -17,6 +17,7 @@
 #include "core/meta/meta_file.hpp"
 #include "daemon/device/netlink.hpp"
 #include "daemon/exports.hpp"
+#include "daemon/volume_home.hpp"
 #include "input.hpp"
 #include "temp_folder.hpp"
 
@@ -84,8 +85,9 @@ class Node {
           peers_(context_),
           requests_(context_, keepers_, peers_),
           exports_(requests_, keepers_) {
-        keepers_["r0"] = std::make_unique<daemon::VolumeKeeper>(context_, config_.volumes.at("r0"),
-                                                                peers_, devices_);
+        const daemon::Homes homes = daemon::find_homes(config_, context_.node, {});
+        keepers_["r0"] =
+            std::make_unique<daemon::VolumeKeeper>(context_, homes.at("r0"), peers_, devices_);
         daemon::VolumeKeeper& keeper = *keepers_["r0"];
         const auto operation = keeper.begin("fuzz");
         require(operation.has_value(), "nothing else is under way");

@@ -15,7 +15,7 @@ struct NoDevices final : daemon::DeviceAttacher {
     bool is_attached(const std::string&) const override { return false; }
     unsigned connections(const std::string&) const override { return 0; }
     Result<void> require_unused(const std::string&) const override { return {}; }
-    void adopt(const std::string&) override {}
+    void adopt(const std::string&, const std::string&) override {}
     void engine_gone(const std::string&) override {}
     std::optional<std::chrono::milliseconds> look_after(const std::string&) override {
         return std::nullopt;

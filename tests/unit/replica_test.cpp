@@ -96,7 +96,7 @@ TEST_CASE("a promotion while the standby flushes at a session's end of resync ke
             }));
         }
     });
-    CHECK_FALSE(standby.replica().session_synced(session, sent));
+    CHECK_FALSE(standby.replica().session_synced(session, sent, 1));
     CHECK(relate(standby.superblock().lineage, sent) == Relation::ahead);
     CHECK(standby.superblock().state == ReplicaState::inconsistent);
 }

@@ -21,6 +21,7 @@
 #include "core/control/pages.hpp"
 #include "daemon/requests.hpp"
 #include "daemon/spawn.hpp"
+#include "daemon/volume_home.hpp"
 #include "tests/unit/no_devices.hpp"
 #include "tests/unit/temp_dir.hpp"
 
@@ -88,10 +89,10 @@ struct Alpha {
         : config(parse_config(config_text(dir.path(), volumes), "m.toml").value()),
           context{config, **config.node("alpha"), system_clock(), events},
           peers(context) {
+        const Homes homes = find_homes(config, context.node, {});
         for (const std::string& name : volumes) {
             make_replica(name);
-            keepers[name] =
-                std::make_unique<VolumeKeeper>(context, config.volumes.at(name), peers, devices);
+            keepers[name] = std::make_unique<VolumeKeeper>(context, homes.at(name), peers, devices);
         }
     }
     void make_replica(const std::string& name) const {
