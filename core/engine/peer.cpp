@@ -181,7 +181,9 @@ void Peer::note_session_over(Session& session, SteadyTime began, const Result<vo
     const auto counts = [](ErrorKind kind) {
         return kind == ErrorKind::timed_out || kind == ErrorKind::corrupt;
     };
-    const bool silent = loss ? counts(loss->kind) : !outcome && counts(outcome.error().kind);
+    const bool at_step = silent_at_step_.exchange(false);
+    const bool silent =
+        at_step || (loss ? counts(loss->kind) : !outcome && counts(outcome.error().kind));
     retry_.session_over(lived, outcome.has_value(), silent);
     if (silent && retry_.wants_probe()) {
         log(LogLevel::warning,
@@ -453,6 +455,7 @@ Result<void> Peer::settle_step(IntentMap::Clear what) {
     }
     const auto raised = steps_.raise_for_checkpoint(*session, what);
     if (!raised.there) {
+        silent_at_step_ = raised.there.error().kind == ErrorKind::timed_out;
         parts_.membership.peer_failed(session, {}, raised.there.error());
         return raised.there;
     }
@@ -467,6 +470,7 @@ Result<void> Peer::leave_quiet() {
     }
     const auto raised = steps_.raise(*parties.session);
     if (!raised.there) {
+        silent_at_step_ = raised.there.error().kind == ErrorKind::timed_out;
         parts_.membership.peer_failed(parties.session, {}, raised.there.error());
     }
     return raised.here;

@@ -4,6 +4,7 @@
 // does all of it in order; the other calls only leave it a wish and wake it.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -156,6 +157,8 @@ class Peer {
     std::uint64_t their_step_ =
         0;  ///< the newest that the peer knew in the last handshake; likewise
     StepKeeper steps_;
+    /// A session ended because the standby was silent when it was asked to take a step.
+    std::atomic<bool> silent_at_step_{false};
     RetryDelay retry_;  ///< the peer's thread only
 
     mutable Mutex mutex_;

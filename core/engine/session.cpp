@@ -225,10 +225,10 @@ Result<void> Session::tell_synced(const Lineage& lineage, std::uint64_t step) {
     return control_->ask(request).map([](const Json&) {});
 }
 
-Result<void> Session::tell_step(std::uint64_t step) {
+Result<void> Session::tell_step(std::uint64_t step, bool urgent) {
     Json request = message("session-step");
     request["step"] = step;
-    return urgent_->ask(request).map([](const Json&) {});
+    return (urgent ? urgent_ : control_)->ask(request).map([](const Json&) {});
 }
 
 Result<void> Session::tell_generation(const Lineage& lineage, bool confirmed) {

@@ -109,8 +109,8 @@ class Session {
 
     /// `step`: the newest that was taken here.
     [[nodiscard]] virtual Result<void> tell_synced(const Lineage& lineage, std::uint64_t step);
-    /// Takes `peer_timeout` at most: a write may wait for it.
-    [[nodiscard]] virtual Result<void> tell_step(std::uint64_t step);
+    /// `urgent`: a write waits for it, so it takes `peer_timeout` at most.
+    [[nodiscard]] virtual Result<void> tell_step(std::uint64_t step, bool urgent);
     /// The disk here failed: from `lineage` on the standby is to have everything alone. First it is
     /// asked to take the generation; once that is agreed and written down here, it is told
     /// (`confirmed`) that it may be promoted without asking us. In between neither may, so that an

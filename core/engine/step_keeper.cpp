@@ -24,12 +24,12 @@ Result<void> StepKeeper::taken(std::uint64_t step, const std::function<void(Supe
 }
 
 StepKeeper::Outcome StepKeeper::raise(Session& session) {
-    return raise(session, {});
+    return raise(session, true, {});
 }
 
 StepKeeper::Outcome StepKeeper::raise_for_checkpoint(Session& session, IntentMap::Clear what) {
     std::uint64_t step = 0;
-    auto outcome = raise(session, [&](Superblock& block) {
+    auto outcome = raise(session, false, [&](Superblock& block) {
         step = block.steps.taken;
         block.steps.maps_from = what == IntentMap::Clear::all ? step : last_checkpoint_.load();
     });
@@ -39,7 +39,7 @@ StepKeeper::Outcome StepKeeper::raise_for_checkpoint(Session& session, IntentMap
     return outcome;
 }
 
-StepKeeper::Outcome StepKeeper::raise(Session& session,
+StepKeeper::Outcome StepKeeper::raise(Session& session, bool urgent,
                                       const std::function<void(Superblock&)>& also) {
     const auto step = offer();
     if (!step) {
@@ -47,7 +47,7 @@ StepKeeper::Outcome StepKeeper::raise(Session& session,
     }
     // Meanwhile the session may end, and another one begin with a larger number: then this one is
     // refused there, or it is a number that the standby had before.
-    if (auto told = session.tell_step(*step); !told) {
+    if (auto told = session.tell_step(*step, urgent); !told) {
         return {{}, told};
     }
     return {taken(*step, also), {}};

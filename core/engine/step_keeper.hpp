@@ -41,7 +41,8 @@ class StepKeeper {
     [[nodiscard]] Outcome raise_for_checkpoint(Session& session, IntentMap::Clear what);
 
   private:
-    [[nodiscard]] Outcome raise(Session& session, const std::function<void(Superblock&)>& also);
+    [[nodiscard]] Outcome raise(Session& session, bool urgent,
+                                const std::function<void(Superblock&)>& also);
 
     MetaFile& meta_;
     /// Of the checkpoint before. One that leaves recent intents alone clears what was at rest then.

@@ -31,7 +31,7 @@ class ModelSession final : public Session {
     [[nodiscard]] Result<void> tell_synced(const Lineage& lineage, std::uint64_t step) override {
         return synced_(lineage, step);
     }
-    [[nodiscard]] Result<void> tell_step(std::uint64_t step) override { return step_(step); }
+    [[nodiscard]] Result<void> tell_step(std::uint64_t step, bool) override { return step_(step); }
     [[nodiscard]] Result<void> tell_generation(const Lineage&, bool) override {
         return fail(ErrorKind::internal, "no disk fails in the model");
     }
