@@ -101,6 +101,23 @@ TEST_CASE("a promotion while the standby flushes at a session's end of resync ke
     CHECK(standby.superblock().state == ReplicaState::inconsistent);
 }
 
+TEST_CASE("a session does not begin at a replica that was promoted while its disk was waited for") {
+    std::atomic<bool> promoted{false};
+    Standby standby;
+    const Superblock before = standby.superblock();
+    standby.machine.disk_faults.before_flush([&] {
+        if (!promoted.exchange(true)) {
+            CHECK(standby.replica().update([](Superblock& block) { block.role = Role::active; }));
+        }
+    });
+    CHECK_FALSE(standby.replica().begin_session({random_id<SessionId>(), "alpha", true, 100}));
+    REQUIRE(promoted);
+    CHECK(standby.superblock().role == Role::active);
+    CHECK(standby.superblock().state == before.state);
+    CHECK(standby.superblock().session == before.session);
+    standby.machine.disk_faults.before_flush({});
+}
+
 TEST_CASE("a new session waits for the last write of the old one and lets no later one in") {
     Standby standby;
     const auto link = standby.open_data(standby.begin(false));

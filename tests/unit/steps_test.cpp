@@ -113,25 +113,6 @@ TEST_CASE("a standby that can't take the step is left out, with a generation tha
     CHECK(pair.equal());
 }
 
-TEST_CASE("a session does not begin at a replica that was promoted while its disk was waited for") {
-    std::atomic<bool> promoted{false};
-    MirrorPair pair;
-    REQUIRE(pair.wait_in_sync());
-    pair.crash_active();
-    pair.beta.disk_faults.before_flush([&] {
-        if (!promoted.exchange(true)) {
-            CHECK(pair.replica().update([](Superblock& block) { block.role = Role::active; }));
-        }
-    });
-    const Superblock before = superblock_on(pair.beta.meta);
-    CHECK_FALSE(pair.replica().begin_session({random_id<SessionId>(), "alpha", true, 100}));
-    REQUIRE(promoted);
-    pair.beta.disk_faults.before_flush({});
-    CHECK(superblock_on(pair.beta.meta).role == Role::active);
-    CHECK(superblock_on(pair.beta.meta).state == before.state);
-    CHECK(superblock_on(pair.beta.meta).session == before.session);
-}
-
 TEST_CASE("a standby that took the step and could not say so is no older copy, nor is the active") {
     MirrorPair pair;
     REQUIRE(pair.wait_in_sync());
