@@ -43,8 +43,8 @@ Result<ReplicaRequest> parse_replica_request(const VolumeKeeper& keeper, const J
     if (id->is_none()) {
         return fail(ErrorKind::invalid, "create-replica: volume_id is empty");
     }
-    auto same = require_same_settings(keeper.name(), keeper.node(),
-                                      keeper.shared_settings(), keeper.peer(), *theirs);
+    auto same = require_same_settings(keeper.name(), keeper.node(), keeper.shared_settings(),
+                                      keeper.peer(), *theirs);
     if (!same) {
         return Failure(same.error());
     }

@@ -79,12 +79,9 @@ bool serves_socket(pid_t pid, const std::string& socket, const std::string& node
 EnginePaths EnginePaths::of(const NodeConfig& node, const std::string& volume) {
     const std::string base = node.run_dir + "/" + volume;
     const auto with = [&](std::string_view suffix) { return base + std::string(suffix); };
-    return {node.volume_socket(volume),
-            node.express_socket(volume),
-            with(own_names::engine_pid),
-            with(own_names::engine_error),
-            with(own_names::active_mark),
-            with(own_names::engine_settings)};
+    return {node.volume_socket(volume),   node.express_socket(volume),
+            with(own_names::engine_pid),  with(own_names::engine_error),
+            with(own_names::active_mark), with(own_names::engine_settings)};
 }
 
 const std::string& EnginePaths::device_socket() const noexcept {

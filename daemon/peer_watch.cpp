@@ -114,8 +114,8 @@ Json PeerWatch::status_request() const {
 
 Result<PeerAnswer> PeerWatch::ask_status(const std::string& node) const {
     const auto each = [&](const Json& request) { return ask(node, request, status_deadline); };
-    return check_answer(node,
-                        control::ask_for_pages(each, status_request(), {"settings", "volumes", "unusable"}));
+    return check_answer(
+        node, control::ask_for_pages(each, status_request(), {"settings", "volumes", "unusable"}));
 }
 
 Result<Json> PeerWatch::ask(const std::string& node, const Json& request,
@@ -148,8 +148,8 @@ Result<PeerAnswer> PeerWatch::poll(const std::string& node,
         connection = std::make_unique<control::MailboxClient>(std::move(*connected));
     }
     const auto each = [&](const Json& request) { return connection->ask(request); };
-    return check_answer(node,
-                        control::ask_for_pages(each, status_request(), {"settings", "volumes", "unusable"}));
+    return check_answer(
+        node, control::ask_for_pages(each, status_request(), {"settings", "volumes", "unusable"}));
 }
 
 /// Another one may be about to be retired.

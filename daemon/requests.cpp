@@ -465,8 +465,8 @@ void Requests::add_to_peer_status(const std::string& name, Json& answer,
                                   control::Page& page) const {
     const auto keeper = keepers_.find(name);
     const auto read = context_.as_read().volumes.find(name);
-    Json settings = read == context_.as_read().volumes.end() ? Json()
-                                                             : Json(read->second.shared_settings());
+    Json settings =
+        read == context_.as_read().volumes.end() ? Json() : Json(read->second.shared_settings());
     Json volume = keeper == keepers_.end() ? Json() : keeper->second->peer_status();
     Json unusable;
     if (keeper != keepers_.end() && volume.is_null()) {

@@ -32,9 +32,8 @@ inline constexpr std::string_view engine_settings = ".settings";
 inline constexpr std::string_view boot_mark = ".boot";
 
 inline constexpr std::array in_run_dir{daemon_socket, daemon_lock};
-inline constexpr std::array of_a_volume{volume_socket, express_socket, engine_pid,
-                                        engine_error,  active_mark,    engine_settings,
-                                        boot_mark};
+inline constexpr std::array of_a_volume{volume_socket, express_socket,  engine_pid, engine_error,
+                                        active_mark,   engine_settings, boot_mark};
 
 }  // namespace own_names
 

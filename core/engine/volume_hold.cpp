@@ -30,8 +30,7 @@ Result<Json> Volume::hold(const Json& request) {
         return Failure(limit.error());
     }
     const milliseconds patience = *limit ? milliseconds(**limit) : usual_limit;
-    const SteadyTime until =
-        std::chrono::steady_clock::now() + peer_.timeout() + settle_margin;
+    const SteadyTime until = std::chrono::steady_clock::now() + peer_.timeout() + settle_margin;
     {
         MutexLock lock(house_mutex_);
         held_until_ = until + patience;
