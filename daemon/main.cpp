@@ -153,6 +153,7 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
                    Instance& instance) {
     const std::string who = fmt::format("mirrord of {}", context.node.name);
     give_up_capabilities(who, needless_capabilities);
+    const StderrRelay relay;  // its thread keeps the capabilities that it begins with
     stand_memory_pressure(who);
     NetlinkDriver driver;
     NbdDialler dialler;
@@ -243,7 +244,6 @@ Result<void> run(const Options& options) {
     }
     block_signals();
     raise_file_limit();
-    const StderrRelay relay;
     if (auto made = make_directories(**node); !made) {
         return made;
     }

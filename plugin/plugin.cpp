@@ -237,6 +237,9 @@ Result<void> start_engine() {
         return opened;
     }
     give_up_privileges(who);
+    // nbdkit's threads write to stderr, too, with a lock held, before they answer a client. Not
+    // before: privileges are a thread's own, and this one has a thread.
+    process().relay = std::make_unique<StderrRelay>();
     if (auto started = process().volume->start(); !started) {
         return started;
     }
@@ -253,8 +256,6 @@ int mirror_after_fork() noexcept {
         for (const int harmless : {SIGHUP, SIGUSR1, SIGUSR2}) {
             (void)::signal(harmless, SIG_IGN);
         }
-        // nbdkit's threads write to stderr, too, with a lock held, before they answer a client.
-        process().relay = std::make_unique<StderrRelay>();
         auto started = start_engine();
         return started ? 0 : refuse_start(started.error());
     });

@@ -177,14 +177,13 @@ void Peer::note_session_over(Session& session, SteadyTime began, const Result<vo
     const auto loss = session.loss();
     const auto lived =
         std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - began);
-    // What garbles one session garbles the next.
-    const auto counts = [](ErrorKind kind) {
-        return kind == ErrorKind::timed_out || kind == ErrorKind::corrupt;
+    const auto ended_by = [&](ErrorKind kind) {
+        return loss ? loss->kind == kind : !outcome && outcome.error().kind == kind;
     };
     const bool at_step = silent_at_step_.exchange(false);
-    const bool silent =
-        at_step || (loss ? counts(loss->kind) : !outcome && counts(outcome.error().kind));
-    retry_.session_over(lived, outcome.has_value(), silent);
+    const bool silent = at_step || ended_by(ErrorKind::timed_out);
+    // What garbles one session garbles the next: as one that never came up.
+    retry_.session_over(lived, outcome.has_value() && !ended_by(ErrorKind::corrupt), silent);
     if (silent && retry_.wants_probe()) {
         log(LogLevel::warning,
             "volume {}: a session with {} fell silent after {}; the next one begins in {} or "

@@ -215,8 +215,7 @@ bool maps_speak_of(const ReplicaSummary& active, const ReplicaSummary& standby) 
     const bool same_session =
         standby.session == active.session ||
         (standby.session == active.session_begun && !active.session_begun.is_none());
-    return same_session && standby.steps.taken <= active.steps.newest() &&
-           maps_reach_back(active, standby);
+    return same_session && maps_reach_back(active, standby);
 }
 
 bool yields(const ReplicaSummary& loser, const ReplicaSummary& keeper) noexcept {

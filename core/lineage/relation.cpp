@@ -93,7 +93,9 @@ bool maps_reach_back(const ReplicaSummary& active, const ReplicaSummary& standby
     if (shared == entries.end()) {
         return false;
     }
-    if (is_foreign(active, standby.steps.taken)) {
+    const bool one_line = standby.lineage.current() == shared->id;
+    if (one_line &&
+        (standby.steps.taken > active.steps.newest() || is_foreign(active, standby.steps.taken))) {
         return false;
     }
     const auto reaches = [&](const ReplicaSummary& maps_of, const ReplicaSummary& other) {

@@ -134,13 +134,12 @@ def test_an_active_that_was_away_does_not_serve_older_data_than_its_heir(cluster
 
 def test_a_node_that_cannot_note_that_it_waits_tries_again(cluster):
     cluster.alpha.kill_everything()
-    marker = cluster.alpha.run_dir / "r0.active"
-    marker.unlink()
-    marker.mkdir()  # nothing can be written to it
+    obstacle = cluster.alpha.run_dir / "r0.active.new"
+    obstacle.mkdir()  # in the way of a new mark
     cluster.alpha.start()
     cluster.wait_event(cluster.alpha, "engine-start-failed")
     assert cluster.alpha.engine_pid() is None
-    marker.rmdir()
+    obstacle.rmdir()
     cluster.wait_in_sync(cluster.alpha)
     cluster.alpha.ctl("demote", "r0")
     cluster.assert_replicas_equal()

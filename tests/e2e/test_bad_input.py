@@ -264,7 +264,7 @@ def test_an_old_session_is_fenced_off_by_a_new_one(cluster):
         session = secrets.token_hex(16)
         reply = control.ask(cluster.beta,
                             {"request": "session-begin", "volume": "r0", "session": session,
-                             "source": "alpha", "resync": True})
+                             "source": "alpha", "resync": True, "step": 100})
         assert reply["ok"], reply
         handles.append(control.dial(cluster.beta, f"r0@{session}"))
     old, new = handles

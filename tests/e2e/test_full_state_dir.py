@@ -89,6 +89,9 @@ def test_of_the_active_costs_no_replica_and_no_error(cramped):
     check = cluster.alpha.ctl("check", check=False)
     assert check.code != 0 and "free space" in check.out + check.err
 
+    # The event has no room, but what the log says of it tells that mirrord has seen it.
+    cluster.wait(lambda: "free space" in cluster.alpha.log_tail(400), "mirrord to see it")
+
     # The peer goes: what it lacks has no room in its own map, and is remembered all the same.
     cluster.beta.kill_everything()
     application.write(range(7 * GIB, SIZE, 500 * GIB), 2)

@@ -66,6 +66,7 @@ def test_an_active_that_was_put_back_is_not_promoted_and_gets_what_it_lacks(
     cluster.alpha.kill_everything()
     image.put_back(what)
     cluster.alpha.start()
+    cluster.wait_event(cluster.alpha, "not-resumed")
 
     refused = cluster.alpha.ctl("promote", "r0", check=False)
     assert refused.code != 0 and "was put back to an older state" in refused.err, refused
@@ -112,6 +113,7 @@ def test_a_promotion_by_force_of_an_older_copy_overwrites_nothing_unsaved(cluste
     cluster.alpha.kill_everything()
     image.put_back()
     cluster.alpha.start()
+    cluster.wait_event(cluster.alpha, "not-resumed")
     told = cluster.alpha.ctl("promote", "r0", "--force", "--dry-run")
     assert "whatever was written since" in told.out, told
     cluster.alpha.ctl("promote", "r0", "--force")
@@ -245,7 +247,8 @@ def test_a_device_that_shows_another_disk_is_not_believed(make_cluster):
     os.truncate(other, 64 * MIB)
     cluster.volumes["r0"]["backing.beta"] = str(cluster.make_loop_device(other))
     cluster.write_config()
-    cluster.beta.start()
+    cluster.alpha.stop()
+    cluster.start()
     cluster.wait_event(cluster.beta, "backing-changed")
     cluster.alpha.ctl("promote", "r0")
     cluster.wait_in_sync(cluster.alpha)

@@ -21,7 +21,7 @@ def data_export(request, make_cluster):
     session = secrets.token_hex(16)
     reply = control.ask(cluster.beta,
                         {"request": "session-begin", "volume": "r0", "session": session,
-                         "source": "alpha", "resync": True})
+                         "source": "alpha", "resync": True, "step": 100})
     assert reply["ok"], reply
     return cluster, cluster.beta.tcp_uri(f"r0@{session}")
 

@@ -69,7 +69,7 @@ FIELDS = {
     "disconnect": {"dry_run": True}, "resync": {"dry_run": True}, "verify": {"dry_run": True},
     "resize": {"dry_run": True, "more_bytes": 1 << 20}, "resolve": {"dry_run": True, "keep": "nobody"},
     "attach": {"dry_run": True}, "detach": {"dry_run": True}, "restart-engine": {"dry_run": True},
-    "undo-drop": {"dry_run": True, "id": 99}, "peer-status": {"node": "beta", "protocol": 2},
+    "undo-drop": {"dry_run": True, "id": 99}, "peer-status": {"node": "beta", "protocol": 3},
 }
 # Which allowed ones are answered with what was asked for, so that "allowed" is no empty word.
 ANSWERED = {
@@ -238,7 +238,7 @@ def test_a_peer_may_not_force_a_promotion(cluster, how):
 
 def claims(name):
     return [
-        {"request": "peer-status", "node": name, "protocol": 2},
+        {"request": "peer-status", "node": name, "protocol": 3},
         {"request": "session-begin", "volume": "there", "source": name, "session": "1" * 32},
         {"request": "agree", "volume": "there", "node": name, "summary": {}},
         {"request": "create-replica", "volume": "none", "source": name},

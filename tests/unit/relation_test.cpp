@@ -175,6 +175,17 @@ TEST_CASE("a standby that was put back and forced has diverged from the active t
     CHECK(decide(of(nodes.beta), of(nodes.alpha)).action == Action::diverged);
 }
 
+TEST_CASE("in a split brain without older copies the maps of both name what differs") {
+    Nodes nodes;
+    PromotionVerdict forced;
+    forced.new_generation = GenerationReason::forced_promotion;
+    take_over(nodes.beta, forced, generation_id(2), {}, "beta");
+    go_alone(nodes.alpha, generation_id(3), {}, {}, "alpha");
+    CHECK(decide(of(nodes.alpha), of(nodes.beta)).action == Action::diverged);
+    CHECK(maps_speak_of(of(nodes.alpha), of(nodes.beta)));
+    CHECK(maps_speak_of(of(nodes.beta), of(nodes.alpha)));
+}
+
 TEST_CASE("a standby that was not put back is forced: its former active is behind") {
     Nodes nodes;
     nodes.raise();

@@ -43,3 +43,9 @@ def wait_map_written(cluster, node, size):
     """Until the map of changed blocks is on disk, a bit for each of them."""
     cluster.wait(lambda: data_bytes(node.meta()) >= size // 4096 // 8, "the map to be written",
                  timeout=300)
+
+
+def memory(pid, what="RssAnon"):
+    """A figure of /proc/PID/status, in MiB."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(what + ":")) / 1024
