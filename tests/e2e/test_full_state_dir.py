@@ -97,7 +97,8 @@ def test_of_the_active_costs_no_replica_and_no_error(cramped):
     application.write(range(7 * GIB, SIZE, 500 * GIB), 2)
     cluster.wait(lambda: cluster.alpha.state() == "broken", "the break")
     cluster.alpha.kill_engine()
-    cluster.wait(lambda: cluster.alpha.state() == "broken", "the engine to be there again")
+    cluster.wait(lambda: cluster.alpha.events("engine-restarted") or "runs again on alpha"
+                 in cluster.alpha.log_tail(400), "the engine to be there again")
     application.connect(cluster.alpha)
     application.write(range(11 * GIB, SIZE, 700 * GIB), 3)
     cluster.beta.start()

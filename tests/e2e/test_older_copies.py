@@ -66,7 +66,7 @@ def test_an_active_that_was_put_back_is_not_promoted_and_gets_what_it_lacks(
     cluster.alpha.kill_everything()
     image.put_back(what)
     cluster.alpha.start()
-    cluster.wait_event(cluster.alpha, "not-resumed")
+    cluster.wait_event(cluster.alpha, "demoted")
 
     refused = cluster.alpha.ctl("promote", "r0", check=False)
     assert refused.code != 0 and "was put back to an older state" in refused.err, refused
@@ -113,7 +113,7 @@ def test_a_promotion_by_force_of_an_older_copy_overwrites_nothing_unsaved(cluste
     cluster.alpha.kill_everything()
     image.put_back()
     cluster.alpha.start()
-    cluster.wait_event(cluster.alpha, "not-resumed")
+    cluster.wait_event(cluster.alpha, "demoted")
     told = cluster.alpha.ctl("promote", "r0", "--force", "--dry-run")
     assert "whatever was written since" in told.out, told
     cluster.alpha.ctl("promote", "r0", "--force")
