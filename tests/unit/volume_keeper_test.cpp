@@ -119,8 +119,9 @@ class FakeEngine {
   public:
     explicit FakeEngine(const EnginePaths& paths) {
         ::setenv("MIRRORDISK_NBDKIT", "/bin/false", 1);
-        const auto pid = spawn(
-            {{"sh", "-c", "kill -STOP $$", "engine", paths.socket, "end"}, current_environment()});
+        const auto pid =
+            spawn({{"sh", "-c", "kill -STOP $$", "engine", paths.socket, "node=alpha", "end"},
+                   current_environment()});
         REQUIRE(pid);
         pid_ = *pid;
         // It is there a moment before its command line is.
