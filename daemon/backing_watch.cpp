@@ -16,32 +16,15 @@ bool has_it_open(const VolumeKeeper& keeper) {
 }  // namespace
 
 Result<void> BackingWatch::start() {
-    return start_thread(thread_, "backings", [this] { run(); });
-}
-
-void BackingWatch::stop() {
-    {
-        MutexLock lock(mutex_);
-        stopping_ = true;
-        stopped_.notify_all();
-    }
-    if (thread_.joinable()) {
-        thread_.join();
-    }
-}
-
-void BackingWatch::run() {
-    MutexLock lock(mutex_);
-    while (!stopping_) {
-        lock.unlock();
+    return periodic_.start("backings", period, [this] {
         for (const auto& [name, keeper] : keepers_) {
             look(*keeper);
         }
-        lock.lock();
-        if (!stopping_) {
-            stopped_.wait_for(lock, period);
-        }
-    }
+    });
+}
+
+void BackingWatch::stop() {
+    periodic_.stop();
 }
 
 void BackingWatch::look(VolumeKeeper& keeper) {

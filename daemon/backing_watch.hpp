@@ -8,8 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "core/base/start_thread.hpp"
-#include "core/base/sync.hpp"
+#include "daemon/periodic.hpp"
 #include "daemon/volume_keeper.hpp"
 
 namespace mirror::daemon {
@@ -27,15 +26,11 @@ class BackingWatch {
     void stop();
 
   private:
-    void run();
     void look(VolumeKeeper& keeper);
 
     const Keepers& keepers_;
     std::map<std::string, std::string> told_;  ///< the thread's own: by volume, what was reported
-    Mutex mutex_;
-    CondVar stopped_;
-    bool stopping_ GUARDED_BY(mutex_) = false;
-    Thread thread_;
+    Periodic periodic_;
 };
 
 }  // namespace mirror::daemon

@@ -16,30 +16,11 @@ Result<void> KeyWatch::start() {
     if (!context_.tls || context_.tls->mode() != TlsMode::psk) {
         return {};
     }
-    return start_thread(thread_, "keys", [this] { run(); });
+    return periodic_.start("keys", period, [this] { look(); });
 }
 
 void KeyWatch::stop() {
-    {
-        MutexLock lock(mutex_);
-        stopping_ = true;
-        stopped_.notify_all();
-    }
-    if (thread_.joinable()) {
-        thread_.join();
-    }
-}
-
-void KeyWatch::run() {
-    MutexLock lock(mutex_);
-    while (!stopping_) {
-        lock.unlock();
-        look();
-        lock.lock();
-        if (!stopping_) {
-            stopped_.wait_for(lock, period);
-        }
-    }
+    periodic_.stop();
 }
 
 /// A file that can't be read takes nobody's key away: it may be on its way to be replaced, and

@@ -6,10 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "core/base/start_thread.hpp"
-#include "core/base/sync.hpp"
 #include "core/nbd/server.hpp"
 #include "daemon/context.hpp"
+#include "daemon/periodic.hpp"
 
 namespace mirror::daemon {
 
@@ -25,16 +24,12 @@ class KeyWatch {
     void stop();
 
   private:
-    void run();
     void look();
 
     const Context& context_;
     nbd::Server& server_;
     std::vector<std::string> keys_;  ///< the thread's own: as they were seen last
-    Mutex mutex_;
-    CondVar stopped_;
-    bool stopping_ GUARDED_BY(mutex_) = false;
-    Thread thread_;
+    Periodic periodic_;
 };
 
 }  // namespace mirror::daemon

@@ -19,30 +19,11 @@ bool is_gone(const std::string& path) {
 }  // namespace
 
 Result<void> RunDirWatch::start() {
-    return start_thread(thread_, "run-dir", [this] { run(); });
+    return periodic_.start("run-dir", period, [this] { look(); });
 }
 
 void RunDirWatch::stop() {
-    {
-        MutexLock lock(mutex_);
-        stopping_ = true;
-        stopped_.notify_all();
-    }
-    if (thread_.joinable()) {
-        thread_.join();
-    }
-}
-
-void RunDirWatch::run() {
-    MutexLock lock(mutex_);
-    while (!stopping_) {
-        lock.unlock();
-        look();
-        lock.lock();
-        if (!stopping_) {
-            stopped_.wait_for(lock, period);
-        }
-    }
+    periodic_.stop();
 }
 
 void RunDirWatch::look() {

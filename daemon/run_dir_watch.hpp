@@ -9,9 +9,8 @@
 #include <set>
 #include <string>
 
-#include "core/base/start_thread.hpp"
-#include "core/base/sync.hpp"
 #include "core/nbd/server.hpp"
+#include "daemon/periodic.hpp"
 #include "daemon/requests.hpp"
 #include "daemon/service.hpp"
 
@@ -36,7 +35,6 @@ class RunDirWatch {
     void stop();
 
   private:
-    void run() EXCLUDES(mutex_);
     void look();
     void look_after_own_files();
     void look_after_boot_marks();
@@ -48,10 +46,7 @@ class RunDirWatch {
     std::set<std::string> decided_;  ///< the thread's: volumes whose role was decided in this boot
     std::string told_;               ///< the thread's: the failure that was reported last
 
-    Thread thread_;
-    Mutex mutex_;
-    CondVar stopped_;
-    bool stopping_ GUARDED_BY(mutex_) = false;
+    Periodic periodic_;
 };
 
 }  // namespace mirror::daemon

@@ -60,30 +60,11 @@ std::string state_space_warning(const NodeConfig& node, const Result<StateSpace>
 }
 
 Result<void> StateSpaceWatch::start() {
-    return start_thread(thread_, "state-space", [this] { run(); });
+    return periodic_.start("state-space", period, [this] { look(); });
 }
 
 void StateSpaceWatch::stop() {
-    {
-        MutexLock lock(mutex_);
-        stopping_ = true;
-        stopped_.notify_all();
-    }
-    if (thread_.joinable()) {
-        thread_.join();
-    }
-}
-
-void StateSpaceWatch::run() {
-    MutexLock lock(mutex_);
-    while (!stopping_) {
-        lock.unlock();
-        look();
-        lock.lock();
-        if (!stopping_) {
-            stopped_.wait_for(lock, period);
-        }
-    }
+    periodic_.stop();
 }
 
 void StateSpaceWatch::look() {

@@ -9,9 +9,8 @@
 #include <memory>
 #include <string>
 
-#include "core/base/start_thread.hpp"
-#include "core/base/sync.hpp"
 #include "daemon/context.hpp"
+#include "daemon/periodic.hpp"
 
 namespace mirror::daemon {
 
@@ -46,19 +45,15 @@ class StateSpaceWatch {
     StateSpaceWatch& operator=(const StateSpaceWatch&) = delete;
 
     [[nodiscard]] Result<void> start();
-    void stop() EXCLUDES(mutex_);
+    void stop();
 
   private:
-    void run() EXCLUDES(mutex_);
     void look();
 
     const Context& context_;
     const Keepers& keepers_;
     bool is_low_ = false;  ///< the thread's own
-    Mutex mutex_;
-    CondVar stopped_;
-    bool stopping_ GUARDED_BY(mutex_) = false;
-    Thread thread_;
+    Periodic periodic_;
 };
 
 }  // namespace mirror::daemon
