@@ -150,10 +150,10 @@ nbd::ServerLimits limits_for(const Context& context) {
 }
 
 Result<void> serve(const Context& context, const Homes& homes, const Options& options,
-                   Instance& instance) {
+                   Instance& instance, StderrRelay& relay) {
     const std::string who = fmt::format("mirrord of {}", context.node.name);
     give_up_capabilities(who, needless_capabilities);
-    const StderrRelay relay;  // its thread keeps the capabilities that it begins with
+    relay.start();
     stand_memory_pressure(who);
     NetlinkDriver driver;
     NbdDialler dialler;
@@ -227,7 +227,7 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     return {};
 }
 
-Result<void> run(const Options& options) {
+Result<void> run(const Options& options, StderrRelay& relay) {
     // Absolute: what stands beside the file is told to engines, which run in another folder.
     const auto config =
         load_config(std::filesystem::absolute(config_path(options.config)).string());
@@ -256,7 +256,7 @@ Result<void> run(const Options& options) {
     const Config used = in_force(*config, homes);
     return serve({used, **node, system_clock(), events, *control_group,
                   tls::Credentials::of(*config, (*node)->name), !options.listen.empty(), &*config},
-                 homes, options, *instance);
+                 homes, options, *instance, relay);
 }
 
 int run_program(int argc, char** argv) {
@@ -279,7 +279,8 @@ int run_program(int argc, char** argv) {
         return app.exit(error) == 0 ? 0 : 2;
     }
     set_log_verbose(options.verbose);
-    const auto done = run(options);
+    StderrRelay relay;
+    const auto done = run(options, relay);
     if (!done) {
         log(LogLevel::error, "mirrord: {}", done.error().text());
         return 1;

@@ -127,6 +127,14 @@ Durability durability(std::uint32_t flags) noexcept {
 
 // Life cycle.
 
+/// nbdkit's threads write to stderr, too, with a lock held, before they answer a client.
+void mirror_load() noexcept {
+    (void)guarded([] {
+        process().relay = std::make_unique<StderrRelay>();
+        return 0;
+    });
+}
+
 int mirror_config(const char* key, const char* value) noexcept {
     return guarded([&] {
         const std::string name = key;
@@ -237,9 +245,7 @@ Result<void> start_engine() {
         return opened;
     }
     give_up_privileges(who);
-    // nbdkit's threads write to stderr, too, with a lock held, before they answer a client. Not
-    // before: privileges are a thread's own, and this one has a thread.
-    process().relay = std::make_unique<StderrRelay>();
+    process().relay->start();
     if (auto started = process().volume->start(); !started) {
         return started;
     }
@@ -421,6 +427,7 @@ nbdkit_plugin make_plugin() noexcept {
         "node=NAME     this node, default $MIRRORDISK_NODE or the host name\n"
         "config=FILE   default /etc/mirrordisk/mirrordisk.toml";
     plugin.magic_config_key = "volume";
+    plugin.load = mirror_load;
     plugin.config = mirror_config;
     plugin.config_complete = mirror_config_complete;
     plugin.get_ready = mirror_get_ready;

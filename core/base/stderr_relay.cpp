@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/base/stderr_relay.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -9,10 +10,13 @@
 #include <ctime>
 #include <fcntl.h>
 #include <poll.h>
+#include <string>
 #include <string_view>
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include <utility>
+
+#include <climits>
 
 #include "core/base/fd.hpp"
 #include "core/base/log.hpp"
@@ -27,6 +31,7 @@ constexpr std::chrono::milliseconds patience_at_end{500};
 
 std::atomic<int> real{STDERR_FILENO};
 std::atomic<int> pipe_of_abort{-1};
+std::atomic<bool> is_pumped{false};  ///< else who aborts takes on what is in the pipe
 
 /// Waits as long as it takes; gives up what can never be written.
 void write_all(int fd, std::string_view text) {
@@ -43,16 +48,29 @@ void write_all(int fd, std::string_view text) {
     }
 }
 
-/// What the C library says before it ends the process is in the pipe: it gets a moment.
+/// What the C library says before it ends the process is in the pipe: it gets a moment, and whoever
+/// has no thread yet takes it on here. Only what is allowed in a handler of signals.
 void give_last_words_a_moment(int signal) {
     constexpr timespec step{0, 10'000'000};
     int left = 0;
     for (int i = 0; i < 20 && ::ioctl(pipe_of_abort, FIONREAD, &left) == 0 && left > 0; ++i) {
+        pollfd reader{real, POLLOUT, 0};
+        std::array<char, PIPE_BUF> piece{};
+        if (!is_pumped && ::poll(&reader, 1, 0) == 1) {
+            const ssize_t got = ::read(pipe_of_abort, piece.data(), piece.size());
+            (void)!::write(real, piece.data(), static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+            continue;
+        }
         (void)::nanosleep(&step, nullptr);
     }
     (void)::nanosleep(&step, nullptr);
     (void)::signal(signal, SIG_DFL);
     (void)::raise(signal);
+}
+
+void tell_there_is_none(const std::string& why) {
+    log(LogLevel::warning,
+        "stderr is written to directly, so who stops reading it stops this process: {}", why);
 }
 
 }  // namespace
@@ -65,8 +83,15 @@ struct StderrRelay::Pump {
     CondVar ended;
     bool has_ended GUARDED_BY(mutex) = false;
 
-    /// Until the last writing end of the pipe is closed.
     void run() {
+        drain();
+        MutexLock lock(mutex);
+        has_ended = true;
+        ended.notify_all();
+    }
+
+    /// Until the last writing end of the pipe is closed.
+    void drain() const {
         std::array<char, 16384> piece{};
         for (;;) {
             const ssize_t got = ::read(from.get(), piece.data(), piece.size());
@@ -79,9 +104,6 @@ struct StderrRelay::Pump {
             write_all(to.get(), {piece.data(), static_cast<std::size_t>(got)});
             tell_losses();
         }
-        MutexLock lock(mutex);
-        has_ended = true;
-        ended.notify_all();
     }
 
     void tell_losses() const {
@@ -116,21 +138,11 @@ StderrRelay::StderrRelay() {
     auto pump = std::make_shared<Pump>();
     pump->to = Fd(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
     if (!pump->to.is_open() || ::pipe2(ends.data(), O_CLOEXEC) != 0) {
-        log(LogLevel::warning,
-            "stderr is written to directly, so who stops reading it stops this "
-            "process: {}",
-            fail_errno(errno, "a pipe").value().message);
+        tell_there_is_none(fail_errno(errno, "a pipe").value().message);
         return;
     }
     pump->from = Fd(ends[0]);
     const Fd writing(ends[1]);
-    if (auto started = start_thread(pump->thread, "stderr", [pump] { pump->run(); }); !started) {
-        log(LogLevel::warning,
-            "stderr is written to directly, so who stops reading it stops this "
-            "process: {}",
-            started.error().message);
-        return;
-    }
     (void)::fcntl(writing.get(), F_SETFL, O_NONBLOCK);
     real = pump->to.get();
     (void)::dup2(writing.get(), STDERR_FILENO);
@@ -139,15 +151,37 @@ StderrRelay::StderrRelay() {
     pump_ = std::move(pump);
 }
 
-StderrRelay::~StderrRelay() {
-    if (!pump_) {
+void StderrRelay::start() {
+    if (!pump_ || pump_->thread.joinable()) {
         return;
     }
+    // The thread holds what it needs, not its owner: it may outlive this.
+    auto started = start_thread(pump_->thread, "stderr", [pump = pump_] { pump->run(); });
+    if (!started) {
+        give_stderr_back();
+        pump_->drain();
+        pump_.reset();
+        tell_there_is_none(started.error().message);
+        return;
+    }
+    is_pumped = true;
+}
+
+void StderrRelay::give_stderr_back() {
     (void)::signal(SIGABRT, SIG_DFL);
     // A second one of its own, so that the pipe's last writing end is gone before anybody waits.
     const Fd back(::fcntl(pump_->to.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
     real = STDERR_FILENO;
     (void)::dup2(back.get(), STDERR_FILENO);
+}
+
+StderrRelay::~StderrRelay() {
+    start();  // what waits in the pipe of a process that fails early
+    if (!pump_) {
+        return;
+    }
+    give_stderr_back();
+    is_pumped = false;
     if (pump_->wait_for_end(patience_at_end)) {
         pump_->thread.join();
         return;

@@ -68,8 +68,10 @@ TEST_CASE(
         return;
     }
     PipedStderr terminal;
-    const StderrRelay relay;
+    StderrRelay relay;
     log_much();  // would not come back
+    relay.start();
+    log_much();
     // Nor does whoever else in the process writes there.
     const std::string others(PIPE_BUF, 'y');
     CHECK(::write(STDERR_FILENO, others.data(), others.size()) < 0);
@@ -86,14 +88,15 @@ TEST_CASE("the end of a relay does not wait for who does not read, and gives std
     }
     PipedStderr terminal;
     {
-        const StderrRelay relay;
+        const StderrRelay relay;  // of a process that fails before it starts one
         CHECK(real_stderr() != STDERR_FILENO);
         log_line(LogLevel::info, "the last words");
     }
     CHECK(real_stderr() == STDERR_FILENO);
     CHECK_FALSE(terminal.read_until("the last words").empty());
     {
-        const StderrRelay relay;
+        StderrRelay relay;
+        relay.start();
         log_much();
     }
     log_much();  // nor does what comes after it
@@ -106,7 +109,8 @@ TEST_CASE("a reader that is gone for good stops nobody") {
     ::signal(SIGPIPE, SIG_IGN);
     PipedStderr terminal;
     {
-        const StderrRelay relay;
+        StderrRelay relay;
+        relay.start();
         terminal.close_reader();
         log_much();
     }
