@@ -36,7 +36,11 @@ void BackingWatch::look(VolumeKeeper& keeper) {
     const std::string found = block ? look_for_backing(keeper, *block) : std::string();
     // It may have been closed meanwhile, to be opened where it is now.
     if (found.empty() || !has_it_open(keeper)) {
-        told_.erase(keeper.name());
+        if (told_.erase(keeper.name()) != 0 && has_it_open(keeper)) {
+            keeper.record("backing-returned", Severity::info,
+                          fmt::format("the backing of {} on {} is at its path again", keeper.name(),
+                                      keeper.node()));
+        }
         return;
     }
     std::string& told = told_[keeper.name()];

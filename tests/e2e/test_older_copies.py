@@ -266,6 +266,7 @@ def test_a_backing_that_is_renamed_while_it_is_open_is_told(cluster, name):
     cluster.wait_event(node, "backing-moved")
     assert str(path) in str(node.ctl("check", check=False))
     away.rename(path)
+    cluster.wait_event(node, "backing-returned")
     cluster.alpha.ctl("demote", "r0")
     cluster.assert_replicas_equal()
 

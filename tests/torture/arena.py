@@ -240,10 +240,16 @@ class Arena:
             raise Violation(f"the promotion of {heir.name} did not name its loss: {answer}")
         return answer["loss"]
 
+    def take_over(self, heir):
+        """Plainly: the other node is there and knows that this one has all that it has, and more."""
+        self.wait(lambda: self.ask(heir, "promote", "r0").code == 0, f"{heir.name} to take over")
+        self._last_active = heir
+
     # -- the way back ----------------------------------------------------------------------------
 
     def heal(self):
         """Takes all faults away, and waits until the mirror is whole again."""
+        self.load.depth = self.load.DEPTH
         for disk in self.disks.values():
             disk.mend()
         self.assert_alive()
@@ -318,7 +324,11 @@ class Arena:
             raise RuntimeError(f"the load ended: {self.load.failure}")
         if self.load.complaints:
             raise Violation("\n".join(self.load.complaints))
-        if self.load.errors and not self.excuses.no_copy_was_left():
+        if not self.load.errors:
+            return
+        # The event comes after the answer.
+        self.wait_if_it_comes(self.excuses.no_copy_was_left, 2)
+        if not self.excuses.no_copy_was_left():
             raise Violation("\n".join(self.load.errors))
 
     # -- checking --------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import dataclasses
 import random
 
 _TIMEOUTS = (0, 2)
-_FAULTY = (("alpha", "beta"), ("alpha", "beta"), ("alpha",), ("beta",))
+_FAULTY = (("alpha", "beta"), ("alpha",), ("beta",))
 
 
 @dataclasses.dataclass(frozen=True)

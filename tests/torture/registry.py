@@ -40,10 +40,14 @@ def all_moves():
     import moves_clock
     import moves_crash
     import moves_disk
+    import moves_double
     import moves_hang
+    import moves_image
     import moves_link
     import moves_loss
     import moves_metadata
     import moves_roles
+    import moves_settings
+    import moves_slow
     import moves_verify
     return dict(_moves)

@@ -202,13 +202,15 @@ class Writer:
 
 
 class Load:
-    """The thread. The moves call pause(), go_on(), wait_progress() and set `sockets`."""
+    """The thread. The moves call pause(), go_on(), wait_progress() and set `sockets`, and `depth`:
+    how many requests a writer has in flight."""
 
     DEPTH = 6
 
     def __init__(self, record, sockets, writers=3, shared_mib=6, private_mib=6, rate=600):
         self.record = record
         self.sockets = list(sockets)
+        self.depth = self.DEPTH
         self.counts = collections.Counter()
         self.bytes = collections.Counter()
         self.complaints = []
@@ -329,7 +331,7 @@ class Load:
                 self.disconnects += 1
             writer.lose()
             return
-        while (not pausing and writer.is_ready() and len(writer.in_flight) < self.DEPTH
+        while (not pausing and writer.is_ready() and len(writer.in_flight) < self.depth
                and self._may_submit()):
             before = len(writer.in_flight)
             writer.submit()

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import threading
 
 from lib import processes
 from lib.waiting import accepts, wait_for
@@ -27,6 +28,7 @@ class FuseDisk:
     """A file at `path`; its content lies in `image`.
 
     hang()         every request waits, as on a disk that has stopped to answer
+    slow()         it works a fifteenth of the time, and never stands still for long
     go_on()        they are carried out
     fail(kind)     "read" or "write" requests fail with EIO from now on
     heal()         no more
@@ -41,6 +43,7 @@ class FuseDisk:
         self._socket = self.directory / "sock"
         self.is_hung = False
         self._size = size
+        self._slow = None  # whose thread stops and starts the disk, until it is set
         self._environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "MIRRORDISK_TEST": marker}
         with open(self.image, "wb") as image:
             image.truncate(size)
@@ -68,7 +71,27 @@ class FuseDisk:
         self.is_hung = True
         processes.send(self.server.pid, signal.SIGSTOP)
 
+    def slow(self, works=0.01, stands=0.15):
+        """Seconds each."""
+        self.go_on()
+        ended = threading.Event()
+        thread = threading.Thread(target=self._stop_and_go, args=(ended, works, stands),
+                                  daemon=True)
+        self._slow = (ended, thread)
+        thread.start()
+
+    def _stop_and_go(self, ended, works, stands):
+        while not ended.wait(works):
+            processes.send(self.server.pid, signal.SIGSTOP)
+            ended.wait(stands)
+            processes.send(self.server.pid, signal.SIGCONT)
+
     def go_on(self):
+        if self._slow:
+            ended, thread = self._slow
+            self._slow = None
+            ended.set()
+            thread.join()
         processes.send(self.server.pid, signal.SIGCONT)
         self.is_hung = False
 

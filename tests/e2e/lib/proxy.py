@@ -15,6 +15,8 @@ class Proxy:
     open()      everything passes
     cut()       connections are reset, new ones too
     silence()   connections stay, nothing passes; what was sent is delivered after open()
+    mute()      what is sent towards the node passes, its answers wait as in silence(): after a
+                cut() they are lost, and what was asked for was done
     hold()      connections that are there stay silent until release(), new ones pass
     slow(rate)  each direction of each connection passes at most `rate` bytes a second
 
@@ -49,6 +51,9 @@ class Proxy:
 
     def silence(self):
         self._set("silent")
+
+    def mute(self):
+        self._set("mute")
 
     def slow(self, rate):
         self._set("open", rate)
@@ -157,14 +162,17 @@ class Proxy:
                 gap = self._random.randint(1, 2 * mean)
             return data, gap - (len(data) - start)
 
+    def _passes(self, source, forward):
+        stopped = self._mode == "silent" or (self._mode == "mute" and not forward)
+        return not stopped and source not in self._held
+
     def _pump(self, source, sink, forward):
         gap = None
         while True:
             try:
                 data = source.recv(65536)
                 with self._changed:
-                    self._changed.wait_for(
-                        lambda: self._mode != "silent" and source not in self._held)
+                    self._changed.wait_for(lambda: self._passes(source, forward))
                     rate = self._rate
                 if rate:
                     time.sleep(len(data) / rate)
