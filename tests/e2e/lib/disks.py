@@ -6,12 +6,12 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import threading
 
 from lib import processes
 from lib.waiting import accepts, wait_for
 
 SIZE = 64 * 1024 * 1024
+_UNLIMITED = 10**12
 
 
 def why_not():
@@ -28,7 +28,7 @@ class FuseDisk:
     """A file at `path`; its content lies in `image`.
 
     hang()         every request waits, as on a disk that has stopped to answer
-    slow()         it works a fifteenth of the time, and never stands still for long
+    slow()         it gets 2 MiB done in a second, and never stands still
     go_on()        they are carried out
     fail(kind)     "read" or "write" requests fail with EIO from now on
     heal()         no more
@@ -41,9 +41,9 @@ class FuseDisk:
         self.path = self.directory / "mnt" / "disk"
         self.path.parent.mkdir()
         self._socket = self.directory / "sock"
+        self._rate = self.directory / "rate"
         self.is_hung = False
         self._size = size
-        self._slow = None  # whose thread stops and starts the disk, until it is set
         self._environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "MIRRORDISK_TEST": marker}
         with open(self.image, "wb") as image:
             image.truncate(size)
@@ -54,7 +54,8 @@ class FuseDisk:
         wait_for(lambda: (self.directory / "pid").exists(), "nbdfuse to show the disk")
 
     def _plugin(self):
-        return ("--filter=error", "file", self.image, "error=EIO",
+        return ("--filter=rate", "--filter=error", "file", self.image, "error=EIO",
+                f"rate-file={self._rate}",
                 *(word for kind in ("pread", "pwrite") for word in
                   (f"error-{kind}-rate=100%", f"error-{kind}-file={self._trigger(kind)}")))
 
@@ -71,27 +72,18 @@ class FuseDisk:
         self.is_hung = True
         processes.send(self.server.pid, signal.SIGSTOP)
 
-    def slow(self, works=0.01, stands=0.15):
-        """Seconds each."""
-        self.go_on()
-        ended = threading.Event()
-        thread = threading.Thread(target=self._stop_and_go, args=(ended, works, stands),
-                                  daemon=True)
-        self._slow = (ended, thread)
-        thread.start()
+    def slow(self, rate=2 * 1024 * 1024):
+        """`rate`: bytes a second, of reads and of writes each."""
+        self._set_rate(8 * rate)
 
-    def _stop_and_go(self, ended, works, stands):
-        while not ended.wait(works):
-            processes.send(self.server.pid, signal.SIGSTOP)
-            ended.wait(stands)
-            processes.send(self.server.pid, signal.SIGCONT)
+    def _set_rate(self, bits):
+        fresh = self._rate.with_suffix(".new")
+        fresh.write_text(f"{bits}\n", encoding="utf-8")
+        fresh.rename(self._rate)
 
     def go_on(self):
-        if self._slow:
-            ended, thread = self._slow
-            self._slow = None
-            ended.set()
-            thread.join()
+        if self._rate.exists():
+            self._set_rate(_UNLIMITED)
         processes.send(self.server.pid, signal.SIGCONT)
         self.is_hung = False
 
