@@ -67,6 +67,21 @@ Result<Superblock> read_slot(Store& store, std::uint64_t number) {
     return block;
 }
 
+/// A write of the slot `number` that was cut off. The next one goes to the same place with the same
+/// sequence; cut off too, it could put in place just what the first one lacks, and an update that
+/// nobody has acted upon would be the newest. So none of its sectors stays: no superblock has one
+/// of ones alone, as it may well have one of zeroes.
+Result<void> spoil_torn_slot(Store& store, std::uint64_t number) {
+    const std::uint64_t at = number * superblock_slot_size;
+    std::array<std::byte, superblock_slot_size> slot;
+    const bool readable = store.read(slot, at).has_value();
+    if (readable && (is_zero(slot) || decode(slot))) {
+        return {};  // never written, or whole
+    }
+    slot.fill(std::byte{0xFF});
+    return store.write(slot, at).and_then([&] { return store.flush(); });
+}
+
 }  // namespace
 
 std::uint64_t map_bits(MapKind kind, std::uint64_t volume_size) noexcept {
@@ -106,16 +121,27 @@ Result<std::unique_ptr<MetaFile>> MetaFile::format(std::unique_ptr<Store> store,
 
 Result<std::unique_ptr<MetaFile>> MetaFile::load(std::unique_ptr<Store> store,
                                                  const std::string& name) {
+    auto block = look(*store, name);
+    if (!block) {
+        return Failure(block.error());
+    }
+    if (auto spoilt = spoil_torn_slot(*store, 1 - block->sequence % 2); !spoilt) {
+        return Failure(spoilt.error().within(name));
+    }
+    return std::unique_ptr<MetaFile>(new MetaFile(std::move(store), std::move(*block)));
+}
+
+Result<Superblock> MetaFile::look(Store& store, const std::string& name) {
     const auto corrupt = [&](const std::string& what) {
         return Failure(Error{ErrorKind::corrupt, fmt::format("{}: {}", name, what),
                              "remove the directory of the volume and make the replica anew with "
                              "mirrorctl create"});
     };
-    if (store->size() < maps_at) {
-        return corrupt(fmt::format("{} bytes are too few for a metadata file", store->size()));
+    if (store.size() < maps_at) {
+        return corrupt(fmt::format("{} bytes are too few for a metadata file", store.size()));
     }
-    auto even = read_slot(*store, 0);
-    auto odd = read_slot(*store, 1);
+    auto even = read_slot(store, 0);
+    auto odd = read_slot(store, 1);
     if (!even && !odd) {
         return corrupt(fmt::format("neither superblock is valid (the first: {}; the second: {})",
                                    even.error().message, odd.error().message));
@@ -123,16 +149,16 @@ Result<std::unique_ptr<MetaFile>> MetaFile::load(std::unique_ptr<Store> store,
     const bool odd_is_newer = odd && (!even || odd->sequence > even->sequence);
     Superblock block = std::move(odd_is_newer ? *odd : *even);
     // The bound keeps the arithmetic of a foreign number from overflowing.
-    if (block.size > 8192 * TiB || store->size() < meta_file_size(block.size)) {
+    if (block.size > 8192 * TiB || store.size() < meta_file_size(block.size)) {
         return corrupt(fmt::format("{} bytes are too few for the maps of a volume of {} bytes",
-                                   store->size(), block.size));
+                                   store.size(), block.size));
     }
     // A process that died between the write of a slot and its flush has left it in the page cache
     // alone: it must not be acted upon, nor the other slot be overwritten, before it is durable.
-    if (auto durable = store->flush(); !durable) {
+    if (auto durable = store.flush(); !durable) {
         return Failure(durable.error());
     }
-    return std::unique_ptr<MetaFile>(new MetaFile(std::move(store), std::move(block)));
+    return block;
 }
 
 Superblock MetaFile::superblock() const {

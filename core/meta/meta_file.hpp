@@ -50,8 +50,11 @@ class MetaFile {
     /// Formats `store` (all of it a hole so far) and makes the first superblock durable.
     [[nodiscard]] static Result<std::unique_ptr<MetaFile>> format(std::unique_ptr<Store> store,
                                                                   const Superblock& first);
-    /// Reads the newest valid slot, and makes sure that it is durable. `corrupt` when there is
-    /// none, or the file is too short.
+    /// The newest valid slot, which is durable then; nothing is written, so it may be another
+    /// process's. `corrupt` when there is none, or the file is too short.
+    [[nodiscard]] static Result<Superblock> look(Store& store, const std::string& name);
+    /// For the owner: what look() finds, and whatever a write that was cut off has left in the
+    /// other slot never comes to life again.
     [[nodiscard]] static Result<std::unique_ptr<MetaFile>> load(std::unique_ptr<Store> store,
                                                                 const std::string& name);
 

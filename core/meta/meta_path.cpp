@@ -174,9 +174,8 @@ Result<Superblock> read_superblock(const std::string& path) {
     if (!store) {
         return Failure(store.error());
     }
-    return MetaFile::load(std::move(*store), path).map([](const std::unique_ptr<MetaFile>& meta) {
-        return meta->superblock();
-    });
+    // Not load(): a slot that the owner is writing looks torn, and is the owner's to mend.
+    return MetaFile::look(**store, path);
 }
 
 Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path, const WrapFile& wrap) {

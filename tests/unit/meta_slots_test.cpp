@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A superblock that landed in the other one's place is not believed: it would make the next update
-// overwrite the only good one.
+// overwrite the only good one. One that was cut off stays dead, whatever is written over it.
 #include <array>
 
 #include <doctest/doctest.h>
@@ -75,4 +75,52 @@ TEST_CASE("superblocks that are both in the wrong place are no metadata") {
     const auto loaded = MetaFile::load(disk.open(), "meta");
     REQUIRE_FALSE(loaded);
     CHECK(loaded.error().kind == ErrorKind::corrupt);
+}
+
+TEST_CASE("an update that was cut off does not come to life by the next one that is cut off") {
+    constexpr std::size_t sectors = superblock_slot_size / MemoryDisk::sector_bytes;
+    const auto cut_off = [&](MemoryDisk& disk, std::uint64_t errors, const auto& keep) {
+        const auto file = load(disk);
+        REQUIRE(disk.unflushed() == 0);
+        disk.fail_flushes(true);
+        CHECK_FALSE(file->update([&](Superblock& block) {
+            block.media_errors = errors;
+            // The sectors behind the first are the same in both attempts, and were others before.
+            block.lineage = {};
+        }));
+        disk.fail_flushes(false);
+        REQUIRE(disk.unflushed() == sectors);
+        disk.cut_power(keep);
+    };
+    for (std::size_t first = 0; first < sectors; ++first) {
+        CAPTURE(first);
+        MemoryDisk disk(meta_file_size(volume_size));
+        REQUIRE(MetaFile::format(disk.open(), full_superblock(volume_size)));
+        set_errors(*load(disk), 1);
+        set_errors(*load(disk), 2);
+        cut_off(disk, 7, [&](std::size_t i) { return i <= first; });
+        const bool is_whole = load(disk)->superblock().media_errors == 7;
+        if (is_whole) {
+            continue;  // the sectors that were lost were as they are now
+        }
+        CHECK(load(disk)->superblock().media_errors == 2);
+        cut_off(disk, 8, [&](std::size_t i) { return i > first; });
+        CHECK(load(disk)->superblock().media_errors != 7);
+    }
+}
+
+TEST_CASE("who only looks at a superblock writes nothing, since its owner may be writing") {
+    MemoryDisk disk(meta_file_size(volume_size));
+    REQUIRE(MetaFile::format(disk.open(), full_superblock(volume_size)));
+    set_errors(*load(disk), 1);
+    const std::uint64_t other = 1 - load(disk)->superblock().sequence % 2;
+    disk.damage(other * superblock_slot_size + 100, std::byte{1});
+    const Slot torn = slot_on(disk, other);
+    const auto store = disk.open();
+    const auto seen = MetaFile::look(*store, "meta");
+    REQUIRE(seen);
+    CHECK(seen->media_errors == 1);
+    CHECK(slot_on(disk, other) == torn);
+    CHECK(load(disk)->superblock().media_errors == 1);
+    CHECK(slot_on(disk, other) != torn);
 }

@@ -89,9 +89,9 @@ Bitmap map_on(MemoryDisk& meta, MapKind kind) {
 }
 
 Superblock superblock_on(MemoryDisk& meta) {
-    auto file = MetaFile::load(meta.open(), "meta");
-    REQUIRE_MESSAGE(file, file.error().text());
-    return (*file)->superblock();
+    auto block = MetaFile::look(*meta.open(), "meta");
+    REQUIRE_MESSAGE(block, block.error().text());
+    return std::move(*block);
 }
 
 std::unique_ptr<MemoryDisk> durable_image(const MemoryDisk& disk) {
