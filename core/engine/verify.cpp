@@ -110,6 +110,8 @@ void Verify::run() {
 
 std::shared_ptr<Session> Verify::wait_for_work() {
     while (true) {
+        // They may change at once: the comparison looks after each piece whether this session still
+        // is the one, and in sync.
         const Membership::Parties parties = parts_.comparison.membership.parties();
         const bool ready = parties.session && parties.mode == MirrorMode::in_sync &&
                            parties.local && !parties.session->is_lost();
@@ -123,14 +125,13 @@ std::shared_ptr<Session> Verify::wait_for_work() {
             if (ready && running) {
                 return parties.session;
             }
-            must_tell =
-                ready && record_.state != VerifyState::never && told_ != parties.session->id();
+            must_tell = ready && !telling_ && record_.state != VerifyState::never &&
+                        told_ != parties.session->id();
             if (!must_tell) {
                 wake_.wait_for(lock, running ? look_while_waiting : look_while_idle);
             }
         }
         if (must_tell) {
-            MutexLock saving(saving_mutex_);
             tell_peer();
         }
     }
@@ -150,6 +151,7 @@ void Verify::run_pass(const std::shared_ptr<Session>& session) {
         pass_from_ = from;
         pass_began_ = parts_.clock.steady_now();
     }
+    // A request may end this run from here on: looked at before each piece, and by note() after it.
     if (from != 0) {
         report("verify-resumed", Severity::info,
                fmt::format("the comparison with {} goes on at {}", peer_node_, format_size(from)));
@@ -176,7 +178,7 @@ void Verify::run_pass(const std::shared_ptr<Session>& session) {
         const Comparison::Piece piece = comparison.piece_at(offset);
         const auto findings = comparison.compare(piece, repair);
         if (!findings) {
-            interrupted(findings.error().message);
+            interrupted(findings.error().message, run);
             return;
         }
         if (!note(piece, *findings, run)) {
@@ -194,6 +196,14 @@ bool Verify::note(const Comparison::Piece& piece, const std::vector<VerifyFindin
     {
         MutexLock lock(mutex_);
         if (run_ != run) {
+            // Ended while the piece was compared. That a disk was mended is told all the same, once
+            // the mutex is let go; the record is another run's.
+            lock.unlock();
+            for (const VerifyFinding& finding : findings) {
+                if (finding.repaired) {
+                    report_finding(finding);
+                }
+            }
             return false;
         }
         for (const VerifyFinding& finding : findings) {
@@ -276,7 +286,7 @@ void Verify::finish(unsigned run) {
     }
 }
 
-void Verify::interrupted(const std::string& why) {
+void Verify::interrupted(const std::string& why, unsigned run) {
     // The membership knows better why its session ended.
     const std::string known = obstacle();
     const std::string cause = known.empty() ? why : known;
@@ -284,10 +294,10 @@ void Verify::interrupted(const std::string& why) {
     {
         MutexLock lock(mutex_);
         position = record_.position;
-        pass_began_.reset();
-        if (stop_) {
-            return;
+        if (stop_ || run_ != run) {
+            return;  // who stopped it, or began another, has said so
         }
+        pass_began_.reset();
     }
     save();
     report("verify-interrupted", Severity::info,
@@ -298,6 +308,7 @@ void Verify::interrupted(const std::string& why) {
 void Verify::rest(Pacer::Duration time, unsigned run, const Comparison& comparison) {
     const SteadyTime until = std::chrono::steady_clock::now() + time;
     while (comparison.in_sync()) {
+        // Whatever changes meanwhile: run_pass() looks again at all of it.
         MutexLock lock(mutex_);
         const SteadyTime now = std::chrono::steady_clock::now();
         if (stop_ || run_ != run || now >= until || std::exchange(hurry_, false)) {
@@ -313,21 +324,43 @@ std::string Verify::obstacle() const {
 }
 
 void Verify::save() {
-    MutexLock saving(saving_mutex_);
-    VerifyRecord record;
     {
-        MutexLock lock(mutex_);
-        record = record_;
-        saved_at_ = parts_.clock.steady_now();
-    }
-    if (auto saved = save_verify_record(parts_.path, record); !saved) {
-        log(LogLevel::warning, "volume {}: how far the comparison is can't be saved: {}",
-            parts_.volume.name, saved.error().text());
+        MutexLock saving(saving_mutex_);
+        VerifyRecord record;
+        {
+            MutexLock lock(mutex_);
+            record = record_;
+            saved_at_ = parts_.clock.steady_now();
+        }
+        // Who changes the record meanwhile saves it again after this.
+        if (auto saved = save_verify_record(parts_.path, record); !saved) {
+            log(LogLevel::warning, "volume {}: how far the comparison is can't be saved: {}",
+                parts_.volume.name, saved.error().text());
+        }
     }
     tell_peer();
 }
 
 void Verify::tell_peer() {
+    {
+        MutexLock lock(mutex_);
+        if (std::exchange(telling_, true)) {
+            tell_again_ = true;
+            return;
+        }
+    }
+    do {
+        tell_once();
+    } while (must_tell_again());
+}
+
+bool Verify::must_tell_again() {
+    MutexLock lock(mutex_);
+    telling_ = std::exchange(tell_again_, false);
+    return telling_;
+}
+
+void Verify::tell_once() {
     const Membership::Parties parties = parts_.comparison.membership.parties();
     if (!parties.session || parties.mode != MirrorMode::in_sync || parties.session->is_lost()) {
         return;
@@ -338,7 +371,9 @@ void Verify::tell_peer() {
         record = record_;
         told_ = parties.session->id();
     }
-    // Only a copy for the day on which the peer is active: without it, a comparison begins anew.
+    // The session may end meanwhile: then told_ is not the next one's. A record that is changed
+    // meanwhile is told after this. Only a copy for the day on which the peer is active: without
+    // it, a comparison begins anew.
     if (auto told = parties.session->tell_verify(encode(record)); !told) {
         log(LogLevel::info, "volume {}: {} does not keep the result of the comparison: {}",
             parts_.volume.name, peer_node_, told.error().message);

@@ -83,14 +83,18 @@ class Verify {
     [[nodiscard]] bool note(const Comparison::Piece& piece,
                             const std::vector<VerifyFinding>& findings, unsigned run);
     void finish(unsigned run);
-    void interrupted(const std::string& why);
+    void interrupted(const std::string& why, unsigned run);
     void report_finding(const VerifyFinding& finding);
     /// Waits; cut short by a wish, or when the mirror is not in sync any more.
     void rest(Pacer::Duration time, unsigned run, const Comparison& comparison);
     /// Why a comparison does not go on now; empty: it can.
     [[nodiscard]] std::string obstacle() const;
     void save();
+    /// The newest record to the standby. Returns at once where another thread is at it, which tells
+    /// this one, too.
     void tell_peer();
+    void tell_once();
+    [[nodiscard]] bool must_tell_again();
     void report(const std::string& id, Severity severity, const std::string& text,
                 const std::string& cause = {}, const std::string& remedy = {});
 
@@ -98,13 +102,17 @@ class Verify {
     const std::string peer_node_;
     std::atomic<std::uint64_t> usual_rate_;
     std::atomic<std::chrono::milliseconds> peer_timeout_;
-    Mutex saving_mutex_;  ///< one writer of the file, so that the newest record is the last
+    /// One writer of the file, so that the newest record is the last. Held over file I/O, for which
+    /// nobody but another writer waits; never over a question to the peer.
+    Mutex saving_mutex_;
 
     mutable Mutex mutex_;
     CondVar wake_;
     bool stop_ GUARDED_BY(mutex_) = false;
     VerifyRecord record_ GUARDED_BY(mutex_);
-    bool hurry_ GUARDED_BY(mutex_) = false;  ///< the rate was changed: a rest is over
+    bool hurry_ GUARDED_BY(mutex_) = false;       ///< the rate was changed: a rest is over
+    bool telling_ GUARDED_BY(mutex_) = false;     ///< one question at a time, too
+    bool tell_again_ GUARDED_BY(mutex_) = false;  ///< the record was changed since it was asked
     unsigned run_ GUARDED_BY(mutex_) = 0;  ///< a number for each comparison that is begun or ended
     std::uint64_t pass_from_ GUARDED_BY(mutex_) = 0;
     std::optional<SteadyTime> pass_began_ GUARDED_BY(mutex_);

@@ -107,25 +107,25 @@ VerifyRecord Verify::fresh_record(const Wishes& wishes) const {
 }
 
 Result<Json> Verify::begin(const Wishes& wishes) {
+    // Both may be otherwise a moment later: the comparison waits then. Whether one runs is looked
+    // at with the mutex that is held until this one does, since two may be asked for at once.
     const std::string waits_for = obstacle();
-    {
-        MutexLock lock(mutex_);
-        if (record_.state == VerifyState::running && !wishes.restart && !wishes.dry_run) {
-            const auto adjusted = adjust(wishes, waits_for);
-            lock.unlock();
-            return adjusted.map([&](const std::string& text) { return answer(text, true); });
-        }
-    }
-    if (auto possible = require_in_sync(); !possible) {
-        return Failure(possible.error());
-    }
+    const auto possible = require_in_sync();
     if (wishes.dry_run) {
-        return plan(wishes);
+        return possible ? Result<Json>(plan(wishes)) : Failure(possible.error());
     }
     bool resumed = false;
     std::uint64_t position = 0;
     {
         MutexLock lock(mutex_);
+        if (record_.state == VerifyState::running && !wishes.restart) {
+            const auto adjusted = adjust(wishes, waits_for);
+            lock.unlock();
+            return adjusted.map([&](const std::string& text) { return answer(text, true); });
+        }
+        if (!possible) {
+            return Failure(possible.error());
+        }
         resumed = record_.state == VerifyState::stopped && record_.repair == wishes.repair &&
                   !wishes.restart;
         if (resumed) {

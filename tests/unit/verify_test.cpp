@@ -387,3 +387,63 @@ TEST_CASE("the standby is told where the comparison is") {
     REQUIRE(pair.wait_in_sync());
     CHECK(eventually([&] { return told > before; }));
 }
+
+TEST_CASE("a comparison is stopped also while the standby takes its time to keep the record") {
+    MirrorPair pair({.peer_timeout = 20s});
+    fill(pair);
+    Barrier barrier;
+    crawl_past_first_piece(pair);
+    pair.server().on_request([&](const std::string& what) -> Result<void> {
+        if (what == "verify-record") {
+            barrier.wait();
+        }
+        return {};
+    });
+    // Asks for it in a thread of its own, and waits for the standby.
+    std::thread other([&] { (void)begin(pair, {{"rate", crawl}, {"restart", true}}); });
+    REQUIRE(eventually([&] { return barrier.arrived() == 1; }));
+    (void)pair.ask({{"request", "verify"}, {"stop", true}});
+    CHECK(verify_of(pair)["state"] == "stopped");
+    CHECK(pair.mode() == "in-sync");
+    CHECK(barrier.arrived() == 1);  // and is still waiting
+    barrier.open();
+    other.join();
+    CHECK(barrier.arrived() > 1);  // it was told how that ended, too
+}
+
+TEST_CASE("of several requests at once one begins a comparison, and the others find it") {
+    for (int round = 0; round < 40; ++round) {
+        MirrorPair pair;
+        fill(pair);  // more than the one piece that is compared before the first rest
+        std::atomic<int> begun{0};
+        std::atomic<int> ready{0};
+        std::vector<std::thread> people;
+        for (int i = 0; i < 4; ++i) {
+            people.emplace_back([&] {
+                ++ready;
+                while (ready < 4) {
+                }
+                begun += begin(pair, {{"rate", 1}})["resumed"] == false ? 1 : 0;
+            });
+        }
+        for (std::thread& each : people) {
+            each.join();
+        }
+        REQUIRE(begun == 1);
+    }
+}
+
+TEST_CASE("a disk that was mended while its comparison was stopped is told of") {
+    MirrorPair pair;
+    fill(pair);
+    pair.beta.disk.damage(0, std::byte{1});
+    Barrier barrier;
+    pair.beta.disk_faults.before_write([&] { barrier.wait(); });
+    (void)begin(pair, {{"repair", true}});
+    REQUIRE(eventually([&] { return barrier.arrived() == 1; }));
+    (void)pair.ask({{"request", "verify"}, {"stop", true}});
+    CHECK(verify_of(pair)["state"] == "stopped");
+    barrier.open();
+    CHECK(eventually([&] { return has_event(pair, "verify-repaired"); }));
+    CHECK(verify_of(pair)["repaired_bytes"] == 0);
+}
