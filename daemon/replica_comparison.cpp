@@ -19,7 +19,41 @@ Result<Json> ask_peer(VolumeKeeper& keeper, Json request) {
     return keeper.peers().ask(keeper.peer(), request, step_deadline);
 }
 
-/// Asks one side until it has named all its regions.
+/// For ourselves: what is left of a failed replica may be worth an undo file.
+Result<Json> answer_from(const Json& request, VolumeKeeper::Lease& lease) {
+    if (request.value("request", "") == "block-digests") {
+        return control::answer_block_digests(request, lease->backing());
+    }
+    const auto regions = lease->regions_that_may_differ();
+    if (!regions) {
+        return Failure(regions.error());
+    }
+    return control::answer_differing_regions(request, *regions);
+}
+
+Result<Json> ask_own(VolumeKeeper& keeper, const Json& request) {
+    // Between this look and the question an engine may have died, or a promotion have begun: either
+    // fails then, and the whole comparison with it.
+    if (keeper.place() == Place::active) {
+        return keeper.engine().ask(request, step_deadline);
+    }
+    auto lease = keeper.replica_now();
+    return lease ? answer_from(request, *lease) : Failure(lease.error());
+}
+
+Result<void> require_content(const VolumeKeeper& keeper, const Superblock& block) {
+    if (block.state == ReplicaState::up_to_date || block.state == ReplicaState::stale) {
+        return {};
+    }
+    return Failure(Error{ErrorKind::refused,
+                         fmt::format("the replica of {} on {} is {}: it can't be compared with",
+                                     keeper.name(), keeper.node(), to_string(block.state)),
+                         fmt::format("on {}: mirrorctl status {}", keeper.node(), keeper.name())});
+}
+
+/// Asks one side until it has named all its regions. Between two pages its maps may grow only where
+/// it is active, and what is written there now is lost by nobody's decision of before; the
+/// resolution stops the loser first.
 template <typename Ask>
 Result<void> collect_regions(const Ask& ask, Bitmap& regions) {
     std::uint64_t from = 0;
@@ -49,8 +83,8 @@ Result<Bitmap> regions_to_compare(VolumeKeeper& keeper, std::uint64_t volume_siz
         regions.set_all();
         return regions;
     }
-    auto done = collect_regions(
-        [&](const Json& request) { return answer_comparison(keeper, request); }, regions);
+    auto done =
+        collect_regions([&](const Json& request) { return ask_own(keeper, request); }, regions);
     if (done) {
         done = collect_regions([&](const Json& request) { return ask_peer(keeper, request); },
                                regions);
@@ -93,20 +127,18 @@ std::vector<std::uint64_t> next_regions(const Bitmap& regions, std::uint64_t& fr
 
 Result<Json> answer_comparison(VolumeKeeper& keeper, const Json& request) {
     if (keeper.place() == Place::active) {
-        return keeper.engine().ask(request, step_deadline);
+        return ask_own(keeper, request);
     }
-    const auto lease = keeper.replica_now();
+    auto lease = keeper.replica_now();
     if (!lease) {
         return Failure(lease.error());
     }
-    if (request.value("request", "") == "block-digests") {
-        return control::answer_block_digests(request, (*lease)->backing());
+    auto answer = answer_from(request, *lease);
+    // After the disk was read: it may have failed, or a resync have begun, since the asker looked.
+    if (auto counts = require_content(keeper, (*lease)->superblock()); !counts) {
+        return Failure(counts.error());
     }
-    const auto regions = (*lease)->regions_that_may_differ();
-    if (!regions) {
-        return Failure(regions.error());
-    }
-    return control::answer_differing_regions(request, *regions);
+    return answer;
 }
 
 Result<Bitmap> find_differing_blocks(VolumeKeeper& keeper, const ComparedSizes& sizes,
@@ -129,7 +161,7 @@ Result<Bitmap> find_differing_blocks(VolumeKeeper& keeper, const ComparedSizes& 
         }
         const Json request = control::ask_block_digests(key, wanted);
         const auto theirs = ask_peer(keeper, request);
-        const auto ours = answer_comparison(keeper, request);
+        const auto ours = ask_own(keeper, request);
         if (!theirs || !ours) {
             return Failure(theirs ? ours.error() : theirs.error());
         }

@@ -122,6 +122,8 @@ class Volume {
     /// Counts an error of the local disk; an event too, unless there was one a moment ago.
     void note_media(MediaOperation operation, ByteRange range, MediaAction action,
                     const Error& cause);
+    /// `differing-regions` and `block-digests`: what this replica holds, unless it is left out.
+    [[nodiscard]] Result<control::Json> compare(const control::Json& request);
     [[nodiscard]] std::string why() const;
 
     [[nodiscard]] control::Json status() const;

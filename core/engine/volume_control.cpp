@@ -134,13 +134,32 @@ Result<Json> Volume::handle(const Json& request) {
         let_go();
         return Json::object();
     }
-    if (*what == "differing-regions") {
-        return control::answer_differing_regions(request, differences_->regions());
-    }
-    if (*what == "block-digests") {
-        return control::answer_block_digests(request, *store_);
+    if (*what == "differing-regions" || *what == "block-digests") {
+        return compare(request);
     }
     return fail(ErrorKind::invalid, "the engine knows no request '{}'", *what);
+}
+
+Result<Json> Volume::compare(const Json& request) {
+    const auto left_out = [this] {
+        return Failure(
+            Error{ErrorKind::refused,
+                  fmt::format("the replica of {} on {} is left out: it can't be compared "
+                              "with",
+                              name(), node_),
+                  fmt::format("mirrorctl status {}", name())});
+    };
+    if (!membership_.uses_local()) {
+        return left_out();
+    }
+    auto answer = request.value("request", "") == "block-digests"
+                      ? control::answer_block_digests(request, *store_)
+                      : control::answer_differing_regions(request, differences_->regions());
+    // Its disk may have failed while it was read: what is written since then is on the peer alone.
+    if (!membership_.uses_local()) {
+        return left_out();
+    }
+    return answer;
 }
 
 std::string Volume::why() const {

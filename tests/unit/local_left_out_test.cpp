@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include "core/base/json.hpp"
+#include "core/control/comparison_requests.hpp"
 #include "express_client.hpp"
 #include "mirror_pair.hpp"
 
@@ -81,6 +82,35 @@ TEST_CASE("a hole of a replica that was left out is none of the volume's") {
         covered = extent.range.end();
     }
     CHECK(covered == pair_size);
+}
+
+TEST_CASE("a replica that was left out is not what a split brain is decided by") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    const control::Json digests = control::ask_block_digests(random_id<SessionId>(), {0});
+    const control::Json regions = {{"request", "differing-regions"}, {"from", 0}};
+    CHECK(pair.volume().handle(digests));
+    CHECK(pair.volume().handle(regions));
+    SUBCASE("before it is asked") {
+        pair.alpha.disk_faults.fail_writes(broken);
+        REQUIRE(pair.volume().write(pattern(4096, 2), 0, Durability::cached));
+    }
+    SUBCASE("while it reads") {
+        std::atomic<bool> has_failed{false};
+        pair.alpha.disk_faults.before_read([&] {
+            if (!has_failed.exchange(true)) {
+                pair.alpha.disk_faults.fail_writes(broken);
+                CHECK(pair.volume().write(pattern(4096, 2), 2 * MiB, Durability::cached));
+            }
+        });
+        REQUIRE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+    }
+    for (const control::Json& request : {digests, regions}) {
+        const auto answer = pair.volume().handle(request);
+        REQUIRE_FALSE(answer);
+        CHECK(answer.error().kind == ErrorKind::refused);
+    }
+    CHECK(pair.status()["local_failed"] == true);
 }
 
 TEST_CASE("a local disk that fails while the peer is brought up to date is not left out") {
