@@ -134,7 +134,9 @@ bool BootPromotions::attempt(Task& task) const {
         put_off(task, answer.error());
         return false;
     }
-    // First without consequences, so that an event is written for news only.
+    // First without consequences, so that an event is written for news only. The role may be
+    // decided while that asks the peer, and between the last look here and the promotion: promote()
+    // looks again under its operation. What the peer said above is judged again there as well.
     auto done = promote(keeper, {.dry_run = true});
     if (done && !is_boot_decided(context_.node, keeper.name())) {
         done = promote(keeper, {.cause = "boot"});

@@ -3,8 +3,10 @@
 // read-only afterwards, so any thread may look.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <sys/types.h>
 
 #include <nlohmann/json_fwd.hpp>
@@ -18,6 +20,8 @@ namespace mirror::daemon {
 
 using Json = nlohmann::json;
 
+struct VolumeHome;
+
 struct Context {
     const Config& config;  ///< what is worked with: see daemon/volume_home.hpp
     const NodeConfig& node;
@@ -29,6 +33,8 @@ struct Context {
     /// `--listen`: the node's own address is translated on the way, and need not be this machine's.
     bool listens_elsewhere = false;
     const Config* file = nullptr;  ///< the configuration as it was read; null: the same
+    /// Where the volumes of this node live; null: all where `node` says.
+    const std::map<std::string, VolumeHome>* homes = nullptr;
 
     /// What both nodes have to agree on, and what engines are told.
     [[nodiscard]] const Config& as_read() const noexcept { return file ? *file : config; }

@@ -38,6 +38,11 @@ Result<GrowRequest> parse(const Json& request) {
     return GrowRequest{*step, *from, *to};
 }
 
+Result<std::uint64_t> size_of(VolumeKeeper& keeper) {
+    const auto lease = keeper.replica();
+    return lease ? Result<std::uint64_t>((*lease)->superblock().size) : Failure(lease.error());
+}
+
 Result<Json> look(VolumeKeeper& keeper, std::uint64_t size) {
     const auto info = inspect_backing(keeper.backing_path());
     if (!info) {
@@ -71,6 +76,7 @@ Result<void> grow_metadata(VolumeKeeper& keeper, std::uint64_t to) {
     if (!operation) {
         return Failure(operation.error());
     }
+    // A session that began since the active asked is shut; it begins again with the new size.
     keeper.close_replica(*operation);
     auto grown = grow_meta(keeper.meta_file(), to);
     auto opened = keeper.open_standby(*operation);
@@ -99,35 +105,57 @@ Result<ResizeLock> ResizeLock::take(const VolumeKeeper& keeper) {
 
 Result<void> grow_own_backing(VolumeKeeper& keeper, const ResizeLock&, std::uint64_t from,
                               std::uint64_t to) {
-    return grow_backing(keeper.backing_path(), from, to,
-                        [&] { return keeper.peers().is_stopping(); });
+    // The operation is not held for hours; the lock keeps another resize out, on both nodes. Once
+    // the volume is not active here its end may move, and this has to end.
+    return grow_backing(keeper.backing_path(), from, to, [&] {
+        return keeper.peers().is_stopping() || keeper.place() == Place::standby;
+    });
 }
+
+namespace {
+
+/// Zeroing takes hours on some disks, and the session in which the active said where its end is may
+/// be over long before. Who promotes this replica meanwhile makes data of all of it: closing it
+/// waits for the lease, and the zeroing sees that it is to end.
+Result<void> grow_standby_backing(VolumeKeeper& keeper, const ResizeLock&,
+                                  const GrowRequest& wanted, std::uint64_t size) {
+    const auto lease = keeper.replica();
+    if (!lease) {
+        return Failure(lease.error());
+    }
+    if (auto free = require_no_data(keeper, size, wanted.from); !free) {
+        return free;
+    }
+    return grow_backing(keeper.backing_path(), std::min(wanted.from, size), wanted.to, [&] {
+        return keeper.peers().is_stopping() || keeper.place() != Place::standby;
+    });
+}
+
+}  // namespace
 
 Result<Json> resize_replica(VolumeKeeper& keeper, const Json& request) {
     const auto wanted = parse(request);
     if (!wanted) {
         return Failure(wanted.error());
     }
-    std::uint64_t size = 0;
-    {
-        const auto lease = keeper.replica();
-        if (!lease) {
-            return Failure(lease.error());
-        }
-        size = (*lease)->superblock().size;
-    }
     if (wanted->step == "check") {
-        return look(keeper, size);
+        const auto size = size_of(keeper);
+        return size ? look(keeper, *size) : Failure(size.error());
     }
     const auto lock = ResizeLock::take(keeper);
     if (!lock) {
         return Failure(lock.error());
     }
+    // With the lock: another resize may have ended a moment before, and what was beyond the end is
+    // data since then.
+    const auto found = size_of(keeper);
+    if (!found) {
+        return Failure(found.error());
+    }
+    const std::uint64_t size = *found;
     Result<void> done;
     if (wanted->step == "backing") {
-        done = require_no_data(keeper, size, wanted->from).and_then([&] {
-            return grow_own_backing(keeper, *lock, std::min(wanted->from, size), wanted->to);
-        });
+        done = grow_standby_backing(keeper, *lock, *wanted, size);
     } else if (wanted->step == "metadata") {
         done = size == wanted->to ? done : grow_metadata(keeper, wanted->to);
     } else {

@@ -254,9 +254,10 @@ Result<void> run(const Options& options, StderrRelay& relay) {
     EventLog events((*node)->state_dir + "/events.jsonl", (*node)->name, system_clock());
     const Homes homes = find_homes(*config, **node, find_engines());
     const Config used = in_force(*config, homes);
-    return serve({used, **node, system_clock(), events, *control_group,
-                  tls::Credentials::of(*config, (*node)->name), !options.listen.empty(), &*config},
-                 homes, options, *instance, relay);
+    return serve(
+        {used, **node, system_clock(), events, *control_group,
+         tls::Credentials::of(*config, (*node)->name), !options.listen.empty(), &*config, &homes},
+        homes, options, *instance, relay);
 }
 
 int run_program(int argc, char** argv) {

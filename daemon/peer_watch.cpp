@@ -102,7 +102,11 @@ PeerView PeerWatch::view_now(const std::string& node) {
     }
     MutexLock lock(mutex_);
     PeerView& view = peers_.at(node).view;
-    view = {true, std::move(*answer), context_.clock.wall_now(), {}, view.tls};
+    // The watching thread may have lost it meanwhile, or have a newer answer. That it comes back is
+    // the thread's to find, and to tell.
+    if (view.reachable && view.last_seen == known.last_seen) {
+        view = {true, std::move(*answer), context_.clock.wall_now(), {}, view.tls};
+    }
     return view;
 }
 
@@ -196,6 +200,8 @@ void PeerWatch::note_answer(Peer& peer, PeerAnswer answer, const std::optional<t
         peer.view = {true, std::move(answer), context_.clock.wall_now(), {}, proof};
         view = peer.view;
     }
+    // From here on with the copy: view_now() may put a newer one there, which changes nothing of
+    // what is told. This thread alone tells, so appeared and lost come in order.
     if (appeared) {
         context_.events.record(
             {"peer-seen", Severity::info, "",

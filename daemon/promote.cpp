@@ -23,7 +23,9 @@ Error refusal(const VolumeKeeper& keeper, const PromotionVerdict& verdict) {
         verdict.remedy};
 }
 
-/// The peer's replica as it says now, or why there is none.
+/// The peer's replica as it says now, or why there is none. It may say something else a moment
+/// later: where it has a say, ask_agreement() has it look again under its own operation; what it
+/// did to the replica here, a session above all, is seen by become_active().
 void ask_peer_summary(VolumeKeeper& keeper, PromotionRequest& request) {
     const auto answer = keeper.peers().ask_status(keeper.peer());
     if (!answer) {
@@ -108,9 +110,16 @@ Result<void> ask_agreement(VolumeKeeper& keeper) {
     return {};
 }
 
-/// The durable half of taking over; `before` is the superblock to return to.
-Result<void> become_active(VolumeKeeper& keeper, const PromotionVerdict& verdict,
-                           Superblock& before) {
+/// The superblock before and after the durable half of taking over.
+struct Taken {
+    Superblock before;
+    Superblock after;
+};
+
+/// The durable half of taking over; `before` is the superblock to return to. Sessions don't need
+/// the operation: whatever one changed since the verdict, while peer and hooks were waited for, is
+/// looked for in the update itself.
+Result<void> become_active(VolumeKeeper& keeper, const PromotionVerdict& verdict, Taken& taken) {
     const auto lease = keeper.replica();
     if (!lease) {
         return Failure(lease.error());
@@ -118,12 +127,13 @@ Result<void> become_active(VolumeKeeper& keeper, const PromotionVerdict& verdict
     const WallTime now = keeper.context().clock.wall_now();
     bool is_as_judged = false;
     auto recorded = (*lease)->update([&](Superblock& block) {
-        before = block;
+        taken.before = block;
         is_as_judged = block.session == verdict.session && block.state == verdict.state &&
                        block.lineage.current() == verdict.generation;
         if (is_as_judged) {
             mirror::take_over(block, verdict, random_id<GenerationId>(), now, keeper.node());
         }
+        taken.after = block;
     });
     if (recorded && !is_as_judged) {
         return Failure(Error{ErrorKind::busy,
@@ -134,10 +144,16 @@ Result<void> become_active(VolumeKeeper& keeper, const PromotionVerdict& verdict
     return recorded;
 }
 
+/// Which marks the superblock at once, and offers steps before it answers.
+bool has_served(const Superblock& now, const Taken& taken) {
+    return (now.unclean && !taken.before.unclean) || !(now.lineage == taken.after.lineage) ||
+           !(now.steps == taken.after.steps) || now.session != taken.after.session;
+}
+
 /// The engine did not start, so nothing was written in the new role: as before, but for the token,
-/// which the peer may have given up for us.
-void roll_back(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
-               const Superblock& before) {
+/// which the peer may have given up for us. One that began to serve before it was given up may have
+/// answered writes to whoever found its socket: what it left is what the volume is.
+void roll_back(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation, const Taken& taken) {
     keeper.remove_marker();
     if (auto opened = keeper.open_standby(operation); !opened) {
         log(LogLevel::error, "{}", opened.error().text());
@@ -149,6 +165,10 @@ void roll_back(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
     }
     auto restored = (*lease)->update([&](Superblock& block) {
         block.role = Role::standby;
+        if (has_served(block, taken)) {
+            return;
+        }
+        const Superblock& before = taken.before;
         block.lineage = before.lineage;
         block.state = before.state;
         block.solo = before.solo;
@@ -228,6 +248,8 @@ Result<void> require_silence(VolumeKeeper& keeper) {
     // What a dead one sent is applied for a moment still.
     const SteadyTime settled_at = clock.steady_now() + keeper.config().peer_timeout / 10;
     for (;; std::this_thread::sleep_for(interval)) {
+        // For each look a lease of its own. A session that begins after the last one is seen by
+        // become_active().
         const auto lease = keeper.replica();
         if (!lease) {
             return Failure(lease.error());
@@ -251,6 +273,8 @@ Result<void> require_silence(VolumeKeeper& keeper) {
 
 std::string after_promote(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                           RoleSteps& steps) {
+    // The engine may die meanwhile and be started again, or the volume become standby: nothing
+    // comes after this but the answer.
     const VolumeKeeper::Supervision supervision(keeper, operation);
     return steps.after_promote(is_attached(keeper));
 }
@@ -264,15 +288,15 @@ Result<Json> take_over(VolumeKeeper& keeper, const VolumeKeeper::Operation& oper
         }
     }
     watch.end_phase("agree");
-    Superblock before;
-    if (auto active = become_active(keeper, verdict, before); !active) {
+    Taken taken;
+    if (auto active = become_active(keeper, verdict, taken); !active) {
         return Failure(active.error());
     }
     keeper.close_replica(operation);
     auto started = keeper.write_marker().and_then([&] { return keeper.start_engine(operation); });
     watch.end_phase("engine");
     if (!started) {
-        roll_back(keeper, operation, before);
+        roll_back(keeper, operation, taken);
         return Failure(started.error().within(fmt::format("{} stays standby", keeper.node())));
     }
     note_boot_decided(keeper.context().node, keeper.name());
@@ -358,6 +382,13 @@ Result<Json> promote(VolumeKeeper& keeper, const PromoteOptions& options) {
     const auto operation = keeper.begin("promote");
     if (!operation) {
         return Failure(operation.error());
+    }
+    // Since the one who asks for it looked, somebody may have decided, a demotion above all; under
+    // the operation nobody does any more.
+    if (options.cause == "boot" && is_boot_decided(keeper.context().node, keeper.name())) {
+        return fail(ErrorKind::refused,
+                    "the role of {} on {} was decided since the machine started", keeper.name(),
+                    keeper.node());
     }
     if (keeper.place() == Place::active) {
         return stay_active(keeper, *operation, options);

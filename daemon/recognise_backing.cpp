@@ -7,6 +7,16 @@
 namespace mirror::daemon {
 namespace {
 
+/// One that is in use keeps the STATE_DIR that it was promoted with.
+const std::string& state_dir_of(const Context& context, const std::string& volume) {
+    if (context.homes != nullptr) {
+        if (const auto home = context.homes->find(volume); home != context.homes->end()) {
+            return home->second.node.state_dir;
+        }
+    }
+    return context.node.state_dir;
+}
+
 /// The volume of this node whose backing has this identity; empty: none.
 std::string owner_of(const VolumeKeeper& keeper, const std::string& identity) {
     for (const auto& [name, volume] : keeper.context().config.volumes) {
@@ -15,7 +25,7 @@ std::string owner_of(const VolumeKeeper& keeper, const std::string& identity) {
         }
         // Others have it open and write to it: a look at what is durable is enough, since an
         // identity is written when a replica is opened.
-        const auto block = read_superblock(meta_path(keeper.context().node.state_dir, name));
+        const auto block = read_superblock(meta_path(state_dir_of(keeper.context(), name), name));
         if (block && block->backing_identity == identity) {
             return name;
         }

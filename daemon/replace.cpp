@@ -45,6 +45,18 @@ Result<void> require_unusable(VolumeKeeper& keeper) {
                     keeper.name(), keeper.peer()));
 }
 
+/// The same once the replica is closed, so that no session begins any more: one that did while the
+/// peer was asked may have filled it, and be all that the active has.
+Result<void> require_still_unusable(const VolumeKeeper& keeper) {
+    const auto block = read_superblock(keeper.meta_file());
+    if (!block || holds_nothing_of_worth(*block)) {
+        return {};  // what can't be read is of no worth either
+    }
+    return refuse(fmt::format("the replica of {} on {} was filled meanwhile: it is {}",
+                              keeper.name(), keeper.node(), to_string(block->state)),
+                  fmt::format("mirrorctl status {}", keeper.name()));
+}
+
 /// The peer's replica, which must be able to fill this one.
 Result<ReplicaSummary> require_source(VolumeKeeper& keeper) {
     const auto answer = keeper.peers().ask_status(keeper.peer());
@@ -191,6 +203,12 @@ Result<Json> replace_replica(VolumeKeeper& keeper, bool dry_run) {
         }
         return Failure(error);
     };
+    // A replica that could not be opened is opened by nobody else while the operation is held.
+    if (auto unusable = was_open ? require_still_unusable(keeper) : Result<void>{}; !unusable) {
+        return go_back(unusable.error());
+    }
+    // What the source said may have changed: this replica counts for nothing before it was filled,
+    // and a session with another size or volume does not begin.
     auto files = ReplicaFiles::plan(keeper, ReplicaFiles::Existing::replaced);
     if (!files) {
         return go_back(files.error());

@@ -3,6 +3,7 @@
 
 #include "core/base/json.hpp"
 #include "daemon/demote.hpp"
+#include "daemon/peer_answer.hpp"
 #include "daemon/promote.hpp"
 #include "daemon/rto.hpp"
 
@@ -41,7 +42,37 @@ Result<Json> demote_on(VolumeKeeper& keeper, const std::string& node,
                               step_deadline);
 }
 
-/// Which node is active; `refused` when none is, or the peer can't be asked.
+/// The role there after a step whose answer was lost: it may have been carried out. Nothing where
+/// that can't be found out.
+std::optional<Role> role_on(VolumeKeeper& keeper, const std::string& node) {
+    if (node == keeper.node()) {
+        return keeper.place() == Place::active ? Role::active : Role::standby;
+    }
+    const auto answer = keeper.peers().ask_status(node);
+    if (!answer) {
+        return std::nullopt;
+    }
+    const auto found = answer->volumes.find(keeper.name());
+    return found == answer->volumes.end() ? std::nullopt : std::optional(found->second.role);
+}
+
+bool was_done(VolumeKeeper& keeper, const Error& error, const std::string& node, Role role) {
+    return !was_reached(error) && role_on(keeper, node) == role;
+}
+
+Error demotion_unclear(const VolumeKeeper& keeper, const std::string& node, Error error) {
+    error.message = fmt::format("whether {} was demoted on {} is not known: {}", keeper.name(),
+                                node, error.message);
+    error.remedy = fmt::format(
+        "mirrorctl status {0}; where it is active on no node: mirrorctl "
+        "promote {0}",
+        keeper.name());
+    return error;
+}
+
+/// Which node is active; `refused` when none is, or the peer can't be asked. It holds until another
+/// one changes the role, as nothing is held meanwhile: demote() and promote() look again, each
+/// under the operation of its node.
 Result<std::string> find_active(VolumeKeeper& keeper) {
     const auto answer = keeper.peers().ask_status(keeper.peer());
     if (!answer) {
@@ -86,19 +117,22 @@ Json dry_run_answer(const VolumeKeeper& keeper, const std::string& active,
             {"seconds", nullptr}};
 }
 
-/// The target would not: the volume goes on where it was.
+/// The target would not: the volume goes on where it was, unless the target is active after all,
+/// which promote() asks it.
 Error go_back(VolumeKeeper& keeper, const std::string& active, const std::string& target,
               const Error& cause) {
     const auto restored = promote_on(keeper, active, false);
-    Error error{ErrorKind::refused,
-                restored ? fmt::format("{} could not be promoted on {}, so it is active on {} "
-                                       "again: {}",
-                                       keeper.name(), target, active, cause.message)
-                         : fmt::format("{} could not be promoted on {} ({}), nor again on {} ({}): "
-                                       "it is active on no node",
-                                       keeper.name(), target, cause.message, active,
-                                       restored.error().message),
-                cause.remedy};
+    Error error{
+        ErrorKind::refused,
+        restored ? fmt::format("{} could not be promoted on {}, so it is active on {} "
+                               "again: {}",
+                               keeper.name(), target, active, cause.message)
+                 : fmt::format(
+                       "{} could not be promoted on {} ({}), nor again on {} ({}): "
+                       "it is active on {}",
+                       keeper.name(), target, cause.message, active, restored.error().message,
+                       was_reached(cause) ? "no node" : fmt::format("no node, or on {}", target)),
+        cause.remedy};
     keeper.record("switch-failed", Severity::error, error.message, cause.message, error.remedy);
     return error;
 }
@@ -127,15 +161,18 @@ Result<Json> switch_roles(VolumeKeeper& keeper, const SwitchOptions& options) {
     }
     watch.end_phase("check");
     const auto demoted = demote_on(keeper, *active, options);
-    if (!demoted) {
+    if (!demoted && (options.dry_run || was_reached(demoted.error()))) {
         return Failure(demoted.error());
+    }
+    if (!demoted && !was_done(keeper, demoted.error(), *active, Role::standby)) {
+        return Failure(demotion_unclear(keeper, *active, demoted.error()));
     }
     if (options.dry_run) {
         return dry_run_answer(keeper, *active, *target);
     }
     watch.end_phase("demote");
     const auto promoted = promote_on(keeper, *target, false);
-    if (!promoted) {
+    if (!promoted && !was_done(keeper, promoted.error(), *target, Role::active)) {
         return Failure(go_back(keeper, *active, *target, promoted.error()));
     }
     watch.end_phase("promote");

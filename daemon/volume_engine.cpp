@@ -30,6 +30,9 @@ Result<void> VolumeKeeper::start_engine(const Operation&) {
         return Failure(engine.error().within(fmt::format("the engine of {}", name())));
     }
     client_.forget();
+    // Up to start_deadline without the mutex: the operation keeps everybody else from the place.
+    // Clients may find the socket earlier than this does, and be answered: see roll_back() of
+    // promote.cpp.
     if (auto ready = wait_ready(**engine); !ready) {
         if (auto killed = (*engine)->kill_and_wait(); !killed) {
             log(LogLevel::error, "{}: {}", name(), killed.error().text());
@@ -79,6 +82,7 @@ Result<void> VolumeKeeper::end_engine(const Operation&, std::chrono::seconds pat
         engine = engine_;
         place_ = Place::changing;
     }
+    // The operation is held: no other engine comes meanwhile.
     if (engine) {
         if (auto killed = engine->kill_and_wait(patience); !killed) {
             MutexLock lock(mutex_);
@@ -138,7 +142,8 @@ milliseconds VolumeKeeper::tick() {
         if (!left || left->count() > 0) {
             return left.value_or(until_woken);
         }
-        if (const auto operation = begin("restart of the engine")) {
+        // A demotion may have come to its end since the look above.
+        if (const auto operation = begin("restart of the engine"); operation && waits_for_peer()) {
             resume(*operation);
         }
         return milliseconds(0);
@@ -172,7 +177,9 @@ milliseconds VolumeKeeper::tick() {
     if (left.count() > 0) {
         return left;
     }
-    if (const auto operation = begin_restart()) {
+    // Without the mutex a demotion or another start may have come to its end: only under the
+    // operation it is certain that a dead engine is what there is.
+    if (const auto operation = begin_restart(); operation && lacks_engine()) {
         restart_engine(*operation);
     }
     return milliseconds(0);
@@ -182,7 +189,12 @@ bool VolumeKeeper::may_act() const {
     return operation_.empty() || is_lent_;
 }
 
-/// An engine runs, and nobody is changing that.
+bool VolumeKeeper::lacks_engine() const {
+    MutexLock lock(mutex_);
+    return place_ == Place::active && !stopping_ && !(engine_ && engine_->is_running());
+}
+
+/// An engine runs, and nobody is changing that. It may die at once: what asks it fails then.
 bool VolumeKeeper::is_served() const {
     MutexLock lock(mutex_);
     return place_ == Place::active && !stopping_ && may_act() && engine_ && engine_->is_running();
@@ -256,6 +268,8 @@ void VolumeKeeper::restart_engine(const Operation& operation) {
         close_replica(operation);
     } else if (started) {
         // Where it can't be asked nobody took over that we know of, and this node was active last.
+        // Until the engine runs the peer gets no agreement, and the superblock says active, so that
+        // no session begins here.
         const auto replaced = ask_whether_replaced();
         if (replaced && *replaced) {
             return stay_standby(operation, **replaced);

@@ -212,6 +212,7 @@ class VolumeKeeper {
     /// How long the supervisor may sleep when nothing wakes it; it acts on a dead engine.
     [[nodiscard]] std::chrono::milliseconds tick() EXCLUDES(mutex_);
     [[nodiscard]] bool may_act() const REQUIRES(mutex_);
+    [[nodiscard]] bool lacks_engine() const EXCLUDES(mutex_);
     [[nodiscard]] bool is_served() const EXCLUDES(mutex_);
     /// How it ended, for an event, which is written without the mutex.
     [[nodiscard]] std::string note_engine_death() REQUIRES(mutex_);

@@ -59,7 +59,10 @@ bool VolumeKeeper::mirrord_was_away() const {
     return !engine_has_run_;
 }
 
-/// Why the engine must not start again; nothing when it may.
+/// Why the engine must not start again; nothing when it may. The lease ends before the question:
+/// the caller has the operation, so that the peer gets no agreement here meanwhile. A session can
+/// begin where the superblock says standby: take_role_again() looks for that. Where it says active
+/// (restart_engine()) none can.
 Result<std::optional<std::string>> VolumeKeeper::ask_whether_replaced() {
     ReplicaSummary ours;
     {
@@ -88,12 +91,25 @@ Result<std::optional<std::string>> VolumeKeeper::ask_whether_replaced() {
     return why_not_resume(ours, theirs);
 }
 
+/// While the peer was asked it may have begun a session with the replica here, as an active: that
+/// took the token, and the next question finds out.
 Result<void> VolumeKeeper::take_role_again() {
     const auto lease = replica();
     if (!lease) {
         return Failure(lease.error());
     }
-    return (*lease)->update(mirror::resume).and_then([&] { return write_marker(); });
+    bool is_as_judged = false;
+    auto taken = (*lease)->update([&](Superblock& block) {
+        is_as_judged = block.last_active;
+        if (is_as_judged) {
+            mirror::resume(block);
+        }
+    });
+    if (taken && !is_as_judged) {
+        return fail(ErrorKind::busy, "{} began to replicate {} to {} meanwhile", peer(), name(),
+                    node());
+    }
+    return taken.and_then([&] { return write_marker(); });
 }
 
 void VolumeKeeper::stay_standby(const Operation& operation, const std::string& reason) {
