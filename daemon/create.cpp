@@ -25,7 +25,8 @@ Superblock source_superblock(const VolumeKeeper& keeper, std::uint64_t size) {
     return block;
 }
 
-/// What the peer has of the volume; nothing when it has none.
+/// What the peer has of the volume; nothing when it has none. A `create` there at the same time is
+/// refused by either node, since each holds its operation and asks the other.
 Result<std::optional<ReplicaSummary>> look_at_peer(VolumeKeeper& keeper) {
     const auto answer = keeper.peers().ask_status(keeper.peer());
     if (!answer) {
@@ -197,6 +198,9 @@ Result<Json> join_peer(VolumeKeeper& keeper, const VolumeKeeper::Operation& oper
     if (options.dry_run) {
         return plan_answer(keeper, files, then);
     }
+    // The peer may have gone on since it was asked. A replica that is to be filled counts for
+    // nothing until a session has compared all of it; a source is made only for a peer that has no
+    // content, which gets none but from here, or by force.
     Superblock block = is_source ? source_superblock(keeper, files.size())
                                  : first_superblock(keeper, files.size());
     block.volume = theirs.volume;
@@ -253,6 +257,8 @@ Result<Json> create_first(VolumeKeeper& keeper, const VolumeKeeper::Operation& o
     if (auto made = files.make(block); !made) {
         return Failure(made.error());
     }
+    // The peer looks at its backing once more. Where its answer is lost it may have the replica,
+    // which was never filled: the next `create` here joins it.
     const auto there = ask_peer_to_create(keeper, block, source, options, false);
     if (!there) {
         return Failure(there.error());

@@ -95,6 +95,7 @@ Result<Json> create_replica(VolumeKeeper& keeper, const Json& request) {
     if (!wanted) {
         return Failure(wanted.error());
     }
+    // From here on nothing is let go: the peer's dry run was another request, and is not relied on.
     const auto operation = keeper.begin("create");
     if (!operation) {
         return Failure(operation.error());

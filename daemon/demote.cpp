@@ -136,6 +136,9 @@ Result<Json> give_up_failed(VolumeKeeper& keeper, const VolumeKeeper::Operation&
 Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                      const DemoteOptions& options) {
     const Stopwatch watch(keeper.context().clock);
+    // Either may change before the engine is gone. One that dies is found out by quiesce(). A
+    // replica that is left out later is one whose disk just failed: then its opening says so below,
+    // or the end of the engine, and a second demote goes the other way.
     const bool was_running = keeper.engine_is_running();
     const LeftOut left_out = was_running ? local_replica_left_out(keeper) : LeftOut{};
     const bool was_left_out = left_out.is_left_out;
@@ -185,6 +188,8 @@ Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operat
 
 Result<void> before_demote(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                            RoleSteps& steps, RoleSteps::Service service) {
+    // The engine may die meanwhile, be started again, or the volume become standby: leave() looks
+    // at the place again.
     const VolumeKeeper::Supervision supervision(keeper, operation);
     return steps.before_demote(service);
 }
@@ -342,6 +347,8 @@ Result<Json> ask_active(VolumeKeeper& keeper, const Json& request, bool may_forw
         return Failure(verb ? dry_run.error() : verb.error());
     }
     const Stopwatch watch(keeper.context().clock);
+    // No operation is held for a question that may take hours: who gets it, here or there, says
+    // whether it is active by then.
     if (keeper.place() == Place::active) {
         // The engine itself knows what a comparison would read.
         if (*dry_run && *verb != "verify") {

@@ -46,7 +46,9 @@ Result<Json> demote_all(const std::map<std::string, std::unique_ptr<VolumeKeeper
     const Stopwatch watch(context.clock);
     Outcome outcome;
     for (const auto& [name, keeper] : keepers) {
-        // One that is being promoted is not ready to be asked: its demotion says that it is busy.
+        // Demoting the others takes its time: each demote looks at its place again, under its
+        // operation. One that is being promoted is not ready to be asked: its demotion says that it
+        // is busy.
         if (keeper->place() == Place::active || keeper->place() == Place::changing ||
             keeper->waits_for_peer()) {
             demote_one(*keeper, options, outcome);

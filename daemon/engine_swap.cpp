@@ -59,7 +59,8 @@ class Swap {
 };
 
 Result<void> Swap::hold() {
-    // Longer than the engine lets its own requests take for it.
+    // Longer than the engine lets its own requests take for it. One that holds though its answer is
+    // lost is let go by give_up(), or by itself after a while.
     const milliseconds deadline = keeper_.config().peer_timeout + seconds(10);
     const auto held = keeper_.engine().ask({{"request", "hold"}}, deadline);
     held_ = std::chrono::steady_clock::now();
@@ -173,6 +174,8 @@ Result<void> require_swap(VolumeKeeper& keeper, const SwapOptions& options) {
 Result<SwapOutcome> swap_engine(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                                 const SwapOptions& options,
                                 const std::function<Result<void>()>& between) {
+    // A client that connects after this is cut off unasked, as by an engine's death, and connects
+    // again as clients do then. The place stays, under the operation.
     if (auto possible = require_swap(keeper, options); !possible) {
         return Failure(possible.error());
     }

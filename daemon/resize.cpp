@@ -111,8 +111,9 @@ Result<bool> require_ready(VolumeKeeper& keeper) {
     return state.word == "in-sync";
 }
 
-/// Both in sync, so that the new part is equal on both as soon as it is there. Only where the
-/// standby is too small for a session, there is no other way to one.
+/// What is looked at one after the other may change at once: require_unchanged() looks again, with
+/// the operation. Both in sync, so that the new part is equal on both as soon as it is there. Only
+/// where the standby is too small for a session, there is no other way to one.
 Result<Sides> look(VolumeKeeper& keeper) {
     const auto in_sync = require_ready(keeper);
     if (!in_sync) {
@@ -203,7 +204,8 @@ bool wait_for_sync(VolumeKeeper& keeper) {
     return false;
 }
 
-/// The standby first: it may be the larger one, should this be cut short.
+/// The standby first: it may be the larger one, should this be cut short, or its answer be lost
+/// after it was done.
 Result<double> grow_replicas(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
                              const Sides& sides, std::uint64_t size, bool disconnect_clients) {
     if (sides.active.replica == size) {
@@ -290,6 +292,7 @@ Result<Json> forward(VolumeKeeper& keeper, const Json& request) {
             fmt::format("{} is active on no node, and a resize needs a session", keeper.name()),
             fmt::format("mirrorctl promote {}", keeper.name()));
     }
+    // It may not be active there any more: then the peer refuses.
     return keeper.peers().ask(keeper.peer(), request, backing_deadline);
 }
 

@@ -156,7 +156,9 @@ std::string wake_keeper(VolumeKeeper& keeper, const Sides& sides) {
                               told.error().text());
 }
 
-/// On the losing node, with the volume standby and under its Operation.
+/// On the losing node, with the volume standby and under its Operation. Saving takes hours without
+/// another look at the keeper: it has agreed, and whatever it becomes meanwhile, what is given up
+/// here is saved, and may be overwritten only by a history that contains `yields_to`.
 Result<Json> give_up(VolumeKeeper& keeper, const Sides& sides, const ResolvePlan& plan,
                      const ResolveOptions& options, const Stopwatch& watch) {
     const auto lease = keeper.replica();

@@ -36,6 +36,7 @@ void RunDirWatch::look() {
 
 void RunDirWatch::look_after_own_files() {
     const std::string socket = context_.node.daemon_socket();
+    // A file may come or go between two looks: the next one, a second later, sees it.
     const bool is_socket_gone = is_gone(socket);
     if (!is_socket_gone && instance_.is_named()) {
         return;

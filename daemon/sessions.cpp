@@ -121,6 +121,8 @@ Result<Json> handshake(VolumeKeeper& keeper, const Json& request) {
     if (!theirs) {
         return Failure(theirs.error());
     }
+    // What is decided holds for these summaries: begin_session() looks at the role and the content
+    // again, and the active begins anew where its own has changed.
     const auto ours = keeper.summary();
     if (!ours) {
         return Failure(ours.error());
@@ -190,7 +192,7 @@ Result<Json> session_incomplete(VolumeKeeper& keeper, const Json& request) {
         return Failure(lease.error());
     }
     auto noted = (*lease)->session_incomplete(parsed->session, *lacking, *why);
-    if (noted) {
+    if (noted) {  // of a session that may be over by now; it was so
         keeper.record("resync-incomplete", Severity::warning, *why,
                       fmt::format("{} can't read them", keeper.peer()),
                       fmt::format("on {}: mirrorctl status {}", keeper.peer(), keeper.name()));
@@ -251,6 +253,8 @@ Result<Json> verify_record(VolumeKeeper& keeper, const Json& request) {
         return fail(ErrorKind::refused, "the record is about another volume than {}",
                     keeper.name());
     }
+    // The session may end while the file is written, and the next one send its record: a file that
+    // both wrote does not fit its checksum, and costs a comparison that begins anew.
     return answer_of(
         save_verify_record(verify_record_path(keeper.home().state_dir, keeper.name()), *record));
 }

@@ -49,6 +49,8 @@ Result<Json> save_undo(VolumeKeeper& keeper, Replica& replica, const Sides& side
     if (!id) {
         return Failure(id.error());
     }
+    // The operation is held, so that the number stays free. The replica is read for long, under a
+    // lease: it is diverged or decided about, so that no session writes to it.
     const std::string path = folder.path_of(*id);
     const Generation* ancestor = find_ancestor(sides.loser.lineage, sides.keeper.lineage);
     auto writer = UndoWriter::create(

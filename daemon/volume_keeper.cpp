@@ -149,6 +149,7 @@ Result<VolumeKeeper::Lease> VolumeKeeper::replica() {
 
 Result<VolumeKeeper::Lease> VolumeKeeper::replica_now() {
     if (place() == Place::failed) {
+        // Another thread may have opened it by now: reopen() looks again under the operation.
         if (const auto operation = begin("open")) {
             if (auto opened = reopen(*operation); !opened) {
                 return Failure(opened.error());
@@ -264,6 +265,8 @@ void VolumeKeeper::tend_metadata() {
 }
 
 Result<void> VolumeKeeper::open_standby(const Operation&, std::chrono::seconds patience) {
+    // The disk is waited for without the mutex; whoever would change the place meanwhile needs the
+    // operation.
     auto loaded = load_replica(patience);
     if (!loaded) {
         Error error = loaded.error().error;
@@ -325,6 +328,7 @@ void VolumeKeeper::note_disk_error(Replica& replica, const Error& error) {
         });
     }
     {
+        // Several threads may come here at once; the close of the replica waits for all of them.
         // One failing disk gives many errors in a row, each time that the active tries again.
         MutexLock lock(mutex_);
         if (std::exchange(disk_error_, error.message) == error.message) {

@@ -49,6 +49,8 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
         facts.device_state = devices_.state(config_.device);
     }
     facts.last_write = last_write_of(backing_path());
+    // Each look is of its own moment, since none may wait for another: what is decided by these
+    // facts is looked at again where it is carried out.
     bool ask_engine = false;
     pid_t engine_pid = 0;
     {

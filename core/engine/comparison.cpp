@@ -76,6 +76,8 @@ Result<std::vector<ByteRange>> Comparison::look(const Piece& piece) {
     const std::span<std::byte> data(data_.data(), piece.hole ? 0 : piece.range.length);
     const Result<void> local = piece.hole ? Result<void>{} : parts_.read(data, base);
     const Result<void> peer = leg.wait();
+    // No range is held: a write under way makes a suspect, which is looked at closely. The session
+    // may have ended, or the replica here been left out; then nothing of this counts.
     if (!in_sync()) {
         return over();
     }
@@ -134,6 +136,8 @@ Result<void> Comparison::look_closely(ByteRange block, bool repair,
     // Read once more before it is believed, and byte by byte, so that exactly what differs is told.
     local = parts_.store.read(ours, block.offset);
     const Result<void> peer = session_->bulk().read(theirs, block.offset);
+    // Was it in sync after both were read, both read what was acknowledged: the range is held, so
+    // that `ours` stays it, also where the session ends or this replica is left out from here on.
     if (!in_sync()) {
         return over();
     }
@@ -164,6 +168,7 @@ void Comparison::mend(VerifyFinding& finding, ByteRange block) {
         return;
     }
     const std::span<const std::byte> ours(&ours_[run.offset - block.offset], run.length);
+    // A session that ends takes nothing any more; the intent stays.
     auto sent = send_data(*session_, ours, run.offset, true, [](std::uint64_t, bool) {});
     // What a bad disk took it may still not give back.
     const std::span<std::byte> theirs(&theirs_[run.offset - block.offset], run.length);

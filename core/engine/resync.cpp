@@ -163,7 +163,8 @@ void Resync::work_through(Session& session, Pass& pass) {
             return;
         }
         if (const auto [count, from] = pass.to_prepare(*region); count != 0) {
-            // Where it failed, the region's own entering will say so.
+            // Meanwhile a checkpoint may settle what was entered: each region enters its own again,
+            // which costs nothing where it is still there. Where it failed, that will say so.
             pass.prepared_until(differences_.prepare(from, count).value_or(from));
         }
         const auto synced = sync_region(session, worker, *region);
@@ -179,6 +180,9 @@ void Resync::work_through(Session& session, Pass& pass) {
 
 Result<bool> Resync::sync_region(Session& session, Worker& worker, std::uint64_t region) {
     const ByteRange range = bytes_of({region, region + 1}, region_size, local_.size());
+    // The range is held to the end, so that what was read here stays what is sent. What may happen
+    // is the session's end, which makes all that it touched suspect: is_lost() is looked at with
+    // the mutex of the differences whenever something is taken off the maps.
     const auto held = ranges_.acquire(range);
     const Differences::Work work = differences_.work_in(region);
     const std::vector<BitRange> wanted = salvage_.worth_reading(

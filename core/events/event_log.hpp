@@ -3,7 +3,9 @@
 // mirrord and the engines of a node append to the same file: a line is one O_APPEND write under
 // flock, so lines never mix; before it exceeds `rotate_at` bytes the file becomes events.jsonl.1
 // (… .4).
-// Thread-safe. A log that cannot be written never stops the mirror: it says so on stderr.
+// Thread-safe. A log that cannot be written never stops the mirror: it says so on stderr. But
+// record() waits for the disk of STATE_DIR, and for other recorders: never call it with a mutex, a
+// range or a turn that others wait for, and only after what it tells of was done.
 #pragma once
 
 #include <cstdint>
@@ -49,7 +51,9 @@ class EventLog {
     const std::string node_;
     const Clock& clock_;
     const std::uint64_t rotate_at_;
-    Mutex mutex_;  ///< one append at a time in this process
+    /// One append at a time in this process, over its file I/O: who waits for it would wait for the
+    /// same disk.
+    Mutex mutex_;
 };
 
 }  // namespace mirror

@@ -37,6 +37,7 @@ DurableCalls DurableCalls::of_the_system() {
 }
 
 Result<UndoWriter> UndoWriter::create(const std::string& path, UndoInfo info, DurableCalls calls) {
+    // Until the rename nobody else makes it: one resolution at a time, by the volume's operation.
     if (::access(path.c_str(), F_OK) == 0) {
         return fail(ErrorKind::refused, "{}: exists already", path);
     }
