@@ -220,8 +220,9 @@ Json own_entry(const Context& context, bool settled) {
             {"message", settled ? "this node" : "this node, where not all of it is in force"}};
 }
 
+/// `seen` is what is known of it now.
 Json peer_entry(const Context& context, const PeerWatch& peers, const NodeConfig& node,
-                Json& problems) {
+                PeerView& seen, Json& problems) {
     Json entry = {{"node", node.name},
                   {"address", node.address.text()},
                   {"reachable", false},
@@ -235,10 +236,12 @@ Json peer_entry(const Context& context, const PeerWatch& peers, const NodeConfig
     const auto took = context.clock.steady_now() - asked;
     const WallTime answered = context.clock.wall_now();
     if (!answer) {
+        seen.error = why_not_seen(node.name, answer.error());
         entry["message"] = answer.error().message;
         problems.push_back(answer.error().text());
         return entry;
     }
+    seen = {true, *answer, answered, {}, {}};
     const ClockOffset offset = clock_offset(answer->time, answered, took);
     if (offset.at_least() > tolerable_skew) {
         problems.push_back(fmt::format("the clocks of {} and {} are {:.1f} s apart",
@@ -257,6 +260,29 @@ Json peer_entry(const Context& context, const PeerWatch& peers, const NodeConfig
     return entry;
 }
 
+/// How the volumes are is what everything else is checked for.
+void check_volumes(const Keepers& keepers, const std::map<std::string, PeerView>& peers,
+                   Json& problems) {
+    for (const auto& [name, keeper] : keepers) {
+        const auto peer = peers.find(keeper->peer());
+        const VolumeFacts seen = keeper->facts(peer == peers.end() ? PeerView{} : peer->second);
+        const StateWord state = judge_state(seen);
+        const bool is_problem = state.word == "broken" || state.word == "failed" ||
+                                state.word == "diverged" || state.word == "peer-unknown";
+        if (is_problem && seen.place != Place::changing) {
+            problems.push_back(fmt::format("volume {} is {}: {}{}{}", name, state.word, state.why,
+                                           state.advice.empty() ? "" : "; ", state.advice));
+        }
+        if (const std::uint64_t bytes = unrepaired_bytes(seen); bytes != 0) {
+            problems.push_back(
+                fmt::format("volume {}: the last verify found {} that differ; "
+                            "mirrorctl verify {} --repair sends the blocks of the "
+                            "active node",
+                            name, format_size(bytes), name));
+        }
+    }
+}
+
 }  // namespace
 
 Json check(const Context& context, const PeerWatch& peers, const Keepers& keepers) {
@@ -269,10 +295,13 @@ Json check(const Context& context, const PeerWatch& peers, const Keepers& keeper
     const bool settled = check_settings(context, keepers, problems);
     check_groups(context, problems);
     check_steps(context, problems);
+    std::map<std::string, PeerView> seen;
     for (const auto& [name, node] : context.config.nodes) {
-        nodes.push_back(name == context.node.name ? own_entry(context, settled)
-                                                  : peer_entry(context, peers, node, problems));
+        nodes.push_back(name == context.node.name
+                            ? own_entry(context, settled)
+                            : peer_entry(context, peers, node, seen[name], problems));
     }
+    check_volumes(keepers, seen, problems);
     const bool all_reached = std::all_of(nodes.begin(), nodes.end(), [](const Json& entry) {
         return entry.at("reachable") == true;
     });

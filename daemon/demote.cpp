@@ -222,6 +222,28 @@ Result<Json> leave(VolumeKeeper& keeper, const VolumeKeeper::Operation& operatio
     return done;
 }
 
+/// As the engine refuses it (Volume::quiesce); those of the device end with it.
+Result<void> require_no_clients(VolumeKeeper& keeper, const DemoteOptions& options) {
+    if (options.disconnect_clients) {
+        return {};
+    }
+    keeper.engine().forget_status();
+    const auto status = keeper.engine().status();
+    const auto clients =
+        status ? control::uint_field(*status, "clients") : Result<std::uint64_t>(0);
+    const std::string& device = keeper.config().device;
+    const unsigned ours = device.empty() ? 0 : keeper.devices().connections(device);
+    if (!clients || *clients <= ours) {
+        return {};
+    }
+    const std::uint64_t others = *clients - ours;
+    return Failure(Error{
+        ErrorKind::busy,
+        fmt::format("volume {} is in use on {} by {} client connection{}", keeper.name(),
+                    keeper.node(), others, others == 1 ? "" : "s"),
+        "unmount it and close what uses it, or add --disconnect-clients: they get I/O errors"});
+}
+
 Result<Json> plan_to_leave(VolumeKeeper& keeper, const DemoteOptions& options) {
     RoleSteps steps = steps_of(keeper, options.cause);
     if (auto leavable = steps.require_leavable(); !leavable) {
@@ -236,6 +258,9 @@ Result<Json> plan_to_leave(VolumeKeeper& keeper, const DemoteOptions& options) {
         if (auto unused = keeper.devices().require_unused(config.device); !unused) {
             return Failure(unused.error());
         }
+    }
+    if (auto unused = require_no_clients(keeper, options); !unused) {
+        return Failure(unused.error());
     }
     Json would = Json::array();
     for (std::string& step : steps.demotion_plan()) {

@@ -35,6 +35,9 @@ Result<PeerVolume> parse_volume(const Json& value) {
     if (const auto last_write = control::time_field(value, "last_write_at")) {
         volume.last_write = *last_write;
     }
+    if (const auto advice = control::optional_string_field(value, "advice")) {
+        volume.advice = advice->value_or("");
+    }
     if (const auto words = control::optional_string_field(value, "settings_words")) {
         volume.settings_words = words->value_or("");
     }

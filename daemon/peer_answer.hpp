@@ -26,6 +26,7 @@ struct PeerVolume {
     bool engine_running = false;
     Json resync;                   ///< as in the status; null when none
     WallTime last_write{};         ///< to the backing file there; epoch: unknown
+    std::string advice{};          ///< what to do there about `why`; empty: it gave none
     std::string settings_words{};  ///< its engine has other settings than its configuration
 };
 

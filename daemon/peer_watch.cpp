@@ -98,7 +98,10 @@ PeerView PeerWatch::view_now(const std::string& node) {
     }
     auto answer = ask_status(node);
     if (!answer) {
-        return known;  // the watching thread notes the loss, and tells the listener
+        // The watching thread notes the loss, and tells the listener.
+        known.reachable = false;
+        known.error = why_not_seen(node, answer.error());
+        return known;
     }
     MutexLock lock(mutex_);
     PeerView& view = peers_.at(node).view;

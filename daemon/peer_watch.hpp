@@ -36,7 +36,8 @@ class PeerWatch {
 
     [[nodiscard]] PeerView view(const std::string& node) const;
     /// The same, asked now if the last answer is more than an instant old and the peer was there:
-    /// a person who has just switched roles must not be shown the second before.
+    /// a person who has just switched roles must not be shown the second before, nor one who asks
+    /// after a peer that is gone what it said before that.
     [[nodiscard]] PeerView view_now(const std::string& node);
     /// Asks now, over a connection of its own. Checks that it is that node, with our protocol.
     [[nodiscard]] Result<PeerAnswer> ask_status(const std::string& node) const;

@@ -19,7 +19,7 @@ std::string pause_words(const VolumeKeeper& keeper, const SwapOutcome& outcome) 
 }  // namespace
 
 Result<Json> restart_engine(VolumeKeeper& keeper, const RestartOptions& options) {
-    const auto operation = keeper.begin("restart of the engine");
+    const auto operation = keeper.begin(VolumeKeeper::restart_name);
     if (!operation) {
         return Failure(operation.error());
     }

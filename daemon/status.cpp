@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/status.hpp"
 
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+
 #include "core/base/json.hpp"
 #include "core/control/tls_json.hpp"
 #include "core/lineage/handshake.hpp"
@@ -29,8 +33,25 @@ Json time_or_null(WallTime time) {
     return time == WallTime{} ? Json() : Json(format_rfc3339(time));
 }
 
-bool has_live_session(const VolumeFacts& facts) {
+bool has_session(const VolumeFacts& facts) {
     return facts.session && facts.session->connections > 0;
+}
+
+/// How long the active of the session has asked for nothing. An idle one sends a heartbeat several
+/// times within peer_timeout; the kernel holds the connections of one that lost its power much
+/// longer.
+std::chrono::milliseconds silence_of_session(const VolumeFacts& facts) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(facts.steady_now -
+                                                                 facts.session->last_request);
+}
+
+bool is_silent(const VolumeFacts& facts) {
+    return silence_of_session(facts) > facts.config->peer_timeout;
+}
+
+/// Its active is heard: whatever its mirrord says, or does not.
+bool has_live_session(const VolumeFacts& facts) {
+    return has_session(facts) && !is_silent(facts);
 }
 
 std::string peer_name(const VolumeFacts& facts) {
@@ -48,6 +69,31 @@ std::optional<NoReplica> peer_without_replica(const VolumeFacts& facts) {
                    facts.peer.volume(facts.config->name) == nullptr
                ? std::optional(why_no_replica(*facts.peer.answer, facts.config->name))
                : std::nullopt;
+}
+
+bool is_out_of_space(const std::string& why) {
+    return why.find(std::generic_category().message(ENOSPC)) != std::string::npos;
+}
+
+/// What ends a break, where the reason says more than the word; else nothing.
+std::string advice_when_alone(const VolumeFacts& facts, const std::string& why) {
+    const std::string& name = facts.config->name;
+    const std::string peer = peer_name(facts);
+    if (member(member(facts.engine, "peer"), "paused") == true) {
+        return fmt::format("mirrorctl connect {}", name);
+    }
+    if (is_out_of_space(why)) {
+        return fmt::format(
+            "make space on {} for the backing of {}; the resync then starts automatically", peer,
+            name);
+    }
+    if (member(facts.engine, "holds_writes") == true) {
+        return fmt::format(
+            "bring {} or the link to it back (mirrorctl check shows which). To let {} write alone: "
+            "set on_peer_loss = \"continue\" in [volume.{}] on both nodes and restart mirrord",
+            peer, facts.node, name);
+    }
+    return {};
 }
 
 StateWord judge_active(const VolumeFacts& facts) {
@@ -71,18 +117,24 @@ StateWord judge_active(const VolumeFacts& facts) {
     if (mode == "incomplete") {
         return {"broken", why};
     }
+    if (member(facts.engine, "beginning") == true) {
+        return {"starting", fmt::format("{} has begun to serve {}, and is connecting to {}",
+                                        facts.node, name, peer_name(facts))};
+    }
     const PeerVolume* peer = facts.peer.volume(name);
     if (peer != nullptr && facts.summary) {
         const Decision decision = decide(*facts.summary, peer->summary);
-        return {decision.action == Action::diverged ? "diverged" : "broken",
-                decision.action == Action::diverged ? decision.reason : why};
+        return decision.action == Action::diverged
+                   ? StateWord{"diverged", decision.reason}
+                   : StateWord{"broken", why, advice_when_alone(facts, why)};
     }
     if (const auto none = peer_without_replica(facts)) {
         return {"broken", fmt::format("{}; {}", why, none->reason), none->remedy};
     }
     const bool is_diverged =
         text_or(member(member(facts.engine, "peer"), "action"), "") == to_string(Action::diverged);
-    return {is_diverged ? "diverged" : "broken", why};
+    return is_diverged ? StateWord{"diverged", why}
+                       : StateWord{"broken", why, advice_when_alone(facts, why)};
 }
 
 /// How long the disk here has owed an answer, when that is long; else nothing.
@@ -98,6 +150,12 @@ std::string disk_silence(const VolumeFacts& facts) {
 
 StateWord judge_in_session(const VolumeFacts& facts) {
     const std::string& source = facts.session->source;
+    if (is_silent(facts)) {
+        return {"peer-unknown",
+                fmt::format("{} has been silent for {}; whether it continues without {}, and what "
+                            "it has written since, is not known here",
+                            source, format_duration(silence_of_session(facts)), facts.node)};
+    }
     if (!facts.session->incomplete.empty()) {
         return {"broken", facts.session->incomplete + disk_silence(facts)};
     }
@@ -115,10 +173,16 @@ StateWord judge_two_standbys(const VolumeFacts& facts, const PeerVolume& peer,
     const bool equal = relate(ours, theirs) == Relation::equal &&
                        ours.state == ReplicaState::up_to_date &&
                        theirs.state == ReplicaState::up_to_date && !ours.unclean && !theirs.unclean;
+    const std::string promote = fmt::format("mirrorctl promote {}", facts.config->name);
     if (equal) {
-        return {"in-sync", "nobody is active; both replicas are equal"};
+        return {"in-sync", "both replicas are equal, and neither node is active: nothing is served",
+                fmt::format("{}, here or on {}", promote, peer_name(facts))};
     }
-    return {"broken", decision.reason};
+    const bool theirs_is_newer =
+        relate(ours, theirs) == Relation::behind ||
+        (ours.state != ReplicaState::up_to_date && theirs.state == ReplicaState::up_to_date);
+    return {"broken", fmt::format("neither node is active: nothing is served; {}", decision.reason),
+            theirs_is_newer ? fmt::format("{} on {}", promote, peer_name(facts)) : promote};
 }
 
 StateWord judge_standby(const VolumeFacts& facts) {
@@ -131,7 +195,7 @@ StateWord judge_standby(const VolumeFacts& facts) {
     }
     const PeerVolume* peer = facts.peer.volume(name);
     const std::string peer_node = peer_name(facts);
-    if (has_live_session(facts)) {
+    if (has_session(facts)) {
         return judge_in_session(facts);
     }
     const std::string goes_on =
@@ -160,10 +224,18 @@ StateWord judge_standby(const VolumeFacts& facts) {
     if (decision.action == Action::nobody_active) {
         return judge_two_standbys(facts, *peer, decision);
     }
-    return {"broken", peer->role == Role::active && !peer->engine_running
-                          ? fmt::format("{} is active, but its engine does not run", peer_node)
-                          : fmt::format("{} is not connected to {}: {}", peer_node, facts.node,
-                                        decision.reason)};
+    if (peer->role == Role::active && !peer->engine_running) {
+        return {"broken", fmt::format("{} is active, but its engine does not run", peer_node)};
+    }
+    if (peer->role == Role::active && !peer->why.empty()) {
+        return {"broken",
+                fmt::format("{} is active and does not mirror to {}; it says: {}", peer_node,
+                            facts.node, peer->why),
+                peer->advice.empty() ? std::string()
+                                     : fmt::format("on {}: {}", peer_node, peer->advice)};
+    }
+    return {"broken",
+            fmt::format("{} is not connected to {}: {}", peer_node, facts.node, decision.reason)};
 }
 
 Json own_replica(const VolumeFacts& facts) {
@@ -196,7 +268,16 @@ std::string link_word(const VolumeFacts& facts) {
     if (has_live_session(facts)) {
         return "connected";
     }
-    return facts.peer.reachable ? "connecting" : "down";
+    return facts.peer.reachable && !has_session(facts) ? "connecting" : "down";
+}
+
+/// A node that is heard in a session is active; of one that says nothing no role is known.
+std::string peer_role(const VolumeFacts& facts) {
+    if (has_live_session(facts) && facts.session->source == peer_name(facts)) {
+        return std::string(to_string(Role::active));
+    }
+    const PeerVolume* peer = facts.peer.volume(facts.config->name);
+    return peer == nullptr ? "unknown" : std::string(to_string(peer->role));
 }
 
 /// The peer as its standby or from afar sees it; the active's engine knows more.
@@ -206,7 +287,7 @@ Json peer_from_watch(const VolumeFacts& facts, const StateWord& state) {
     Json entry = {{"node", peer_name(facts)},
                   {"link", link_word(facts)},
                   {"tls", facts.peer.reachable ? control::encode(facts.peer.tls) : Json()},
-                  {"role", peer == nullptr ? "unknown" : std::string(to_string(peer->role))},
+                  {"role", peer_role(facts)},
                   {"replica_state",
                    peer == nullptr ? "unknown" : std::string(to_string(peer->summary.state))},
                   {"behind_bytes", in_sync ? Json(0) : Json()},
@@ -225,7 +306,12 @@ Json peer_from_engine(const VolumeFacts& facts, const StateWord& state) {
     Json entry = peer_from_watch(facts, state);
     const Json& seen = member(facts.engine, "peer");
     entry["behind_bytes"] = member(seen, "behind_bytes");
-    for (const char* field : {"link", "role", "replica_state", "last_seen"}) {
+    // What the engine saw of a peer that it has lost since is no knowledge of now; mirrord may ask.
+    const bool is_alone = member(facts.engine, "mode") == "alone";
+    if (!is_alone) {
+        entry["replica_state"] = member(seen, "replica_state");
+    }
+    for (const char* field : {"link", "role", "last_seen"}) {
         const Json& value = member(seen, field);
         if (!value.is_null() && value != "unknown") {
             entry[field] = value;
@@ -263,6 +349,13 @@ Json data_at_risk(const VolumeFacts& facts, const StateWord& state) {
 
 StateWord judge_place(const VolumeFacts& facts) {
     const std::string& name = facts.config->name;
+    if (facts.is_starting && facts.place != Place::failed) {
+        return {"starting",
+                facts.failure.empty()
+                    ? fmt::format("the engine of {} on {} is being started again", name, facts.node)
+                    : facts.failure,
+                facts.advice};
+    }
     switch (facts.place) {
         case Place::absent:
             return {"new", fmt::format("{} was not created on {} yet", name, facts.node)};
@@ -301,6 +394,21 @@ StateWord judge_state(const VolumeFacts& facts) {
     return state;
 }
 
+std::uint64_t unrepaired_bytes(const VolumeFacts& facts) {
+    const Json& seen = member(member(facts.engine, "peer"), "verify");
+    const Json& verify = seen.is_object() ? seen : facts.verify;
+    const auto count = [&](const char* name) {
+        const Json& value = member(verify, name);
+        return value.is_number_unsigned() ? value.get<std::uint64_t>() : 0;
+    };
+    const auto left = [](std::uint64_t found, std::uint64_t mended) {
+        return found - std::min(found, mended);
+    };
+    // The last whole comparison counts while another one has not got there yet.
+    return std::max(left(count("mismatched_bytes"), count("repaired_bytes")),
+                    left(count("last_mismatched_bytes"), count("last_repaired_bytes")));
+}
+
 std::optional<std::uint64_t> behind_bytes(const VolumeFacts& facts) {
     const Json& value = member(member(facts.engine, "peer"), "behind_bytes");
     return value.is_number_unsigned() ? std::optional(value.get<std::uint64_t>()) : std::nullopt;
@@ -331,6 +439,7 @@ Json volume_status(const VolumeFacts& facts, const StateWord& state, WallTime si
             {"why", state.why},
             {"advice", state.advice},
             {"mode", config.mode == Mode::sync ? "sync" : "async"},
+            {"holds_writes", member(facts.engine, "holds_writes")},
             {"size_bytes", size},
             {"generation", generation},
             {"device", config.device.empty() ? Json() : Json(config.device)},

@@ -32,6 +32,7 @@ struct VolumeFacts {
     std::string advice{};         ///< what to do about that; empty: not known
     std::string device_state{};   ///< "attached"; empty: the volume has no device
     std::string operation;        ///< in progress: "promote"; empty: none
+    bool is_starting = false;     ///< active, and its engine is being started again
     bool waits_for_peer = false;  ///< standby, and goes on as active when the peer agrees
     std::optional<Superblock> block;
     std::optional<ReplicaSummary> summary;
@@ -42,6 +43,7 @@ struct VolumeFacts {
     Json engine;  ///< its answer to `status`; null: it runs not, or does not answer
     PeerView peer;
     WallTime now{};
+    SteadyTime steady_now{};
     WallTime last_write{};  ///< to the backing file here; epoch: unknown
     Json rto;               ///< of the last promotion here; null: none
     Json verify;            ///< of the comparison, as kept on this node; null: none
@@ -62,6 +64,9 @@ inline constexpr std::string_view not_encrypted =
 [[nodiscard]] StateWord judge_state(const VolumeFacts& facts);
 /// An entry of the contract's `volumes`; `since` is when the state word became what it is.
 [[nodiscard]] Json volume_status(const VolumeFacts& facts, const StateWord& state, WallTime since);
+
+/// What the last comparison found and nobody repaired; 0 also when it is not known.
+[[nodiscard]] std::uint64_t unrepaired_bytes(const VolumeFacts& facts);
 
 /// How many bytes the standby of this (active) volume lacks; nothing when it is not known.
 [[nodiscard]] std::optional<std::uint64_t> behind_bytes(const VolumeFacts& facts);

@@ -143,7 +143,7 @@ milliseconds VolumeKeeper::tick() {
             return left.value_or(until_woken);
         }
         // A demotion may have come to its end since the look above.
-        if (const auto operation = begin("restart of the engine"); operation && waits_for_peer()) {
+        if (const auto operation = begin(restart_name); operation && waits_for_peer()) {
             resume(*operation);
         }
         return milliseconds(0);
@@ -222,7 +222,7 @@ Result<VolumeKeeper::Operation> VolumeKeeper::begin_restart() {
         return Operation(*this, true);
     }
     lock.unlock();
-    return begin("restart of the engine");
+    return begin(restart_name);
 }
 
 void VolumeKeeper::end_restart() noexcept {
@@ -238,6 +238,8 @@ std::string VolumeKeeper::note_engine_death() {
     }
     backoff_ = std::clamp(backoff_ * 2, first_backoff, longest_backoff);
     restart_due_ = now + backoff_;
+    // One that dies again and again serves nobody, however soon the next one starts.
+    restarts_soon_ = backoff_ <= 2 * first_backoff;
     death_noted_ = true;
     note_device_without_engine();
     std::string end = engine_ ? engine_->end_reason() : "unknown";
@@ -294,6 +296,7 @@ void VolumeKeeper::engine_start_failed(const Error& error) {
     const bool is_news = failure_ != error.message;
     place_ = Place::active;
     death_noted_ = true;
+    restarts_soon_ = false;
     waits_for_peer_ = false;  // until its files are open again
     failure_ = error.message;
     advice_ = error.remedy;

@@ -67,6 +67,9 @@ class VolumeKeeper {
     [[nodiscard]] PeerWatch& peers() noexcept { return peers_; }
     [[nodiscard]] DeviceAttacher& devices() noexcept { return devices_; }
     [[nodiscard]] EngineClient& engine() noexcept { return client_; }
+    /// The operation that replaces an engine, or starts one that died again.
+    static constexpr const char* restart_name = "restart of the engine";
+
     void record(std::string id, Severity severity, std::string text, std::string cause = {},
                 std::string remedy = {});
 
@@ -289,6 +292,7 @@ class VolumeKeeper {
     Thread supervisor_;
     Fd wake_;  ///< eventfd
     bool stopping_ GUARDED_BY(mutex_) = false;
+    bool restarts_soon_ GUARDED_BY(mutex_) = false;  ///< a death that is mended in a moment
     bool death_noted_ GUARDED_BY(mutex_) = false;
     /// Since mirrord started; before that nobody here knows how long none did.
     bool engine_has_run_ GUARDED_BY(mutex_) = false;

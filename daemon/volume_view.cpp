@@ -44,6 +44,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
     facts.node = node();
     facts.peer = std::move(peer_view);
     facts.now = context_.clock.wall_now();
+    facts.steady_now = context_.clock.steady_now();
     facts.rto = read_rto(home_.node, name());
     if (!config_.device.empty()) {
         facts.device_state = devices_.state(config_.device);
@@ -61,6 +62,8 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
         facts.fault = place_ == Place::failed ? fault_ : std::string();
         facts.operation = operation_;
         facts.waits_for_peer = waits_for_peer_;
+        facts.is_starting = restarts_soon_ && death_noted_ &&
+                            (place_ == Place::active || operation_ == restart_name);
         facts.summary = last_summary_;
         ask_engine = place_ == Place::active && engine_ && engine_->is_running();
         engine_pid = ask_engine ? engine_->pid() : 0;
@@ -184,6 +187,7 @@ Json VolumeKeeper::peer_status() {
             {"role", to_string(seen.summary->role)},
             {"state", word.word},
             {"why", word.why},
+            {"advice", word.advice},
             {"behind_bytes", behind ? Json(*behind) : Json()},
             {"engine_running", engine_is_running()},
             {"last_write_at", control::encode(seen.last_write)},

@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "tools/command_line.hpp"
 
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <numeric>
 #include <ostream>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <CLI/CLI.hpp>
+
+#include "core/base/units.hpp"
+#include "tools/terminal.hpp"
 
 namespace mirror::tools {
 namespace {
@@ -143,6 +153,23 @@ void add_mirror_verbs(Verbs& verbs, Options& options) {
                      "also while clients other than the device are connected; they are cut off");
 }
 
+/// Seconds. A number alone is seconds, too.
+Result<double> parse_patience(const std::string& text) {
+    double seconds = 0;
+    const char* const end = text.data() + text.size();
+    const auto number = std::from_chars(text.data(), end, seconds);
+    if (number.ec == std::errc{} && number.ptr == end && seconds >= 0) {
+        return seconds;
+    }
+    const auto limit = parse_duration(text);
+    if (!limit) {
+        return fail(ErrorKind::invalid,
+                    "'{}' is no time such as 10s, 500ms, 2min or a number of seconds",
+                    printable(text));
+    }
+    return std::chrono::duration<double>(*limit).count();
+}
+
 void add_watching_verbs(Verbs& verbs, Options& options) {
     CLI::App& status = verbs.add("status", "how the volumes are", Volume::optional);
     status.add_flag("--watch", options.watch, "go on, and show each change");
@@ -151,11 +178,19 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
     wait.add_option("--for", options.wait_for, "the state to wait for")
         ->type_name("STATE")
         ->required()
-        ->check(CLI::IsMember(
-            {"in-sync", "resyncing", "broken", "diverged", "peer-unknown", "failed", "new"}));
-    wait.add_option("--timeout", options.timeout_seconds, "give up after so many seconds")
-        ->type_name("S")
-        ->check(CLI::NonNegativeNumber);
+        ->check(CLI::IsMember({"in-sync", "resyncing", "starting", "broken", "diverged",
+                               "peer-unknown", "failed", "new"}));
+    wait.add_option_function<std::string>(
+            "--timeout",
+            [&options](const std::string& text) {
+                const auto limit = parse_patience(text);
+                if (!limit) {
+                    throw CLI::ValidationError("--timeout", limit.error().text());
+                }
+                options.timeout_seconds = *limit;
+            },
+            "give up after this time: 10s, 500ms, 2min, or a number of seconds")
+        ->type_name("TIME");
 
     CLI::App& events = verbs.add("events", "what happened on this node", Volume::optional);
     events.add_flag("--follow", options.follow, "go on, and show what happens");
@@ -179,6 +214,79 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
 
 }  // namespace
 
+/// Words that belong to an option of this name, which stands before them.
+bool takes_a_word(std::string_view option) {
+    return option == "--config" || option == "--node";
+}
+
+/// The first word that is neither an option nor belongs to one; empty: there is none.
+std::string first_word(int argc, const char* const* argv) {
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view word = argv[i];
+        if (takes_a_word(word)) {
+            ++i;
+        } else if (word.empty() || word.front() != '-') {
+            return std::string(word);
+        }
+    }
+    return {};
+}
+
+/// How many letters have to be typed, left out or replaced to make the one of the other.
+std::size_t typing_distance(std::string_view from, std::string_view to) {
+    std::vector<std::size_t> row(to.size() + 1);
+    std::iota(row.begin(), row.end(), std::size_t{0});
+    for (std::size_t i = 1; i <= from.size(); ++i) {
+        std::size_t diagonal = std::exchange(row[0], i);
+        for (std::size_t j = 1; j <= to.size(); ++j) {
+            const std::size_t replaced = diagonal + (from[i - 1] == to[j - 1] ? 0 : 1);
+            diagonal = row[j];
+            row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
+        }
+    }
+    return row.back();
+}
+
+std::string nearest_verb(const CLI::App& app, const std::string& word) {
+    std::string nearest;
+    std::size_t least = 1 + word.size() / 2;  // farther ones have nothing in common with it
+    for (const CLI::App* verb : app.get_subcommands({})) {
+        const std::size_t distance = typing_distance(word, verb->get_name());
+        if (distance < least) {
+            least = distance;
+            nearest = verb->get_name();
+        }
+    }
+    return nearest;
+}
+
+/// False, and told, where the word that should be a verb is none.
+bool knows_verb(const CLI::App& app, const std::string& word, std::ostream& err) {
+    const auto verbs = app.get_subcommands({});
+    const bool is_verb = std::any_of(
+        verbs.begin(), verbs.end(), [&](const CLI::App* verb) { return verb->get_name() == word; });
+    if (word.empty() || is_verb) {
+        return true;
+    }
+    const std::string nearest = nearest_verb(app, word);
+    err << "mirrorctl: there is no verb '" << printable(word) << "'";
+    if (!nearest.empty()) {
+        err << "; did you mean " << nearest << "?";
+    }
+    err << "\nmirrorctl --help lists the verbs.\n";
+    return false;
+}
+
+/// "help" and "help VERB" are "--help" and "VERB --help".
+std::vector<std::string> words_of(int argc, const char* const* argv) {
+    std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+    if (!words.empty() && words.front() == "help") {
+        words.erase(words.begin());
+        words.emplace_back("--help");
+    }
+    return words;
+}
+
 std::variant<Options, int> parse_command_line(int argc, const char* const* argv, std::ostream& out,
                                               std::ostream& err) {
     Options options;
@@ -191,8 +299,17 @@ std::variant<Options, int> parse_command_line(int argc, const char* const* argv,
     add_role_verbs(verbs, options);
     add_mirror_verbs(verbs, options);
     add_watching_verbs(verbs, options);
+    std::vector<std::string> words = words_of(argc, argv);
+    if (words.empty() || words.back() != "--help" || words.size() > 1) {
+        const std::string verb =
+            words.size() > 1 && words.back() == "--help" ? words.front() : first_word(argc, argv);
+        if (!knows_verb(app, verb, err)) {
+            return exit_usage;
+        }
+    }
+    std::reverse(words.begin(), words.end());  // as CLI11 wants them
     try {
-        app.parse(argc, argv);
+        app.parse(std::move(words));
     } catch (const CLI::ParseError& error) {
         return app.exit(error, out, err) == 0 ? exit_done : exit_usage;
     }

@@ -5,6 +5,7 @@
 #include "core/base/json.hpp"
 #include "tools/gaps_view.hpp"
 #include "tools/status_view.hpp"
+#include "tools/verify_view.hpp"
 
 namespace mirror::tools {
 namespace {
@@ -85,6 +86,12 @@ std::string next_step(const Json& volume) {
     }
     const std::string state = text_field(volume, "state");
     const std::string name = text_field(volume, "name");
+    if (state == "in-sync" && unrepaired_bytes(verify_of(volume)) != 0) {
+        return fmt::format(
+            "find out which node's disk is bad; if it is that of the standby: mirrorctl verify {} "
+            "--repair. If it is that of the active node, switch first",
+            name);
+    }
     if (state == "broken") {
         return step_when_broken(volume, name);
     }

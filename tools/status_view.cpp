@@ -25,10 +25,11 @@ struct StateWords {
     int exit_code;
 };
 
-constexpr std::array<StateWords, 7> known_states{{
+constexpr std::array<StateWords, 8> known_states{{
     {"in-sync", "", Style::good, status_in_sync},
     {"resyncing", "", Style::warning, status_degraded},
     {"broken", "standby behind", Style::warning, status_degraded},
+    {"starting", "the engine starts again", Style::warning, status_degraded},
     {"new", "never filled", Style::warning, status_degraded},
     {"peer-unknown", "active not reachable", Style::warning, status_unknown},
     {"diverged", "split brain", Style::bad, status_at_risk},
@@ -66,13 +67,32 @@ std::string active_node(const Json& volume, const std::string& node) {
     return {};
 }
 
+/// "Nowhere" is said only when each node has said that it is not.
+bool is_activity_known(const Json& volume) {
+    const Json& peers = part_field(volume, "peers");
+    return std::all_of(peers.begin(), peers.end(), [](const Json& peer) {
+        return text_field(peer, "role") == "standby" || text_field(peer, "role") == "active";
+    });
+}
+
+/// A volume that serves nobody is no healthy one, however equal its replicas are.
+bool serves_nobody(const Json& volume) {
+    return text_field(volume, "state") == "in-sync" && active_node(volume, {}).empty() &&
+           text_field(volume, "role") != "active" && is_activity_known(volume);
+}
+
 std::string activity(const Json& volume, const std::string& node) {
     const std::string active = active_node(volume, node);
     if (active.empty()) {
-        return text_field(volume, "state") == "peer-unknown" ? "standby, active side unknown"
-                                                             : "active nowhere";
+        return is_activity_known(volume) ? "active nowhere" : "standby, active side unknown";
     }
     return fmt::format("active on {}{}", active, active == node ? " (this node)" : "");
+}
+
+int exit_code_of(const Json& volume) {
+    const int code = words_of(text_field(volume, "state")).exit_code;
+    const bool is_fine = !serves_nobody(volume) && unrepaired_bytes(verify_of(volume)) == 0;
+    return code == status_in_sync && !is_fine ? status_degraded : code;
 }
 
 std::string bytes_or_unknown(const Json& object, const char* key) {
@@ -165,6 +185,9 @@ std::string loss_words(const Json& volume, const std::string& node) {
     }
     const std::string active = active_node(volume, node);
     const std::string who = active.empty() ? "the active node" : active;
+    if (serves_nobody(volume)) {
+        return "0 s: neither node is active, and both have the same data";
+    }
     if (*seconds <= 0 && *bytes == 0) {
         return fmt::format("0 s: nothing would be lost if {} died now", who);
     }
@@ -213,6 +236,14 @@ std::string text_of(const Json& warning) {
     return warning.is_string() ? printable(warning.get_ref<const std::string&>()) : std::string();
 }
 
+std::string active_column(const Json& volume, const std::string& node) {
+    const std::string active = active_node(volume, node);
+    if (!active.empty()) {
+        return active;
+    }
+    return is_activity_known(volume) ? "-" : "unknown";
+}
+
 Row table_row(const Json& volume, const std::string& node, const ViewContext& context) {
     const std::string state = text_field(volume, "state");
     std::string behind;
@@ -225,7 +256,7 @@ Row table_row(const Json& volume, const std::string& node, const ViewContext& co
             {resync ? fmt::format("{} {} %", state, resync->percent()) : or_unknown(state),
              words_of(state).style},
             {or_unknown(text_field(volume, "role"))},
-            {active_node(volume, node).empty() ? "-" : active_node(volume, node)},
+            {active_column(volume, node)},
             {bytes_or_unknown(volume, "size_bytes")},
             {behind.empty() ? "-" : behind},
             {since ? format_when(*since, context.now) : "unknown"}};
@@ -243,7 +274,7 @@ std::string format_overview(const Json& volumes, const std::string& node,
     std::string sentences;
     for (const Json& volume : volumes) {
         rows.push_back(table_row(volume, node, context));
-        if (words_of(text_field(volume, "state")).exit_code != status_in_sync) {
+        if (exit_code_of(volume) != status_in_sync) {
             sentences += fmt::format("{}: {}\n", text_field(volume, "name"),
                                      or_unknown(text_field(volume, "why")));
             const std::string step = next_step(volume);
@@ -288,7 +319,7 @@ int status_exit_code(const Json& status) {
     }
     const int* worst = order.begin();
     for (const Json& volume : volumes) {
-        const int code = words_of(text_field(volume, "state")).exit_code;
+        const int code = exit_code_of(volume);
         worst = std::max(worst, std::find(order.begin(), order.end(), code));
     }
     return *worst;

@@ -83,6 +83,12 @@ std::uint64_t bytes_left(const Json& verify) {
     return mismatched - std::min(mismatched, bytes(verify, "repaired_bytes"));
 }
 
+std::uint64_t unrepaired_bytes(const Json& verify) {
+    const std::uint64_t found = bytes(verify, "last_mismatched_bytes");
+    return std::max(bytes_left(verify),
+                    found - std::min(found, bytes(verify, "last_repaired_bytes")));
+}
+
 std::string verify_words(const Json& verify, const std::string& volume, WallTime now) {
     const std::string state = text_field(verify, "state");
     if (state == "running") {

@@ -15,6 +15,8 @@ namespace mirror::tools {
 [[nodiscard]] Progress verify_progress(const Json& verify);
 /// Bytes that were found to differ and are not repaired.
 [[nodiscard]] std::uint64_t bytes_left(const Json& verify);
+/// The same, of the last whole comparison where one is under way that has not got there yet.
+[[nodiscard]] std::uint64_t unrepaired_bytes(const Json& verify);
 
 /// For the status: "2026-03-01 12:33 (3 days ago): equal"; while it runs, how far it is.
 [[nodiscard]] std::string verify_words(const Json& verify, const std::string& volume, WallTime now);

@@ -288,6 +288,16 @@ int wait_for_resync(Session& session) {
 
 int events(Session& session) {
     World& world = session.world;
+    const std::string& volume = session.options.volume;
+    if (!volume.empty() && session.config.volumes.count(volume) == 0) {
+        report(
+            Error{ErrorKind::not_found,
+                  fmt::format("the configuration has no volume {}", printable(volume)),
+                  "mirrorctl status lists those that it has; events of a volume that was removed "
+                  "from it: mirrorctl events"},
+            session.options, world);
+        return exit_usage;
+    }
     EventFilter filter{session.options.volume, std::nullopt};
     if (!session.options.since.empty()) {
         const auto since = parse_since(session.options.since, world.clock.wall_now());

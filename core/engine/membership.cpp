@@ -534,6 +534,8 @@ void Membership::shut_down() {
 Membership::View Membership::view() const {
     MutexLock lock(mutex_);
     View view{mode_, local_failed_, false, why_, since_, break_at_, wrote_alone_};
+    view.is_beginning = mode_ == MirrorMode::alone && first_attempt_until_.has_value();
+    view.holds_writes = stops_ && mode_ == MirrorMode::alone && !local_failed_;
     if (local_failed_) {
         view.fault = fault_;
     }

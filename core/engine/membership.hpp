@@ -142,6 +142,8 @@ class Membership {
         WallTime since{};
         WallTime break_at{};                ///< epoch: not broken
         bool wrote_alone = false;           ///< something was answered since the break
+        bool is_beginning = false;          ///< the first attempt to have a session is under way
+        bool holds_writes = false;          ///< they wait for the peer: on_peer_loss = "stop"
         std::optional<FailedPart> fault{};  ///< of the local replica, where something failed
     };
     [[nodiscard]] View view() const EXCLUDES(mutex_);

@@ -95,11 +95,15 @@ class Peer {
         bool paused = false;
         /// Why no session can begin although the peer answers; empty: that is not the case.
         std::string refusal{};
+        std::string split_brain{};  ///< the reason of Action::diverged; empty: not that action
         std::optional<Incomplete> incomplete{};
         std::optional<tls::Proof> tls{};  ///< of the session's data link; none: not encrypted
         bool is_outdated = false;         ///< the session began before take() changed the way
     };
     [[nodiscard]] View view() const;
+    /// Fails, and says so, where the last handshake found one. What needs both replicas to become
+    /// equal asks first.
+    [[nodiscard]] Result<void> require_no_split_brain() const;
 
     /// Makes everything durable on all who take part; for the housekeeper and for a demote.
     [[nodiscard]] Result<void> checkpoint(IntentMap::Clear what);
@@ -176,6 +180,7 @@ class Peer {
     std::string link_ GUARDED_BY(mutex_) = "down";
     std::optional<Action> action_ GUARDED_BY(mutex_);
     std::optional<ReplicaState> replica_state_ GUARDED_BY(mutex_);
+    std::string split_brain_ GUARDED_BY(mutex_);  ///< View::split_brain
     std::optional<WallTime> last_seen_ GUARDED_BY(mutex_);
     std::shared_ptr<Resync> resync_ GUARDED_BY(mutex_);
     std::optional<Resync::Progress> last_resync_ GUARDED_BY(mutex_);

@@ -25,6 +25,7 @@ void Peer::note_decision(const Decision& decision, const ReplicaSummary& theirs)
         MutexLock lock(mutex_);
         news = action_ != decision.action;
         action_ = decision.action;
+        split_brain_ = action_ == Action::diverged ? decision.reason : std::string();
         replica_state_ = theirs.state;
         last_seen_ = parts_.clock.wall_now();
     }

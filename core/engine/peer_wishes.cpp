@@ -32,6 +32,16 @@ Result<std::string> Peer::disconnect() {
                              parts_.node);
 }
 
+Result<void> Peer::require_no_split_brain() const {
+    MutexLock lock(mutex_);
+    if (split_brain_.empty()) {
+        return {};
+    }
+    return Failure(Error{ErrorKind::refused,
+                         fmt::format("{} is a split brain: {}", parts_.volume.name, split_brain_),
+                         fmt::format("mirrorctl resolve {} --keep NODE", parts_.volume.name)});
+}
+
 Result<std::string> Peer::connect() {
     if (auto recorded = parts_.meta.update([](Superblock& block) { block.paused = false; });
         !recorded) {
@@ -49,9 +59,11 @@ Result<std::string> Peer::connect() {
         report("connected", Severity::info, fmt::format("{} may take part again", peer_node_),
                "mirrorctl connect was asked for");
     }
-    MutexLock lock(mutex_);
-    hinted_ = true;
-    wake_.notify_all();
+    // In a split brain, too: what was true at the last attempt may have been resolved since.
+    hint();
+    if (auto possible = require_no_split_brain(); !possible) {
+        return Failure(possible.error());
+    }
     return was ? fmt::format("connecting to {}", peer_node_)
                : fmt::format("{} was not disconnected; trying it now", peer_node_);
 }
@@ -130,6 +142,10 @@ Result<std::string> Peer::resync(bool full) {
                                  fmt::format("mirrorctl connect {}", parts_.volume.name)});
         }
     }
+    if (auto possible = require_no_split_brain(); !possible) {
+        hint();
+        return Failure(possible.error());
+    }
     const Membership::Parties parties = parts_.membership.parties();
     if (!parties.local) {
         return Failure(Error{ErrorKind::refused,
@@ -160,8 +176,9 @@ Result<std::string> Peer::resync(bool full) {
 
 Peer::View Peer::view() const {
     MutexLock lock(mutex_);
-    View view{link_, action_,      replica_state_, last_seen_,
-              {},    last_resync_, paused_,        paused_ ? std::string() : refusal_};
+    View view{link_,       action_,      replica_state_, last_seen_,
+              {},          last_resync_, paused_,        paused_ ? std::string() : refusal_,
+              split_brain_};
     if (resync_) {
         view.resync = resync_->progress();
     }

@@ -67,7 +67,7 @@ void Verify::load() {
     const Superblock block = parts_.meta.superblock();
     auto loaded = load_verify_record(parts_.path);
     const bool is_ours =
-        loaded && *loaded && (*loaded)->volume == block.volume && (*loaded)->size == block.size;
+        loaded && *loaded && (*loaded)->volume == block.volume && (*loaded)->size <= block.size;
     if (!loaded || (*loaded && !is_ours)) {
         report("verify-record-lost", Severity::warning,
                "how far the last comparison was, and what it found, is not known any more",
@@ -80,6 +80,7 @@ void Verify::load() {
         MutexLock lock(mutex_);
         if (is_ours) {
             record_ = std::move(**loaded);
+            record_.size = block.size;  // what a resize added is compared by the next pass
             // A repair was to send the other node's blocks. Nobody has said that these here are
             // the good ones.
             dropped_repair = record_.repair && record_.source != parts_.node &&

@@ -76,6 +76,9 @@ std::string reason_of(const Membership::View& members, const Peer::View& peer,
     if (members.mode != MirrorMode::alone || members.failed) {
         return members.why;
     }
+    if (!peer.split_brain.empty()) {
+        return peer.split_brain;
+    }
     if (peer.paused) {
         return fmt::format("{} was disconnected by mirrorctl", peer_node);
     }
@@ -109,7 +112,8 @@ Result<Json> Volume::handle(const Json& request) {
         return text(peer_.resync(request.value("full", false)));
     }
     if (*what == "verify") {
-        return verify_.handle(request);
+        const auto possible = peer_.require_no_split_brain();
+        return possible ? verify_.handle(request) : Failure(possible.error());
     }
     if (*what == "settings") {
         return take_settings(request);
@@ -174,7 +178,12 @@ std::string Volume::why() const {
             "lacks data or can't be reached ({})",
             node_, format_duration(silent_for), settings_.peer_of(node_), members.why);
     }
-    return reason_of(members, peer_.view(), settings_.peer_of(node_));
+    std::string reason = reason_of(members, peer_.view(), settings_.peer_of(node_));
+    if (members.holds_writes) {
+        reason +=
+            fmt::format("; writes wait for {} (on_peer_loss = \"stop\")", settings_.peer_of(node_));
+    }
+    return reason;
 }
 
 Json Volume::status() const {
@@ -199,6 +208,8 @@ Json Volume::status() const {
         {"mode", to_string(members.mode)},
         {"why", why()},
         {"failed", members.failed},
+        {"holds_writes", members.holds_writes},
+        {"beginning", members.is_beginning},
         {"since", format_rfc3339(members.since)},
         {"local_failed", members.local_failed},
         {"fault", members.fault ? Json(to_string(*members.fault)) : Json()},
@@ -219,7 +230,7 @@ Json Volume::status() const {
           {"session_outdated", peer.is_outdated},
           {"tls", control::encode(peer.tls)},
           {"paused", peer.paused},
-          {"role", "standby"},
+          {"role", members.mode == MirrorMode::alone ? "unknown" : "standby"},
           {"action", peer.action ? Json(to_string(*peer.action)) : Json()},
           {"replica_state",
            peer.replica_state ? Json(to_string(*peer.replica_state)) : Json("unknown")},

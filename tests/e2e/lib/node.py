@@ -100,6 +100,9 @@ class Node:
         """Stops mirrord in its tracks: a peer that is silent while its sockets live."""
         processes.send(self.daemon.pid, signal.SIGSTOP)
 
+    def pause_engine(self, volume="r0"):
+        processes.send(self.engine_pid(volume), signal.SIGSTOP)
+
     def go_on(self):
         processes.send(self.daemon.pid, signal.SIGCONT)
 
