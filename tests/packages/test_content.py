@@ -25,6 +25,11 @@ def test_the_packages_have(installed_machine, path):
     assert any(re.search(path + "$", line) for line in listed), "\n".join(listed)
 
 
+def test_state_is_for_its_owner_alone_from_the_beginning(installed_machine):
+    found = installed_machine.scratch.must("stat", "-c", "%a %U %F", "/var/lib/mirrordisk")
+    assert found.strip() == "700 root directory"
+
+
 def test_no_program_is_run_by_having_been_installed(installed_machine):
     assert "mirrord" not in installed_machine.scratch.must(
         "sh", "-c", "cat /proc/[0-9]*/comm")
