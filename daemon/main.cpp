@@ -145,7 +145,9 @@ nbd::ServerLimits limits_for(const Context& context) {
     nbd::ServerLimits limits;
     limits.stall_timeout = std::max(limits.stall_timeout, silence_of(context.config));
     limits.open = std::max(limits.open, besides + of_a_volume * context.config.volumes.size());
-    limits.open_of_one_address = context.tls ? limits.open : limits.open / 4 * 3;
+    limits.open_of_one_peer = context.tls ? limits.open : limits.open / 4 * 3;
+    // One peer of several leaves the others theirs.
+    limits.open *= std::max<std::size_t>(context.config.nodes.size(), 2) - 1;
     return limits;
 }
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -69,6 +70,12 @@ struct Server::Impl {
         }
 
         Impl& server;
+        /// Root's, or of the user that we are: nobody else is to keep them out.
+        [[nodiscard]] bool is_ours() const noexcept {
+            const auto& uid = connection.client().uid;
+            return local && uid && (*uid == 0 || *uid == server.user);
+        }
+
         const bool local;
         Connection connection;
         Thread thread;  // guarded by server.mutex, as the next two
@@ -97,9 +104,14 @@ struct Server::Impl {
     }
     [[nodiscard]] bool make_room(MutexLock& lock, bool local) REQUIRES(mutex);
     [[nodiscard]] bool drop_a_stranger(bool local) noexcept REQUIRES(mutex);
+    /// Whether that one has no place left: a local user, or a peer.
+    [[nodiscard]] bool is_full_for(const Entry& entry, const Client& client) noexcept
+        REQUIRES(mutex);
     /// Connections from there, without those that are being dropped.
     [[nodiscard]] std::size_t count_of(std::string_view host, Phase phase) const noexcept
         REQUIRES(mutex);
+    /// Exports that a node which has proved who it is has open, from wherever.
+    [[nodiscard]] std::size_t count_of_node(const std::string& node) const noexcept REQUIRES(mutex);
     void run_connection(Entries::iterator self) noexcept;
     [[nodiscard]] bool enter_open(Entry& entry, const Client& client);
     void leave_open(Entry& entry) noexcept;
@@ -107,6 +119,7 @@ struct Server::Impl {
 
     ExportProvider& provider;
     ServerLimits limits;
+    const uid_t user = ::geteuid();
     const std::shared_ptr<const tls::Credentials> tls;
     Fd stop_event;
     std::function<void(const Client&, const Error&)> on_stranger;  ///< set before listening
@@ -215,11 +228,17 @@ bool Server::Impl::make_room(MutexLock& lock, bool local) {
 }
 
 /// The oldest of the address that has most of them: whoever floods makes way for himself, and for
-/// a peer at another address.
+/// a peer at another address. One of ours only where there is nobody else.
 /// Allocates nothing: it is also called when there is no memory.
 bool Server::Impl::drop_a_stranger(bool local) noexcept {
-    const auto may_go = [local](const Entry& entry) {
+    const auto is_waiting = [local](const Entry& entry) {
         return entry.local == local && entry.phase == Phase::handshaking && !entry.dropped;
+    };
+    const bool others = std::any_of(entries.begin(), entries.end(), [&](const Entry& entry) {
+        return is_waiting(entry) && !entry.is_ours();
+    });
+    const auto may_go = [&](const Entry& entry) {
+        return is_waiting(entry) && !(others && entry.is_ours());
     };
     auto chosen = entries.end();
     std::size_t most = 0;
@@ -261,11 +280,7 @@ void Server::Impl::run_connection(Entries::iterator self) noexcept {
 bool Server::Impl::enter_open(Entry& entry, const Client& client) {
     MutexLock lock(mutex);
     Crowd& mine = crowd(entry.local);
-    if (mine.open >= limits.open || entry.dropped || stopping) {
-        return false;
-    }
-    if (!entry.local &&
-        count_of(host_of(entry.connection.client()), Phase::open) >= limits.open_of_one_address) {
+    if (is_full_for(entry, client) || entry.dropped || stopping) {
         return false;
     }
     entry.phase = Phase::open;
@@ -274,6 +289,22 @@ bool Server::Impl::enter_open(Entry& entry, const Client& client) {
     --mine.handshaking;
     changed.notify_all();
     return true;
+}
+
+bool Server::Impl::is_full_for(const Entry& entry, const Client& client) noexcept {
+    if (entry.local) {
+        return local_crowd.open >= limits.open + (entry.is_ours() ? limits.kept_for_root : 0);
+    }
+    const std::size_t taken =
+        client.node.empty() ? count_of(host_of(client), Phase::open) : count_of_node(client.node);
+    return network_crowd.open >= limits.open || taken >= limits.open_of_one_peer;
+}
+
+std::size_t Server::Impl::count_of_node(const std::string& node) const noexcept {
+    return static_cast<std::size_t>(
+        std::count_if(entries.begin(), entries.end(), [&](const Entry& entry) {
+            return entry.phase == Phase::open && !entry.dropped && entry.proof.node == node;
+        }));
 }
 
 std::size_t Server::Impl::count_of(std::string_view host, Phase phase) const noexcept {

@@ -4,7 +4,8 @@
 // send), groups the flushes and FUA writes of a batch into one flush. Strangers cost little: the
 // handshake has a deadline, and only so many may be in it at a time; for a newcomer the oldest is
 // dropped of the address that has most of them, so that a flood of half-open connections cannot
-// keep a peer out for long. What comes over the network takes no place from local programs.
+// keep a peer out for long. What comes over the network takes no place from local programs, and no
+// other user's program takes root's.
 #pragma once
 
 #include <chrono>
@@ -24,9 +25,12 @@ namespace mirror::nbd {
 
 /// Counts hold for the network and for Unix sockets, each on its own.
 struct ServerLimits {
-    std::size_t handshaking = 64;           ///< connections that have not opened an export yet
-    std::size_t open = 256;                 ///< connections with an export
-    std::size_t open_of_one_address = 192;  ///< of them, over the network
+    std::size_t handshaking = 64;  ///< connections that have not opened an export yet
+    std::size_t open = 256;        ///< connections with an export
+    /// Of them, over the network: of a node that has proved who it is, else of an address.
+    std::size_t open_of_one_peer = 192;
+    /// More of them for root and for the process's own user, at Unix sockets.
+    std::size_t kept_for_root = 16;
     std::chrono::milliseconds handshake_timeout{10000};
     /// A started request or a reply must move on within this time.
     std::chrono::milliseconds stall_timeout{30000};

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Who makes way for whom when the NBD server's places are taken, and what is not even received.
+#include <filesystem>
 #include <memory>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -51,7 +54,7 @@ TEST_CASE("an address that floods makes way for itself, not the peer at another 
 }
 
 TEST_CASE("the network takes no place from local programs, nor they from it") {
-    NetworkFixture fixture({.handshaking = 2, .open = 2});
+    NetworkFixture fixture({.handshaking = 2, .open = 2, .kept_for_root = 0});
     Clients strangers;
     flood(fixture, strangers, 2);
     for (int i = 0; i < 2; ++i) {
@@ -67,8 +70,44 @@ TEST_CASE("the network takes no place from local programs, nor they from it") {
     CHECK(third.ask(Option::go, RawClient::named("disk")).type == OptionReply::err_policy);
 }
 
+TEST_CASE("other users' programs keep root neither out of the handshake nor out of an export") {
+    if (::geteuid() != 0) {
+        return;
+    }
+    Fixture fixture({.handshaking = 3, .open = 2, .kept_for_root = 1});
+    REQUIRE(::chmod(fixture.socket.c_str(), 0666) == 0);
+    REQUIRE(::chmod(std::filesystem::path(fixture.socket).parent_path().c_str(), 0755) == 0);
+    const auto as_stranger = [](const auto& what) {
+        constexpr uid_t stranger = 65533;
+        REQUIRE(::seteuid(stranger) == 0);
+        what();
+        REQUIRE(::seteuid(0) == 0);
+    };
+    RawClient ours(fixture.socket);
+    Clients others;
+    as_stranger([&] {
+        for (int i = 0; i < 2; ++i) {
+            others.push_back(std::make_unique<RawClient>(fixture.socket));
+            others.back()->open();
+        }
+        RawClient third(fixture.socket);
+        third.greet();
+        CHECK(third.ask(Option::go, RawClient::named("disk")).type == OptionReply::err_policy);
+        for (unsigned i = 0; i < 20; ++i) {
+            const auto before = fixture.server.counters().accepted;
+            others.push_back(std::make_unique<RawClient>(fixture.socket));
+            REQUIRE(eventually([&] { return fixture.server.counters().accepted > before; }));
+        }
+    });
+    ours.open();  // though it was the oldest of all, and their places are taken
+    CHECK(fixture.server.counters().open == 3);
+    RawClient second(fixture.socket);
+    second.greet();
+    CHECK(second.ask(Option::go, RawClient::named("disk")).type == OptionReply::err_policy);
+}
+
 TEST_CASE("one address does not get all places") {
-    NetworkFixture fixture({.open = 3, .open_of_one_address = 2});
+    NetworkFixture fixture({.open = 3, .open_of_one_peer = 2});
     RawClient first(crowd, fixture.port), second(crowd, fixture.port), third(crowd, fixture.port);
     first.open();
     second.open();
