@@ -2,8 +2,10 @@
 #include "daemon/active_mark.hpp"
 
 #include <fstream>
+#include <sstream>
 
 #include "core/base/put_file.hpp"
+#include "core/base/trusted_file.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -20,10 +22,11 @@ std::string boot_id() {
 }
 
 ActiveMark read_active_mark(const std::string& path, const std::string& boot) {
-    std::ifstream file(path);
-    if (!file) {
+    const auto text = read_own_file(path, longest_mark);
+    if (!text) {
         return {};
     }
+    std::istringstream file(*text);
     std::string id;
     std::string purpose;
     const bool is_whole = static_cast<bool>(std::getline(file, id));

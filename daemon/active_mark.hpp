@@ -4,6 +4,7 @@
 // one. Every mark that is meant for one boot carries this id. Any thread.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 #include "core/base/error.hpp"
@@ -12,6 +13,9 @@ namespace mirror::daemon {
 
 /// Of the running kernel; empty where it tells none, so that all its boots are one.
 [[nodiscard]] std::string boot_id();
+
+/// A mark has a line or two.
+inline constexpr std::size_t longest_mark = 4096;
 
 struct ActiveMark {
     bool is_there = false;

@@ -2,10 +2,10 @@
 #include "daemon/boot.hpp"
 
 #include <algorithm>
-#include <fstream>
 
 #include "core/base/log.hpp"
 #include "core/base/put_file.hpp"
+#include "core/base/trusted_file.hpp"
 #include "core/config/own_names.hpp"
 #include "daemon/active_mark.hpp"
 #include "daemon/promote.hpp"
@@ -37,9 +37,8 @@ void note_boot_decided(const NodeConfig& node, const std::string& volume) {
 }
 
 bool is_boot_decided(const NodeConfig& node, const std::string& volume) {
-    std::ifstream file(marker_of(node, volume));
-    std::string id;
-    return std::getline(file, id) && id == boot_id();
+    const auto text = read_own_file(marker_of(node, volume), longest_mark);
+    return text && text->substr(0, text->find('\n')) == boot_id();
 }
 
 BootPromotions::~BootPromotions() {

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <sstream>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,12 +10,14 @@
 #include "core/base/socket_access.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/store/file_store.hpp"
+#include "daemon/backing_access.hpp"
 #include "daemon/check_addresses.hpp"
 #include "daemon/engine_process.hpp"
 #include "daemon/hooks.hpp"
 #include "daemon/pending_settings.hpp"
 #include "daemon/recognise_backing.hpp"
 #include "daemon/settings_diff.hpp"
+#include "daemon/spawn.hpp"
 #include "daemon/state_space.hpp"
 #include "daemon/unsupervised.hpp"
 
@@ -26,21 +26,6 @@ namespace {
 
 /// Events of two nodes cannot be put in order beyond this.
 constexpr std::chrono::seconds tolerable_skew{1};
-
-bool is_on_path(const std::string& program) {
-    if (program.find('/') != std::string::npos) {
-        return ::access(program.c_str(), X_OK) == 0;
-    }
-    const char* path = std::getenv("PATH");
-    std::istringstream folders(path == nullptr ? "/usr/bin:/bin:/usr/sbin:/sbin" : path);
-    std::string folder;
-    while (std::getline(folders, folder, ':')) {
-        if (::access(folder.append("/").append(program).c_str(), X_OK) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
 
 void check_state_space(const Context& context, Json& problems) {
     const std::string warning =
@@ -62,7 +47,7 @@ void check_groups(const Context& context, Json& problems) {
 }
 
 void check_programs(Json& problems) {
-    if (!is_on_path(nbdkit_program())) {
+    if (find_program(nbdkit_program()).empty()) {
         problems.push_back(
             fmt::format("{} is not installed: no volume can be promoted here", nbdkit_program()));
     }
@@ -109,6 +94,8 @@ void check_backings(const Keepers& keepers, Json& problems) {
         } else if (!info->exists && !volume.size) {
             problems.push_back(fmt::format("volume {}: {} does not exist and no size is configured",
                                            name, keeper->backing_path()));
+        } else if (const auto own = require_own_backing(keeper->backing_path()); !own) {
+            problems.push_back(fmt::format("volume {}: {}", name, own.error().text()));
         } else if (info->exists && volume.size && !may_have(*keeper, *info, *volume.size)) {
             problems.push_back(fmt::format("volume {}: {} has {} bytes, the config says {}", name,
                                            keeper->backing_path(), info->size, *volume.size));
@@ -143,7 +130,7 @@ void check_steps(const Context& context, Json& problems) {
         }
     }
     for (const char* program : {"mount", "umount"}) {
-        if (mounts && !is_on_path(program)) {
+        if (mounts && find_program(program).empty()) {
             problems.push_back(fmt::format("{} is not installed: nothing can be mounted", program));
         }
     }

@@ -16,6 +16,8 @@ void check_own(const Context& context, Json& problems) {
     if (const auto session = context.tls->accept(); !session) {
         problems.push_back(fmt::format("no peer can connect to {}: {}", context.node.name,
                                        session.error().text()));
+    } else if (std::string fault = context.tls->fault_of_crl(); !fault.empty()) {
+        problems.push_back(std::move(fault));
     }
 }
 

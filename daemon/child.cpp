@@ -174,8 +174,7 @@ Result<ChildEnd> run_child(const std::vector<std::string>& arguments,
 }
 
 std::vector<std::string> clean_environment() {
-    return {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/",
-            "LC_ALL=C.UTF-8"};
+    return {fmt::format("PATH={}", program_path), "HOME=/", "LC_ALL=C.UTF-8"};
 }
 
 }  // namespace mirror::daemon

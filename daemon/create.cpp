@@ -4,7 +4,6 @@
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
-#include "daemon/replica_files.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/settings_diff.hpp"
 
@@ -90,6 +89,7 @@ Result<PeerBacking> ask_peer_to_create(VolumeKeeper& keeper, const Superblock& o
                                             {"source_blank", source.is_blank},
                                             {"overwrite", options.overwrite_peer},
                                             {"from_empty", options.from_empty},
+                                            {"accept_mode", options.accept_mode},
                                             {"dry_run", dry_run}},
                                            create_deadline);
     if (!answer) {
@@ -280,7 +280,7 @@ Result<Json> create(VolumeKeeper& keeper, const CreateOptions& options) {
         return Failure(operation.error());
     }
     const Stopwatch watch(keeper.context().clock);
-    auto files = ReplicaFiles::plan(keeper);
+    auto files = ReplicaFiles::plan(keeper, options.access());
     if (!files) {
         return Failure(files.error());
     }

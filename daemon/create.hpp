@@ -3,6 +3,7 @@
 // failed attempt made is removed again, and nothing else. Called from a request's thread.
 #pragma once
 
+#include "daemon/replica_files.hpp"
 #include "daemon/volume_keeper.hpp"
 
 namespace mirror::daemon {
@@ -13,6 +14,12 @@ struct CreateOptions {
     bool dry_run = false;
     /// With overwrite_peer: also when nothing but zeroes would take the place of the peer's data.
     bool from_empty = false;
+    /// Backings that others may read or write, or that are somebody else's, are taken as they are.
+    bool accept_mode = false;
+
+    [[nodiscard]] ReplicaFiles::Access access() const noexcept {
+        return accept_mode ? ReplicaFiles::Access::as_it_is : ReplicaFiles::Access::ours_alone;
+    }
 };
 
 /// `create`, from mirrorctl: answers `text` and `seconds`.

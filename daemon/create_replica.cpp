@@ -4,7 +4,6 @@
 #include "core/base/json.hpp"
 #include "core/control/messages.hpp"
 #include "daemon/create.hpp"
-#include "daemon/replica_files.hpp"
 #include "daemon/settings_diff.hpp"
 
 namespace mirror::daemon {
@@ -18,6 +17,7 @@ struct ReplicaRequest {
     bool overwrite = false;
     bool from_empty = false;
     bool dry_run = false;
+    ReplicaFiles::Access access = ReplicaFiles::Access::ours_alone;
 };
 
 Result<ReplicaRequest> parse_replica_request(const VolumeKeeper& keeper, const Json& request) {
@@ -31,8 +31,9 @@ Result<ReplicaRequest> parse_replica_request(const VolumeKeeper& keeper, const J
     const auto overwrite = control::bool_field_or(request, "overwrite", false);
     const auto from_empty = control::bool_field_or(request, "from_empty", false);
     const auto dry_run = control::bool_field_or(request, "dry_run", false);
+    const auto accept_mode = control::bool_field_or(request, "accept_mode", false);
     if (!id || !size || !source || !settings || !lineage || !source_empty || !source_blank ||
-        !overwrite || !from_empty || !dry_run) {
+        !overwrite || !from_empty || !dry_run || !accept_mode) {
         return fail(ErrorKind::invalid, "create-replica: a field is missing or of the wrong type");
     }
     auto decoded = control::decode_lineage(**lineage);
@@ -48,12 +49,14 @@ Result<ReplicaRequest> parse_replica_request(const VolumeKeeper& keeper, const J
     if (!same) {
         return Failure(same.error());
     }
-    ReplicaRequest result{first_superblock(keeper, *size),
-                          *source_empty,
-                          *source_blank,
-                          *overwrite,
-                          *from_empty,
-                          *dry_run};
+    ReplicaRequest result{
+        first_superblock(keeper, *size),
+        *source_empty,
+        *source_blank,
+        *overwrite,
+        *from_empty,
+        *dry_run,
+        *accept_mode ? ReplicaFiles::Access::as_it_is : ReplicaFiles::Access::ours_alone};
     result.block.volume = *id;
     result.block.lineage = std::move(*decoded);
     return result;
@@ -100,7 +103,7 @@ Result<Json> create_replica(VolumeKeeper& keeper, const Json& request) {
     if (!operation) {
         return Failure(operation.error());
     }
-    auto files = ReplicaFiles::plan(keeper);
+    auto files = ReplicaFiles::plan(keeper, wanted->access);
     if (!files) {
         return Failure(files.error());
     }

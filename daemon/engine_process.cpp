@@ -4,8 +4,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -13,6 +11,8 @@
 #include <vector>
 
 #include "core/base/log.hpp"
+#include "core/base/sanitized.hpp"
+#include "core/base/trusted_file.hpp"
 #include "core/config/own_names.hpp"
 #include "daemon/running_engines.hpp"
 #include "daemon/spawn.hpp"
@@ -24,21 +24,16 @@ namespace {
 /// One thread per request of a client's queue (the thread count is the queue depth).
 constexpr const char* engine_threads = "--threads=64";
 
+/// A pid, or the reason of a failed start.
+constexpr std::size_t longest_file = 65536;
+
 /// By system call: glibc has had the wrapper only since 2.36.
 Fd open_pidfd(pid_t pid) {
     return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }
 
-std::optional<std::string> read_file(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) {
-        return std::nullopt;
-    }
-    return std::string(std::istreambuf_iterator<char>(file), {});
-}
-
 std::optional<pid_t> read_pid(const std::string& path) {
-    const auto text = read_file(path);
+    const auto text = read_own_file(path, longest_file);
     pid_t pid = 0;
     if (!text ||
         std::from_chars(text->data(), text->data() + text->size(), pid).ec != std::errc{} ||
@@ -55,7 +50,9 @@ std::string from_environment(const char* variable, const char* fallback) {
 
 std::vector<std::string> engine_environment() {
     std::vector<std::string> result = current_environment();
-    const std::string preload = from_environment("MIRRORDISK_ENGINE_PRELOAD", "");
+    // nbdkit itself is not instrumented: tests put the sanitizer's library before it.
+    const std::string preload =
+        is_sanitized ? from_environment("MIRRORDISK_ENGINE_PRELOAD", "") : std::string();
     if (!preload.empty()) {
         std::erase_if(result,
                       [](const std::string& entry) { return entry.starts_with("LD_PRELOAD="); });
@@ -193,11 +190,11 @@ std::string EngineProcess::end_reason() {
 }
 
 std::optional<std::string> read_engine_error(const EnginePaths& paths) {
-    auto text = read_file(paths.error_file);
-    while (text && !text->empty() && (text->back() == '\n' || text->back() == ' ')) {
-        text->pop_back();
+    std::string text = read_own_file(paths.error_file, longest_file).value_or("");
+    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) {
+        text.pop_back();
     }
-    return text && !text->empty() ? text : std::nullopt;
+    return !text.empty() ? std::optional(std::move(text)) : std::nullopt;
 }
 
 bool has_pid_file(const EnginePaths& paths, pid_t pid) {

@@ -8,6 +8,7 @@
 #include <sys/file.h>
 
 #include "core/base/json.hpp"
+#include "core/base/trusted_file.hpp"
 #include "core/control/messages.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/store/grow.hpp"
@@ -88,11 +89,11 @@ Result<void> grow_metadata(VolumeKeeper& keeper, std::uint64_t to) {
 Result<ResizeLock> ResizeLock::take(const VolumeKeeper& keeper) {
     const std::string path =
         std::filesystem::path(keeper.meta_file()).replace_filename("resize.lock").string();
-    Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    if (!file.is_open()) {
-        return fail_errno(errno, path);
+    auto file = open_own_file(path, O_RDWR | O_CREAT, 0600);
+    if (!file) {
+        return Failure(file.error());
     }
-    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (::flock(file->get(), LOCK_EX | LOCK_NB) != 0) {
         return errno == EWOULDBLOCK
                    ? Failure(Error{ErrorKind::busy,
                                    fmt::format("a resize of {} is in progress on {}", keeper.name(),
@@ -100,7 +101,7 @@ Result<ResizeLock> ResizeLock::take(const VolumeKeeper& keeper) {
                                    "wait until it has ended"})
                    : fail_errno(errno, path);
     }
-    return ResizeLock(std::move(file));
+    return ResizeLock(std::move(*file));
 }
 
 Result<void> grow_own_backing(VolumeKeeper& keeper, const ResizeLock&, std::uint64_t from,

@@ -6,8 +6,8 @@
 #include <cerrno>
 #include <filesystem>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "core/base/trusted_file.hpp"
 #include "daemon/child.hpp"
 
 namespace mirror::daemon {
@@ -28,17 +28,6 @@ bool is_hook_name(const std::string& name) {
     }
     return std::none_of(backup_endings.begin(), backup_endings.end(),
                         [&](std::string_view ending) { return name.ends_with(ending); });
-}
-
-/// Whoever may write it decides what root runs. Empty: nobody else may.
-std::string why_unsafe(const std::string& path, const struct stat& found) {
-    if (found.st_uid != 0 && found.st_uid != ::geteuid()) {
-        return fmt::format("{} belongs to user {}, not to root: it is not run", path, found.st_uid);
-    }
-    if ((found.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-        return fmt::format("{} can be written by others than its owner: it is not run", path);
-    }
-    return {};
 }
 
 bool may_refuse(Occasion occasion) {
@@ -77,14 +66,16 @@ std::string hook_folder(const std::string& config_path) {
 HookFolder list_hooks(const std::string& folder) {
     HookFolder result;
     struct stat found {};
-    if (::stat(folder.c_str(), &found) != 0) {
+    if (::lstat(folder.c_str(), &found) != 0) {
         if (errno != ENOENT) {
             result.problems.push_back(fail_errno(errno, folder).value().message);
         }
         return result;
     }
-    if (const std::string reason = why_unsafe(folder, found); !reason.empty()) {
-        result.problems.push_back(fmt::format("{}; nor is anything in it", reason));
+    // Whoever may change what is on the way to a hook decides what root runs.
+    if (const auto trusted = require_trusted_path(folder, LastLink::refused); !trusted) {
+        result.problems.push_back(fmt::format("{}: nothing in it is run; {}",
+                                              trusted.error().message, trusted.error().remedy));
         return result;
     }
     std::error_code code;
@@ -95,8 +86,9 @@ HookFolder list_hooks(const std::string& folder) {
             !S_ISREG(found.st_mode) || (found.st_mode & S_IXUSR) == 0) {
             continue;
         }
-        if (std::string reason = why_unsafe(path, found); !reason.empty()) {
-            result.problems.push_back(std::move(reason));
+        if (const auto trusted = require_trusted_path(path); !trusted) {
+            result.problems.push_back(fmt::format("{}: it is not run; {}", trusted.error().message,
+                                                  trusted.error().remedy));
         } else {
             result.hooks.push_back(path);
         }

@@ -10,7 +10,6 @@
 #include "core/base/json.hpp"
 #include "core/base/start_thread.hpp"
 #include "core/meta/transitions.hpp"
-#include "daemon/replica_files.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/settings_diff.hpp"
 
@@ -178,7 +177,7 @@ class SetAside {
 
 }  // namespace
 
-Result<Json> replace_replica(VolumeKeeper& keeper, bool dry_run) {
+Result<Json> replace_replica(VolumeKeeper& keeper, bool dry_run, ReplicaFiles::Access access) {
     const auto operation = keeper.begin("create --replace");
     if (!operation) {
         return Failure(operation.error());
@@ -209,7 +208,7 @@ Result<Json> replace_replica(VolumeKeeper& keeper, bool dry_run) {
     }
     // What the source said may have changed: this replica counts for nothing before it was filled,
     // and a session with another size or volume does not begin.
-    auto files = ReplicaFiles::plan(keeper, ReplicaFiles::Existing::replaced);
+    auto files = ReplicaFiles::plan(keeper, access, ReplicaFiles::Existing::replaced);
     if (!files) {
         return go_back(files.error());
     }

@@ -9,10 +9,12 @@
 
 #include "core/meta/meta_file.hpp"
 #include "core/store/blank.hpp"
+#include "daemon/backing_access.hpp"
 
 namespace mirror::daemon {
 
-Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper, Existing metadata) {
+Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper, Access access,
+                                        Existing metadata) {
     if (metadata == Existing::refused && ::access(keeper.meta_file().c_str(), F_OK) == 0) {
         return Failure(Error{ErrorKind::refused,
                              fmt::format("volume {} exists on {} already ({})", keeper.name(),
@@ -23,6 +25,12 @@ Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper, Existing met
     const auto info = inspect_backing(backing);
     if (!info) {
         return Failure(info.error().within(keeper.node()));
+    }
+    if (auto own = require_own_backing(backing); !own && access == Access::ours_alone) {
+        Error error = own.error().within(keeper.node());
+        error.remedy +=
+            fmt::format(", or take it as it is: mirrorctl create {} --accept-mode", keeper.name());
+        return Failure(std::move(error));
     }
     const std::string folder = std::filesystem::path(backing).parent_path().string();
     if (!info->exists && ::access(folder.c_str(), W_OK) != 0) {

@@ -16,9 +16,11 @@ class ReplicaFiles {
   public:
     /// Whether metadata may be there already.
     enum class Existing { refused, replaced };
+    /// Whether others than mirrord may be able to use a backing that is a file.
+    enum class Access { ours_alone, as_it_is };
     /// Looks and checks: no metadata yet, a backing that can be opened or made. Its size is
     /// fit()'s or fit_config()'s to say, before anything else is asked.
-    [[nodiscard]] static Result<ReplicaFiles> plan(const VolumeKeeper& keeper,
+    [[nodiscard]] static Result<ReplicaFiles> plan(const VolumeKeeper& keeper, Access access,
                                                    Existing metadata = Existing::refused);
     /// Whether an existing backing may have more than the volume takes.
     enum class Longer { refused, allowed };

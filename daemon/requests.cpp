@@ -43,7 +43,9 @@ Result<Json> handle_create(VolumeKeeper& keeper, const Json& request, bool) {
     const auto replace = control::bool_field_or(request, "replace", false);
     const auto dry_run = control::bool_field_or(request, "dry_run", false);
     const auto from_empty = control::bool_field_or(request, "from_empty", false);
-    for (const auto* field : {&overwrite, &local_only, &replace, &dry_run, &from_empty}) {
+    const auto accept_mode = control::bool_field_or(request, "accept_mode", false);
+    for (const auto* field :
+         {&overwrite, &local_only, &replace, &dry_run, &from_empty, &accept_mode}) {
         if (!field->has_value()) {
             return Failure(field->error());
         }
@@ -56,9 +58,11 @@ Result<Json> handle_create(VolumeKeeper& keeper, const Json& request, bool) {
                     "--replace goes with neither --overwrite-peer nor --local-only");
     }
     if (*replace) {
-        return replace_replica(keeper, *dry_run);
+        return replace_replica(
+            keeper, *dry_run,
+            *accept_mode ? ReplicaFiles::Access::as_it_is : ReplicaFiles::Access::ours_alone);
     }
-    return create(keeper, {*overwrite, *local_only, *dry_run, *from_empty});
+    return create(keeper, {*overwrite, *local_only, *dry_run, *from_empty, *accept_mode});
 }
 
 /// Why the role changes, in a word for the hooks: the verb, unless the request says "switch".

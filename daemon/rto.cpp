@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/rto.hpp"
 
-#include <fstream>
-
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/base/put_file.hpp"
+#include "core/base/trusted_file.hpp"
 #include "core/control/json_text.hpp"
 
 namespace mirror::daemon {
@@ -39,11 +38,8 @@ void write_rto(const NodeConfig& node, const std::string& volume, const Stopwatc
 }
 
 Json read_rto(const NodeConfig& node, const std::string& volume) {
-    std::ifstream file(rto_path(node, volume), std::ios::binary);
-    std::string text(longest_file, '\0');
-    file.read(text.data(), static_cast<std::streamsize>(text.size()));
-    text.resize(static_cast<std::size_t>(file.gcount()));
-    Json content = control::parse_shallow(text);
+    const auto text = read_own_file(rto_path(node, volume), longest_file);
+    Json content = text ? control::parse_shallow(*text) : Json();
     return content.is_object() ? content : Json();
 }
 

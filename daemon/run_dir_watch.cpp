@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "core/base/log.hpp"
-#include "core/base/put_file.hpp"
 #include "daemon/boot.hpp"
+#include "daemon/service.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -41,8 +41,7 @@ void RunDirWatch::look_after_own_files() {
     if (!is_socket_gone && instance_.is_named()) {
         return;
     }
-    auto restored =
-        make_folder(context_.node.run_dir, 0755).and_then([&] { return instance_.name_again(); });
+    auto restored = make_run_dir(context_.node).and_then([&] { return instance_.name_again(); });
     if (restored && is_socket_gone) {
         restored = listen_again_();
     }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/service.hpp"
 
-#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
@@ -12,8 +11,10 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "core/base/lock_holder.hpp"
 #include "core/base/log.hpp"
 #include "core/base/put_file.hpp"
+#include "core/base/trusted_file.hpp"
 #include "core/config/own_names.hpp"
 
 namespace mirror::daemon {
@@ -23,36 +24,61 @@ std::string lock_path(const std::string& run_dir) {
     return fmt::format("{}/{}", run_dir, own_names::daemon_lock);
 }
 
+Result<void> make_own_folder(std::string_view key, const std::string& path, mode_t mode) {
+    const auto fine = make_folder(path, mode).and_then([&] { return require_trusted_path(path); });
+    if (!fine) {
+        Error error = fine.error().within(key);
+        error.remedy += error.remedy.empty() ? "" : fmt::format(", or choose another {}", key);
+        return Failure(std::move(error));
+    }
+    return {};
+}
+
+Failure held_by_another(int lock, const std::string& run_dir) {
+    struct stat file {};
+    const LockHolder holder = ::fstat(lock, &file) == 0 ? lock_holder(file) : LockHolder{};
+    if (holder.pid == 0) {
+        return fail(ErrorKind::busy, "mirrord runs already in {}", run_dir);
+    }
+    if (holder.program.starts_with("mirrord")) {
+        return fail(ErrorKind::busy, "mirrord runs already in {} (pid {})", run_dir, holder.pid);
+    }
+    // From a time when others could open the file.
+    return Failure(Error{ErrorKind::busy,
+                         fmt::format("{} is locked by process {} ({}, user {}), which is not "
+                                     "mirrord",
+                                     lock_path(run_dir), holder.pid, holder.program, holder.user),
+                         fmt::format("end that process: kill {}", holder.pid)});
+}
+
 }  // namespace
 
+Result<void> make_run_dir(const NodeConfig& node) {
+    return make_own_folder("run_dir", node.run_dir, 0755);
+}
+
 Result<void> make_directories(const NodeConfig& node) {
-    if (auto made = make_folder(node.run_dir, 0755); !made) {
-        return made;
-    }
-    return make_folder(node.state_dir, 0700);
+    return make_run_dir(node).and_then(
+        [&] { return make_own_folder("state_dir", node.state_dir, 0700); });
 }
 
 Result<Instance> Instance::claim(const std::string& run_dir) {
     const std::string path = lock_path(run_dir);
-    Fd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-    if (!lock.is_open()) {
-        return fail_errno(errno, fmt::format("opening {}", path));
+    // Whoever could read it could lock it.
+    auto lock = open_own_file(path, O_RDWR | O_CREAT, 0600);
+    if (!lock) {
+        return Failure(lock.error());
     }
-    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK) {
-            return fail_errno(errno, fmt::format("locking {}", path));
-        }
-        std::array<char, 32> pid{};
-        const ssize_t got = ::pread(lock.get(), pid.data(), pid.size() - 1, 0);
-        return fail(ErrorKind::busy, "mirrord runs already in {} (pid {})", run_dir,
-                    got > 0 ? std::string(pid.data(), std::strcspn(pid.data(), "\n")) : "unknown");
+    if (::flock(lock->get(), LOCK_EX | LOCK_NB) != 0) {
+        return errno == EWOULDBLOCK ? held_by_another(lock->get(), run_dir)
+                                    : fail_errno(errno, fmt::format("locking {}", path));
     }
     const std::string pid = fmt::format("{}\n", ::getpid());
-    if (::ftruncate(lock.get(), 0) != 0 ||
-        ::pwrite(lock.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+    if (::ftruncate(lock->get(), 0) != 0 ||
+        ::pwrite(lock->get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
         return fail_errno(errno, fmt::format("writing {}", path));
     }
-    return Instance(std::move(lock), run_dir);
+    return Instance(std::move(*lock), run_dir);
 }
 
 bool Instance::is_named() const {

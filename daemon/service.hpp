@@ -11,10 +11,14 @@
 
 namespace mirror::daemon {
 
-/// RUN_DIR (0755) and STATE_DIR (0700), with parents.
+/// RUN_DIR (0755), with parents. Refused where others could change what is in it, or it has been
+/// made by somebody else.
+[[nodiscard]] Result<void> make_run_dir(const NodeConfig& node);
+/// The same, and STATE_DIR (0700).
 [[nodiscard]] Result<void> make_directories(const NodeConfig& node);
 
-/// Holds RUN_DIR/mirrord.lock for the life of the process; `busy` names the pid of the holder.
+/// Holds RUN_DIR/mirrord.lock for the life of the process; `busy` names the pid of the
+/// process that has it locked.
 class Instance {
   public:
     [[nodiscard]] static Result<Instance> claim(const std::string& run_dir);

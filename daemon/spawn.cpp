@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/spawn.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <fcntl.h>
@@ -95,6 +96,21 @@ bool drain(int fd, std::chrono::steady_clock::time_point deadline, std::string& 
 
 }  // namespace
 
+std::string find_program(const std::string& name) {
+    if (name.find('/') != std::string::npos) {
+        return ::access(name.c_str(), X_OK) == 0 ? name : std::string();
+    }
+    for (std::string_view left = program_path; !left.empty();) {
+        const std::size_t end = std::min(left.find(':'), left.size());
+        std::string file = fmt::format("{}/{}", left.substr(0, end), name);
+        if (::access(file.c_str(), X_OK) == 0) {
+            return file;
+        }
+        left.remove_prefix(std::min(end + 1, left.size()));
+    }
+    return {};
+}
+
 std::vector<std::string> current_environment() {
     std::vector<std::string> result;
     for (char** entry = environ; *entry != nullptr; ++entry) {
@@ -106,12 +122,16 @@ std::vector<std::string> current_environment() {
 Result<pid_t> spawn(const Program& program) {
     std::vector<std::string> arguments = program.arguments;
     std::vector<std::string> environment = program.environment;
+    const bool is_file = arguments.front().find('/') != std::string::npos;
+    const std::string file = is_file ? arguments.front() : find_program(arguments.front());
+    if (file.empty()) {
+        return fail_errno(ENOENT, fmt::format("starting {}", arguments.front()));
+    }
     const Settings settings(program.output);
     const CommonThread inherits_nothing;
     pid_t pid = 0;
-    const int failed =
-        ::posix_spawnp(&pid, arguments.front().c_str(), settings.actions(), settings.attributes(),
-                       pointers(arguments).data(), pointers(environment).data());
+    const int failed = ::posix_spawn(&pid, file.c_str(), settings.actions(), settings.attributes(),
+                                     pointers(arguments).data(), pointers(environment).data());
     if (failed != 0) {
         return fail_errno(failed, fmt::format("starting {}", arguments.front()));
     }

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
 #include <sys/types.h>
 #include <vector>
 
@@ -12,8 +13,16 @@
 
 namespace mirror::daemon {
 
+/// Where the machine's programs are. Of mirrord itself and of hooks: who could set the PATH that
+/// mirrord was started with is not to choose what it runs.
+inline constexpr std::string_view program_path =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The file to run; a name with a slash is one. Empty: there is none.
+[[nodiscard]] std::string find_program(const std::string& name);
+
 struct Program {
-    std::vector<std::string> arguments;    ///< the first is looked up on PATH
+    std::vector<std::string> arguments;    ///< the first is looked up as by find_program()
     std::vector<std::string> environment;  ///< "NAME=value"
     int output = -1;                       ///< takes stdout and stderr; -1: those of the daemon
 };

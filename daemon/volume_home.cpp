@@ -6,11 +6,11 @@
 #include <fcntl.h>
 #include <set>
 #include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "core/base/fd.hpp"
+#include "core/base/put_file.hpp"
+#include "core/base/trusted_file.hpp"
 #include "core/config/engine_settings.hpp"
+#include "core/config/own_names.hpp"
 #include "daemon/engine_process.hpp"
 
 namespace mirror::daemon {
@@ -19,12 +19,11 @@ namespace {
 /// What an engine was given, if that is still there and speaks of this node.
 std::optional<Config> given_to_engine(const std::string& path, const std::string& volume,
                                       const std::string& node) {
-    struct stat status {};
-    if (::lstat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) ||
-        status.st_uid != ::geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    const auto text = read_own_file(path, longest_config);
+    if (!text) {
         return std::nullopt;  // none, or not from our hand
     }
-    auto config = load_config(path);
+    auto config = parse_config(*text, path);
     if (!config) {
         return std::nullopt;
     }
@@ -36,8 +35,9 @@ std::optional<Config> given_to_engine(const std::string& path, const std::string
 
 /// Another mirrord looks after what is there.
 bool is_kept_by_another(const std::string& run_dir) {
-    const Fd lock(::open((run_dir + "/mirrord.lock").c_str(), O_RDONLY | O_CLOEXEC));
-    return lock.is_open() && ::flock(lock.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    const auto lock =
+        open_own_file(fmt::format("{}/{}", run_dir, own_names::daemon_lock), O_RDONLY);
+    return lock && ::flock(lock->get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
 /// Whether this engine serves our replica: in our RUN_DIR, or in the one that was ours.
@@ -197,28 +197,7 @@ std::map<std::string, std::pair<std::string, std::string>> kept_settings(const V
 }
 
 Result<void> write_engine_config(const std::string& path, const std::string& text) {
-    const std::string fresh = path + ".new";
-    ::unlink(fresh.c_str());
-    const Fd file(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                         S_IRUSR | S_IWUSR));
-    if (!file.is_open()) {
-        return fail_errno(errno, fmt::format("making {}", fresh));
-    }
-    std::size_t done = 0;
-    while (done < text.size()) {
-        const ssize_t written = ::write(file.get(), text.data() + done, text.size() - done);
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return fail_errno(written < 0 ? errno : ENOSPC, fmt::format("writing {}", fresh));
-        }
-        done += static_cast<std::size_t>(written);
-    }
-    if (::rename(fresh.c_str(), path.c_str()) != 0) {
-        return fail_errno(errno, fmt::format("writing {}", path));
-    }
-    return {};
+    return put_file(path, text, 0600);
 }
 
 }  // namespace mirror::daemon

@@ -136,6 +136,7 @@ int create(Session& session) {
     Json request = request_of(session);
     request["overwrite_peer"] = options.overwrite_peer;
     request["from_empty"] = options.from_empty;
+    request["accept_mode"] = options.accept_mode;
     request["local_only"] = options.local_only;
     request["replace"] = options.replace;
     const bool overwrites = options.overwrite_peer || options.replace;

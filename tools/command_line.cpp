@@ -69,6 +69,8 @@ void add_role_verbs(Verbs& verbs, Options& options) {
                     "the peer's backing may hold data; it is overwritten");
     create.add_flag("--from-empty", options.from_empty,
                     "with --overwrite-peer: also by the zeroes of an empty backing here");
+    create.add_flag("--accept-mode", options.accept_mode,
+                    "a backing file may be another user's, or open to others, and stays so");
     create.add_flag("--local-only", options.local_only,
                     "make this node's replica only; the peer's is made later");
     create.add_flag("--replace", options.replace,

@@ -3,22 +3,20 @@
 
 #include <array>
 #include <cerrno>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
+
+#include "core/base/trusted_file.hpp"
 
 namespace mirror::tools {
 namespace {
 
 /// Closed when there is no such file.
 Result<Fd> open_if_there(const std::string& path) {
-    Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd.is_open() && errno != ENOENT) {
-        return fail_errno(errno, path);
-    }
-    return fd;
+    auto fd = open_to_show(path);
+    return !fd && fd.error().kind == ErrorKind::not_found ? Result<Fd>(Fd()) : std::move(fd);
 }
 
 bool same_file(const struct stat& a, const struct stat& b) {

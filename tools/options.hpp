@@ -21,6 +21,7 @@ struct Options {
     bool yes = false;
     bool overwrite_peer = false;
     bool from_empty = false;
+    bool accept_mode = false;
     bool local_only = false;
     bool replace = false;
     bool force = false;

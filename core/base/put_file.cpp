@@ -3,37 +3,21 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <fcntl.h>
 #include <filesystem>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/base/fd.hpp"
+#include "core/base/trusted_file.hpp"
 
 namespace mirror {
-namespace {
-
-Result<void> write_all(int fd, std::string_view content, const std::string& path) {
-    while (!content.empty()) {
-        const ssize_t written = ::write(fd, content.data(), content.size());
-        if (written < 0 && errno != EINTR) {
-            return fail_errno(errno, path);
-        }
-        content.remove_prefix(written > 0 ? static_cast<std::size_t>(written) : 0);
-    }
-    return {};
-}
-
-}  // namespace
 
 Result<void> put_file(const std::string& path, std::string_view content, mode_t mode) {
     const std::string fresh = path + ".new";
-    const Fd file(
-        ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode));
-    if (!file.is_open() || ::fchmod(file.get(), mode) != 0) {
-        return fail_errno(errno, fresh);
+    const auto file = make_own_file(fresh, mode);
+    if (!file) {
+        return Failure(file.error());
     }
-    auto put = write_all(file.get(), content, fresh);
+    auto put = write_all_to(file->get(), content, fresh);
     if (put && ::rename(fresh.c_str(), path.c_str()) != 0) {
         put = fail_errno(errno, path);
     }
@@ -53,7 +37,8 @@ Result<void> make_folder(const std::string& path, mode_t mode) {
             return fail_errno(errno, fmt::format("making the directory {}", above.string()));
         }
     }
-    if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) {
+    const bool is_new = ::mkdir(path.c_str(), mode) == 0;
+    if ((!is_new && errno != EEXIST) || (is_new && ::chmod(path.c_str(), mode) != 0)) {
         return fail_errno(errno, fmt::format("making the directory {}", path));
     }
     return {};

@@ -3,14 +3,11 @@
 #include "core/config/config.hpp"
 
 #include <arpa/inet.h>
-#include <array>
-#include <cerrno>
-#include <cstdio>
 #include <cstdlib>
-#include <memory>
 #include <netinet/in.h>
 #include <string_view>
 
+#include "core/base/trusted_file.hpp"
 #include "core/config/words.hpp"
 
 namespace mirror {
@@ -32,25 +29,6 @@ Failure not_in_config(const Config& config, std::string_view what, const std::st
                                              : fmt::format("the file has {}", names_of(known));
     return Failure(Error{ErrorKind::not_found,
                          fmt::format("{}: no {} is named '{}'", config.path, what, name), remedy});
-}
-
-Result<std::string> read_text(const std::string& path) {
-    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"),
-                                                               &std::fclose);
-    if (!file) {
-        Failure failure = fail_errno(errno, path);
-        failure.value().remedy = "make it, or name another one with --config FILE";
-        return failure;
-    }
-    std::string text;
-    std::array<char, 4096> part{};
-    while (const std::size_t got = std::fread(part.data(), 1, part.size(), file.get())) {
-        text.append(part.data(), got);
-    }
-    if (std::ferror(file.get()) != 0) {
-        return fail_errno(errno, path);
-    }
-    return text;
 }
 
 std::string environment(const char* name) {
@@ -125,9 +103,13 @@ Result<const VolumeConfig*> Config::volume(const std::string& name) const {
 }
 
 Result<Config> load_config(const std::string& path) {
-    const Result<std::string> text = read_text(path);
+    const Result<std::string> text = read_trusted_file(path, longest_config);
     if (!text) {
-        return Failure(text.error());
+        Error error = text.error();
+        if (error.remedy.empty()) {
+            error.remedy = "make it, or name another one with --config FILE";
+        }
+        return Failure(std::move(error));
     }
     return parse_config(*text, path);
 }

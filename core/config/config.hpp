@@ -80,6 +80,8 @@ struct TlsConfig {
     std::string x509_dir;  ///< the CA's and the nodes' certificates; default: x509 beside it
     /// `i_know_this_network_is_private`: without it only loopback addresses may be unencrypted.
     bool private_network = false;
+    /// With x509: nobody is let in without a list of revoked certificates that is in force.
+    bool crl_required = false;
 };
 
 struct Config {
@@ -94,7 +96,11 @@ struct Config {
     [[nodiscard]] Result<const VolumeConfig*> volume(const std::string& name) const;
 };
 
+/// Thousands of volumes; what is longer is something else.
+inline constexpr std::size_t longest_config = std::size_t{1} << 20;
+
 [[nodiscard]] Result<Config> parse_config(const std::string& text, const std::string& path);
+/// A file that others could change is refused: it says what root opens, mounts and runs.
 [[nodiscard]] Result<Config> load_config(const std::string& path);
 
 /// `given`, else $MIRRORDISK_CONFIG, else /etc/mirrordisk/mirrordisk.toml.

@@ -68,7 +68,8 @@ std::string engine_config(const Config& config, const VolumeConfig& volume) {
         }
     }
     toml::table root{{"tls", std::string(to_word(config.tls.mode))},
-                     {"i_know_this_network_is_private", config.tls.private_network}};
+                     {"i_know_this_network_is_private", config.tls.private_network},
+                     {"crl_required", config.tls.crl_required}};
     insert(root, "psk_file", config.tls.psk_file);
     insert(root, "x509_dir", config.tls.x509_dir);
     root.insert("node", std::move(nodes));
@@ -91,6 +92,7 @@ std::map<std::string, std::string> engine_settings(const Config& config, const V
         settings["psk_file"] = config.tls.psk_file;
     } else if (config.tls.mode == TlsMode::x509) {
         settings["x509_dir"] = config.tls.x509_dir;
+        settings["crl_required"] = config.tls.crl_required ? "true" : "false";
     }
     if (const auto found = config.nodes.find(node); found != config.nodes.end()) {
         settings["run_dir"] = found->second.run_dir;

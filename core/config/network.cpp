@@ -22,7 +22,7 @@ Result<void> read_network_key(TlsConfig& tls, const Item& item, std::string_view
     if (key == "x509_dir") {
         return store(path_of(item, "/etc/mirrordisk/x509"), tls.x509_dir);
     }
-    return store(bool_of(item), tls.private_network);
+    return store(bool_of(item), key == "crl_required" ? tls.crl_required : tls.private_network);
 }
 
 Result<void> check_network(const Config& config, const Item& item) {

@@ -11,8 +11,8 @@
 
 namespace mirror {
 
-inline constexpr std::array<std::string_view, 4> network_keys{"tls", "psk_file", "x509_dir",
-                                                              "i_know_this_network_is_private"};
+inline constexpr std::array<std::string_view, 5> network_keys{
+    "tls", "psk_file", "x509_dir", "crl_required", "i_know_this_network_is_private"};
 
 /// What is used where the file says nothing.
 [[nodiscard]] TlsConfig default_tls(const std::string& config_path);

@@ -223,7 +223,7 @@ Result<void> read_top_key(Config& config, const Item& item, std::string_view key
         return store(group_of(item), config.control_group);
     }
     return unknown_key(item, {"control_group", "node.NAME", "volume.NAME", "tls", "psk_file",
-                              "x509_dir", "i_know_this_network_is_private"});
+                              "x509_dir", "crl_required", "i_know_this_network_is_private"});
 }
 
 Result<Config> read_root(const toml::table& root, const std::string& path) {

@@ -5,7 +5,6 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <fcntl.h>
 #include <span>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include "core/base/checksum.hpp"
 #include "core/base/fd.hpp"
 #include "core/base/json.hpp"
+#include "core/base/trusted_file.hpp"
 #include "core/control/json_text.hpp"
 #include "core/control/messages.hpp"
 
@@ -121,26 +121,6 @@ Result<void> write_whole(const Fd& fd, std::string_view text, const std::string&
     return {};
 }
 
-Result<std::string> read_whole(const Fd& fd, const std::string& path) {
-    std::string text(longest_file, '\0');
-    std::size_t length = 0;
-    while (length < text.size()) {
-        const ::ssize_t got = ::read(fd.get(), text.data() + length, text.size() - length);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            return fail_errno(errno, path);
-        }
-        if (got == 0) {
-            break;
-        }
-        length += static_cast<std::size_t>(got);
-    }
-    text.resize(length);
-    return text;
-}
-
 }  // namespace
 
 std::string_view to_string(VerifyState state) noexcept {
@@ -224,34 +204,26 @@ Result<void> save_verify_record(const std::string& path, const VerifyRecord& rec
         return fail_errno(errno, directory);
     }
     const std::string fresh = path + ".new";
-    const Fd file(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!file.is_open()) {
-        return fail_errno(errno, fresh);
+    const auto file = make_own_file(fresh);
+    if (!file) {
+        return Failure(file.error());
     }
     const std::string text = encode(record).dump();
-    if (auto written = write_whole(file, checksum_of(text) + " " + text + "\n", fresh); !written) {
+    if (auto written = write_whole(*file, checksum_of(text) + " " + text + "\n", fresh); !written) {
         ::unlink(fresh.c_str());  // most likely for space: it must not keep some
         return written;
     }
     if (::rename(fresh.c_str(), path.c_str()) != 0) {
         return fail_errno(errno, path);
     }
-    const Fd parent(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!parent.is_open() || ::fsync(parent.get()) != 0) {
-        return fail_errno(errno, directory);
-    }
-    return {};
+    return sync_folder(directory);
 }
 
 Result<std::optional<VerifyRecord>> load_verify_record(const std::string& path) {
-    const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file.is_open()) {
-        if (errno == ENOENT) {
-            return std::nullopt;
-        }
-        return fail_errno(errno, path);
+    const auto text = read_own_file(path, longest_file);
+    if (!text && text.error().kind == ErrorKind::not_found) {
+        return std::nullopt;
     }
-    const auto text = read_whole(file, path);
     if (!text) {
         return Failure(text.error());
     }

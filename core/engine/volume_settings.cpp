@@ -40,7 +40,8 @@ Result<Config> parse_wanted(const Json& request, const std::string& volume,
 
 /// Whether a session has to begin anew for it.
 bool is_of_a_session(const std::string& setting, const std::string& peer) {
-    constexpr std::array<std::string_view, 4> always{"peer_timeout", "tls", "psk_file", "x509_dir"};
+    constexpr std::array<std::string_view, 5> always{"peer_timeout", "tls", "psk_file", "x509_dir",
+                                                     "crl_required"};
     return setting == "address." + peer ||
            std::find(always.begin(), always.end(), setting) != always.end();
 }

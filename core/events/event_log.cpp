@@ -12,9 +12,9 @@
 #include <unistd.h>
 #include <utility>
 
-#include "core/base/fd.hpp"
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
+#include "core/base/trusted_file.hpp"
 
 namespace mirror {
 namespace {
@@ -53,14 +53,14 @@ bool is_current(int fd, const std::string& path) {
 /// The file that `path` names, locked.
 Result<Fd> open_locked(const std::string& path) {
     for (;;) {
-        Fd fd(::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644));
-        if (!fd.is_open()) {
-            return fail_errno(errno, path);
+        auto fd = open_own_file(path, O_RDWR | O_APPEND | O_CREAT, 0600);
+        if (!fd) {
+            return fd;
         }
-        if (auto locked = lock_patiently(fd.get(), path); !locked) {
+        if (auto locked = lock_patiently(fd->get(), path); !locked) {
             return Failure(locked.error());
         }
-        if (is_current(fd.get(), path)) {
+        if (is_current(fd->get(), path)) {
             return fd;
         }
     }

@@ -10,6 +10,7 @@
 #include "core/base/fd.hpp"
 #include "core/base/log.hpp"
 #include "core/base/put_file.hpp"
+#include "core/base/trusted_file.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/store/file_store.hpp"
 
@@ -18,17 +19,9 @@ namespace {
 
 namespace files = std::filesystem;
 
-Result<void> sync_directory(const files::path& directory) {
-    const Fd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!fd.is_open() || ::fsync(fd.get()) != 0) {
-        return fail_errno(errno, directory.string());
-    }
-    return {};
-}
-
 Result<void> make_directory(const files::path& directory) {
     return make_folder(directory.string(), 0700).and_then([&] {
-        return sync_directory(directory.parent_path());
+        return sync_folder(directory.parent_path().string());
     });
 }
 
@@ -74,6 +67,13 @@ Result<void> reserve_later(FileStore& file, std::uint64_t volume_size) {
         }
     }
     return {};
+}
+
+/// A backing may be reached by a link, as disks are; metadata may not, and are nobody else's.
+Result<std::unique_ptr<FileStore>> open_store(const std::string& path, FileStore::Lock lock) {
+    return open_own_file(path, O_RDONLY).and_then([&](const Fd&) {
+        return FileStore::open(path, lock);
+    });
 }
 
 Result<std::unique_ptr<MetaFile>> make_file(const std::string& path, const Superblock& first) {
@@ -135,7 +135,7 @@ Result<std::unique_ptr<MetaFile>> create_meta(const std::string& path, const Sup
     }
     ::unlink(unfinished.c_str());
     if (made) {
-        made = sync_directory(directory);
+        made = sync_folder(directory.string());
     }
     if (!made) {
         return Failure(made.error());
@@ -166,11 +166,11 @@ Result<void> grow_meta(const std::string& path, std::uint64_t volume_size) {
         ::unlink(unfinished.c_str());
         return made;
     }
-    return sync_directory(files::path(path).parent_path());
+    return sync_folder(files::path(path).parent_path().string());
 }
 
 Result<Superblock> read_superblock(const std::string& path) {
-    auto store = FileStore::open(path, FileStore::Lock::none);
+    auto store = open_store(path, FileStore::Lock::none);
     if (!store) {
         return Failure(store.error());
     }
@@ -179,7 +179,7 @@ Result<Superblock> read_superblock(const std::string& path) {
 }
 
 Result<std::unique_ptr<MetaFile>> open_meta(const std::string& path, const WrapFile& wrap) {
-    auto store = FileStore::open(path, FileStore::Lock::exclusive);
+    auto store = open_store(path, FileStore::Lock::exclusive);
     if (!store) {
         Error error = store.error();
         if (error.kind == ErrorKind::not_found) {

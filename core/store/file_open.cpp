@@ -5,15 +5,14 @@
 #include <chrono>
 #include <cstdio>
 #include <fcntl.h>
-#include <fstream>
 #include <linux/fs.h>
 #include <string>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <thread>
 
+#include "core/base/lock_holder.hpp"
 #include "core/store/file_store.hpp"
 #include "core/store/sector.hpp"
 
@@ -23,30 +22,8 @@ namespace {
 constexpr std::chrono::milliseconds device_patience{1000};
 constexpr std::chrono::milliseconds device_retry{20};
 
-/// The process that holds a flock() on the file, as proc_locks(5) shows it; 0 if that can't be
-/// told (a network filesystem, another pid namespace).
-long lock_holder(const struct stat& status) {
-    const std::string file =
-        fmt::format("{:02x}:{:02x}:{}", major(status.st_dev), minor(status.st_dev), status.st_ino);
-    std::ifstream locks("/proc/locks");
-    std::string number;
-    std::string kind;
-    std::string rest;
-    while (locks >> number >> kind) {
-        std::string advisory;
-        std::string access;
-        std::string where;
-        long pid = 0;
-        if (kind == "FLOCK" && locks >> advisory >> access >> pid >> where && where == file) {
-            return pid;
-        }
-        std::getline(locks, rest);
-    }
-    return 0;
-}
-
 Failure locked_by_another(const std::string& path, const struct stat& status) {
-    const long pid = lock_holder(status);
+    const long pid = lock_holder(status).pid;
     return Failure(Error{ErrorKind::busy,
                          pid > 0 ? fmt::format("{}: is in use by process {}", path, pid)
                                  : fmt::format("{}: is in use by another process", path),

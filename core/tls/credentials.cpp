@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/tls/credentials.hpp"
 
-#include <cerrno>
 #include <cstring>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "core/base/clock.hpp"
 #include "core/tls/session_impl.hpp"
+#include "core/tls/x509_files.hpp"
 
 namespace mirror::tls {
 namespace {
@@ -75,20 +74,8 @@ Result<void> use_as_client(Session::Impl& impl) {
     return status == 0 ? Result<void>() : failed("TLS", status);
 }
 
-Result<void> require_readable(const std::string& path, bool is_secret) {
-    struct stat status {};
-    if (::stat(path.c_str(), &status) != 0 || ::access(path.c_str(), R_OK) != 0) {
-        return fail_errno(errno, path,
-                          "x509_dir needs ca-cert.pem, NODE-cert.pem and NODE-key.pem: see "
-                          "mirrordisk.toml(5)");
-    }
-    if (is_secret && (status.st_mode & 077) != 0) {
-        return Failure(Error{ErrorKind::refused,
-                             fmt::format("{} can be read or written by others (mode {:04o})", path,
-                                         status.st_mode & 07777),
-                             fmt::format("run: chmod 600 {}", path)});
-    }
-    return {};
+gnutls_datum_t datum_of(std::string& text) noexcept {
+    return {reinterpret_cast<unsigned char*>(text.data()), static_cast<unsigned>(text.size())};
 }
 
 }  // namespace
@@ -155,37 +142,35 @@ Result<Session> Credentials::start(std::unique_ptr<Session::Impl> impl) const {
 }
 
 Result<void> Credentials::load_certificates(Session::Impl& impl) const {
-    const std::string ca = config_.x509_dir + "/ca-cert.pem";
-    const std::string revoked = config_.x509_dir + "/ca-crl.pem";
-    const std::string certificate = fmt::format("{}/{}-cert.pem", config_.x509_dir, node_);
-    const std::string key = fmt::format("{}/{}-key.pem", config_.x509_dir, node_);
-    for (const auto& [path, is_secret] :
-         {std::pair(&ca, false), {&certificate, false}, {&key, true}}) {
-        if (auto readable = require_readable(*path, is_secret); !readable) {
-            return readable;
-        }
+    auto files = read_x509_files(config_, node_, system_clock().wall_now());
+    if (!files) {
+        return Failure(files.error());
     }
     gnutls_certificate_credentials_t raw = nullptr;
     if (const int status = gnutls_certificate_allocate_credentials(&raw); status != 0) {
         return failed("TLS", status);
     }
     impl.certificates.reset(raw);
-    if (const int count =
-            gnutls_certificate_set_x509_trust_file(raw, ca.c_str(), GNUTLS_X509_FMT_PEM);
+    const std::string& folder = config_.x509_dir;
+    const gnutls_datum_t ca = datum_of(files->ca);
+    if (const int count = gnutls_certificate_set_x509_trust_mem(raw, &ca, GNUTLS_X509_FMT_PEM);
         count <= 0) {
-        return count == 0 ? fail(ErrorKind::invalid, "{} has no certificate", ca)
-                          : failed(ca, count);
+        return count == 0 ? fail(ErrorKind::invalid, "{}/ca-cert.pem has no certificate", folder)
+                          : failed(folder + "/ca-cert.pem", count);
     }
-    if (const int status = gnutls_certificate_set_x509_key_file(raw, certificate.c_str(),
-                                                                key.c_str(), GNUTLS_X509_FMT_PEM);
-        status < 0) {
-        return failed(fmt::format("{} and {}", certificate, key), status);
+    const gnutls_datum_t certificate = datum_of(files->certificate);
+    const gnutls_datum_t key = datum_of(files->key);
+    const int status =
+        gnutls_certificate_set_x509_key_mem(raw, &certificate, &key, GNUTLS_X509_FMT_PEM);
+    gnutls_memset(files->key.data(), 0, files->key.size());
+    if (status < 0) {
+        return failed(fmt::format("{0}/{1}-cert.pem and {0}/{1}-key.pem", folder, node_), status);
     }
-    if (::access(revoked.c_str(), F_OK) == 0) {
-        if (const int status =
-                gnutls_certificate_set_x509_crl_file(raw, revoked.c_str(), GNUTLS_X509_FMT_PEM);
-            status < 0) {
-            return failed(revoked, status);
+    if (files->revoked) {
+        const gnutls_datum_t crl = datum_of(*files->revoked);
+        if (const int count = gnutls_certificate_set_x509_crl_mem(raw, &crl, GNUTLS_X509_FMT_PEM);
+            count < 0) {
+            return failed(folder + "/ca-crl.pem", count);
         }
     }
     if (impl.side == Side::server) {
@@ -193,6 +178,15 @@ Result<void> Credentials::load_certificates(Session::Impl& impl) const {
     }
     gnutls_session_set_verify_function(impl.session.get(), verify_certificate);
     return {};
+}
+
+std::string Credentials::fault_of_crl() const {
+    if (config_.mode != TlsMode::x509) {
+        return {};
+    }
+    const WallTime now = system_clock().wall_now();
+    const auto files = read_x509_files(config_, node_, now);
+    return files ? tls::fault_of_crl(config_, *files, now) : std::string();
 }
 
 Result<std::vector<std::string>> Credentials::names() const {

@@ -29,6 +29,9 @@ class Credentials {
 
     /// The keys' names, the one in use first; with certificates this node's own name.
     [[nodiscard]] Result<std::vector<std::string>> names() const;
+    /// Why the list of revoked certificates is not what it should be, where that stops nobody;
+    /// empty: it is, or there is none.
+    [[nodiscard]] std::string fault_of_crl() const;
     [[nodiscard]] TlsMode mode() const noexcept { return config_.mode; }
 
   private:

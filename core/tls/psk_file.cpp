@@ -3,15 +3,13 @@
 
 #include <array>
 #include <cerrno>
-#include <fcntl.h>
 #include <filesystem>
 #include <sstream>
 #include <string_view>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/base/fd.hpp"
+#include "core/base/trusted_file.hpp"
 #include "core/config/config.hpp"
 
 namespace mirror::tls {
@@ -74,54 +72,6 @@ Result<PskKey> parse_line(std::string_view line, const std::string& where) {
     return key;
 }
 
-/// Who can read it can be a peer.
-Result<void> check_secrecy(int file, const std::string& path) {
-    struct stat status {};
-    if (::fstat(file, &status) != 0) {
-        return fail_errno(errno, path);
-    }
-    if (!S_ISREG(status.st_mode)) {
-        return fail(ErrorKind::refused, "{} is not a regular file", path);
-    }
-    if (status.st_uid != 0 && status.st_uid != ::geteuid()) {
-        return Failure(
-            Error{ErrorKind::refused,
-                  fmt::format("{} belongs to uid {}, who could change it", path, status.st_uid),
-                  fmt::format("run: chown root {}", path)});
-    }
-    if ((status.st_mode & 077) != 0) {
-        return Failure(Error{ErrorKind::refused,
-                             fmt::format("{} can be read or written by others (mode {:04o}): a key "
-                                         "that others know keeps nobody out",
-                                         path, status.st_mode & 07777),
-                             fmt::format("run: chmod 600 {}, and if others may have read it, "
-                                         "replace the key: mirrorctl keygen --add",
-                                         path)});
-    }
-    return {};
-}
-
-Result<std::string> read_all(int file, const std::string& path) {
-    std::string text(longest_file + 1, '\0');
-    std::size_t have = 0;
-    while (have < text.size()) {
-        const ssize_t got = ::read(file, text.data() + have, text.size() - have);
-        if (got < 0) {
-            return fail_errno(errno, path);
-        }
-        if (got == 0) {
-            break;
-        }
-        have += static_cast<std::size_t>(got);
-    }
-    if (have > longest_file) {
-        return fail(ErrorKind::invalid, "{} has more than {} bytes: it is no file of keys", path,
-                    longest_file);
-    }
-    text.resize(have);
-    return text;
-}
-
 }  // namespace
 
 Result<PskKeys> parse_psk_keys(const std::string& text, const std::string& path) {
@@ -164,44 +114,40 @@ std::string text_of(const PskKeys& keys) {
 }
 
 Result<PskKeys> read_psk_file(const std::string& path) {
-    const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (!file.is_open()) {
-        const int os_error = errno;
-        return fail_errno(
-            os_error, fmt::format("the cluster's key {}", path),
-            os_error == ENOENT
-                ? fmt::format("{} on one node, and copy it to the others", how_to_make)
-                : std::string());
+    auto text = read_trusted_file(path, longest_file, Secrecy::secret);
+    if (text) {
+        return parse_psk_keys(*text, path);
     }
-    if (auto secret = check_secrecy(file.get(), path); !secret) {
-        return Failure(secret.error());
+    Error error = text.error().within("the cluster's key");
+    if (error.kind == ErrorKind::not_found) {
+        error.remedy = fmt::format("{} on one node, and copy it to the others", how_to_make);
+    } else if (error.kind == ErrorKind::refused) {
+        error.remedy +=
+            "; a key that others know keeps nobody out: if they may have read it, replace it: "
+            "mirrorctl keygen --add";
     }
-    auto text = read_all(file.get(), path);
-    return text ? parse_psk_keys(*text, path) : Failure(text.error());
+    return Failure(std::move(error));
 }
 
 Result<void> write_psk_file(const std::string& path, const PskKeys& keys) {
+    const std::string folder = std::filesystem::absolute(path).parent_path().string();
+    if (const auto trusted = require_trusted_path(folder); !trusted) {
+        return Failure(trusted.error());
+    }
     const std::string fresh = path + ".new";
-    const std::string text = text_of(keys);
-    (void)::unlink(fresh.c_str());
-    Fd file(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!file.is_open()) {
-        return fail_errno(errno, fresh);
+    const auto file = make_own_file(fresh);
+    if (!file) {
+        return Failure(file.error());
     }
-    if (::fchmod(file.get(), 0600) != 0 ||
-        ::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
-        ::fsync(file.get()) != 0 || ::rename(fresh.c_str(), path.c_str()) != 0) {
-        const int os_error = errno;
+    auto written = write_all_to(file->get(), text_of(keys), fresh);
+    if (written && (::fsync(file->get()) != 0 || ::rename(fresh.c_str(), path.c_str()) != 0)) {
+        written = fail_errno(errno, path);
+    }
+    if (!written) {
         (void)::unlink(fresh.c_str());
-        return fail_errno(os_error, path);
+        return written;
     }
-    const std::string folder = std::filesystem::path(path).parent_path().string();
-    const Fd directory(
-        ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!directory.is_open() || ::fsync(directory.get()) != 0) {
-        return fail_errno(errno, folder);
-    }
-    return {};
+    return sync_folder(folder);
 }
 
 Result<PskKey> new_psk_key(const std::string& date) {

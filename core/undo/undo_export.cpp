@@ -6,6 +6,8 @@
 #include <span>
 #include <unistd.h>
 
+#include "core/base/trusted_file.hpp"
+
 namespace mirror {
 namespace {
 
@@ -54,14 +56,15 @@ Result<UndoExport> write_pieces(const UndoFile& undo, const Fd& fd, const std::s
 }  // namespace
 
 Result<UndoExport> export_image(const UndoFile& undo, const std::string& path) {
-    const Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-    if (!fd.is_open()) {
-        return errno == EEXIST
+    const auto made = open_own_file(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    if (!made) {
+        return made.error().os_error == EEXIST
                    ? Failure(Error{ErrorKind::refused, fmt::format("{}: exists already", path),
                                    "name a file that does not exist; --over writes "
                                    "into one that does"})
-                   : fail_errno(errno, path);
+                   : Failure(made.error());
     }
+    const Fd& fd = *made;
     Result<UndoExport> report;
     if (::ftruncate(fd.get(), static_cast<off_t>(undo.info().volume_size)) != 0) {
         report = fail_errno(errno, path);

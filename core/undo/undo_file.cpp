@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/base/checksum.hpp"
+#include "core/base/trusted_file.hpp"
 
 namespace mirror {
 namespace {
@@ -54,9 +55,13 @@ Result<undo::Header> read_header(int fd, const std::string& path, std::uint64_t 
 }  // namespace
 
 Result<UndoFile> UndoFile::open(const std::string& path) {
-    Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    auto opened = open_to_show(path);
+    if (!opened) {
+        return Failure(opened.error());
+    }
+    Fd fd = std::move(*opened);
     struct stat info {};
-    if (!fd.is_open() || ::fstat(fd.get(), &info) != 0) {
+    if (::fstat(fd.get(), &info) != 0) {
         return fail_errno(errno, path);
     }
     auto header = read_header(fd.get(), path, static_cast<std::uint64_t>(info.st_size));

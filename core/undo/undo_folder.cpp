@@ -11,6 +11,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "core/base/trusted_file.hpp"
+
 namespace mirror {
 namespace {
 
@@ -101,11 +103,7 @@ Result<void> UndoFolder::drop(std::uint64_t id) const {
     if (::unlink(path.c_str()) != 0) {
         return fail_errno(errno, path);
     }
-    const Fd folder(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!folder.is_open() || ::fsync(folder.get()) != 0) {
-        return fail_errno(errno, path_);
-    }
-    return {};
+    return sync_folder(path_);
 }
 
 void UndoFolder::remove_unfinished() const {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/base/checksum.hpp"
+#include "core/base/trusted_file.hpp"
 
 namespace mirror {
 namespace {
@@ -42,11 +43,11 @@ Result<UndoWriter> UndoWriter::create(const std::string& path, UndoInfo info, Du
         return fail(ErrorKind::refused, "{}: exists already", path);
     }
     const std::string part = path + ".part";
-    Fd fd(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!fd.is_open()) {
-        return fail_errno(errno, part);
+    auto fd = make_own_file(part);
+    if (!fd) {
+        return Failure(fd.error());
     }
-    return UndoWriter(std::move(fd), path, std::move(info), std::move(calls));
+    return UndoWriter(std::move(*fd), path, std::move(info), std::move(calls));
 }
 
 UndoWriter::~UndoWriter() {
@@ -104,11 +105,7 @@ Result<void> UndoWriter::publish() const {
 
 Result<void> UndoWriter::sync_folder() const {
     const std::string folder = std::filesystem::path(path_).parent_path().string();
-    const Fd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!fd.is_open() || calls_.sync(fd.get()) != 0) {
-        return fail_errno(errno, folder);
-    }
-    return {};
+    return mirror::sync_folder(folder, calls_.sync);
 }
 
 Result<void> UndoWriter::put(std::span<const std::byte> data, std::uint64_t at) const {

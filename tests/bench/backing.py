@@ -8,7 +8,7 @@ CHUNK = 1 << 20
 
 
 def make(path, size):
-    with open(path, "wb") as file:
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.truncate(size)
 
 

@@ -19,13 +19,19 @@ def refused(outcome, *words):
         assert str(word) in outcome.err, f"'{word}' is not in\n{outcome}"
 
 
+def put(path, content):
+    """A backing that is there before `create`, as it should be: for its owner alone."""
+    path.touch(0o600)
+    path.write_bytes(content)
+
+
 # -- backings --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("which", ["alpha", "beta"])
 def test_a_backing_of_the_wrong_size(make_cluster, which):
     cluster = make_cluster().start()
     path = cluster.backing(getattr(cluster, which))
-    path.write_bytes(b"precious" + bytes(3 * MIB))
+    put(path, b"precious" + bytes(3 * MIB))
     refused(cluster.alpha.ctl("create", "r0", check=False), path, "size", which)
     assert path.read_bytes().startswith(b"precious")
     for node in cluster.nodes:
@@ -45,7 +51,8 @@ def test_a_backing_that_shrank_after_its_creation(cluster):
 def test_a_backing_in_use_by_another_process(make_cluster, which):
     cluster = make_cluster().start()
     path = cluster.backing(getattr(cluster, which))
-    with open(path, "wb") as file:
+    put(path, b"")
+    with open(path, "r+b") as file:
         file.truncate(64 * MIB)
         fcntl.flock(file, fcntl.LOCK_EX)
         refused(cluster.alpha.ctl("create", "r0", check=False), path, "use", which)
@@ -73,7 +80,7 @@ def test_a_volume_that_exists_already(cluster, make_load):
 def test_a_peer_whose_data_would_be_overwritten(make_cluster):
     cluster = make_cluster().start()
     path = cluster.backing(cluster.beta)
-    path.write_bytes(b"precious" + bytes(64 * MIB - 8))
+    put(path, b"precious" + bytes(64 * MIB - 8))
     refused(cluster.alpha.ctl("create", "r0", check=False), "beta", path, "--overwrite-peer")
     assert path.read_bytes().startswith(b"precious")
 
@@ -84,9 +91,10 @@ def test_an_empty_side_does_not_overwrite_the_peers_data_by_mistake(make_cluster
     cluster = make_cluster().start()
     alpha, beta = cluster.nodes
     path = cluster.backing(beta)
-    path.write_bytes(b"precious" + bytes(64 * MIB - 8))
+    put(path, b"precious" + bytes(64 * MIB - 8))
     if zeroes != "absent":
-        with open(cluster.backing(alpha), "wb") as file:
+        put(cluster.backing(alpha), b"")
+        with open(cluster.backing(alpha), "r+b") as file:
             file.write(bytes(64 * MIB if zeroes == "written" else 0))
             file.truncate(64 * MIB)
     for option in ("--dry-run", "--yes", "--json"):
@@ -109,7 +117,7 @@ def test_an_empty_side_does_not_overwrite_the_peers_data_by_mistake(make_cluster
 def test_what_overwriting_the_peer_destroys_is_said_before(make_cluster):
     cluster = make_cluster().start()
     for node in cluster.nodes:
-        cluster.backing(node).write_bytes(node.name.encode() + bytes(64 * MIB - len(node.name)))
+        put(cluster.backing(node), node.name.encode() + bytes(64 * MIB - len(node.name)))
     plan = cluster.alpha.ctl("create", "r0", "--overwrite-peer", "--dry-run").out
     assert f"overwrite {cluster.backing(cluster.beta)} on beta with what alpha has" in plan, plan
     assert f"loss:  64 MiB in {cluster.backing(cluster.beta)} on beta is overwritten" in plan, plan

@@ -183,6 +183,7 @@ def test_what_the_file_says_and_mirrord_has_not_read_is_named(pair):
 
 def edit_backing(cluster, path):
     """The next maintenance window's path for alpha's replica."""
+    path.touch(0o600)
     path.write_bytes(b"\0" * 64 * 1024 * 1024)
     change(cluster, **{"backing.alpha": str(path)})
 

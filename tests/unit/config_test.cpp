@@ -163,7 +163,7 @@ TEST_CASE("an unknown key is refused on every level, with the known ones") {
     CHECK(
         refusal("nodes = 1\n") ==
         "m.toml:1: nodes: unknown key; known keys are control_group, node.NAME, volume.NAME, tls, "
-        "psk_file, x509_dir, i_know_this_network_is_private");
+        "psk_file, x509_dir, crl_required, i_know_this_network_is_private");
     CHECK(refusal("[node.a]\naddress = 'x:1'\nadress = 'x:1'\n") ==
           "m.toml:3: node.a.adress: unknown key; known keys are address, run_dir, state_dir");
     CHECK(refusal_of_line("sise = 512") ==

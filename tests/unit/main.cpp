@@ -4,6 +4,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <cstdlib>
 #include <iostream>
+#include <sys/stat.h>
 
 #include <doctest/doctest.h>
 
@@ -34,6 +35,7 @@ struct CountCases final : doctest::IReporter {
 REGISTER_LISTENER("count-cases", 1, CountCases);
 
 int main(int argc, char** argv) {
+    ::umask(022);  // what others can write would be refused
     doctest::Context context(argc, argv);
     const int outcome = context.run();
     if (context.shouldExit()) {  // it has answered a question: --help, --list-test-cases

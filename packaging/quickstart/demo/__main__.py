@@ -24,6 +24,7 @@ class Interrupted(Exception):
 class Demo:
     def __init__(self, options, resources):
         self.show = Timeline()
+        os.umask(0o022)  # a configuration that others can write would be refused
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="mirrordisk-demo-"))
         resources.callback(self._remove_directory, options.keep_logs)
         self.processes = machine.Processes()

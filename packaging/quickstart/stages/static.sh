@@ -9,6 +9,7 @@ stage_static() {
     check "$1" python-syntax check_python
     check "$1" spdx-lines check_spdx
     check "$1" threads check_threads
+    check "$1" opens check_opens
 }
 
 check_format() { tracked '*.cpp' '*.hpp' | xargs -r -n 16 -P "$(nproc)" clang-format --dry-run --Werror; }
@@ -38,6 +39,20 @@ check_threads() {
         grep -v '^core/base/start_thread\.' |
         xargs -r grep -nE 'std::(j?thread|async)\b|pthread_create|\bfork\(')
     [ -z "$found" ] || { printf '   threads start with start_thread(), programs with spawn(): %s\n' "$found" && return 1; }
+}
+# core/base/trusted_file.hpp says why. A file of the list that opens nothing any more has no place there.
+check_opens() {
+    local calls listed found
+    calls='(^|[^A-Za-z0-9_])::(open|open64|creat)\(|\b(openat2?|fopen|freopen|mkstemp|mkostemp)\(|\bopen\([^)]*\bO_'
+    calls+='|std::[io]?fstream|SYS_open|parse_file\(|gnutls_[a-z0-9_]*_file\('
+    listed=$(grep -v '^#' packaging/quickstart/stages/opens.list | cut -d ' ' -f 1 | sort)
+    found=$(tracked '*.cpp' '*.hpp' | grep -E '^(core|daemon|plugin|tools)/' |
+        xargs -r grep -HE "$calls" | grep -vE '^[^:]+: *//' | cut -d : -f 1 | sort -u)
+    [ "$found" = "$listed" ] || {
+        printf '   files are opened with core/base/trusted_file.hpp; else than in opens.list (>), or no more (<):\n'
+        diff <(echo "$listed") <(echo "$found")
+        return 1
+    }
 }
 check_spdx() {
     local missing

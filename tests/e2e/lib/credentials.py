@@ -61,6 +61,24 @@ class Authority:
                        self.certificate, "--load-ca-privkey", self._key, "--template", template,
                        "--outfile", certificate)
 
+    @classmethod
+    def at(cls, directory):
+        """The one that was made there."""
+        made = cls.__new__(cls)
+        made.directory = directory
+        made._key, made.certificate = directory / "ca-key.pem", directory / "ca-cert.pem"
+        return made
+
+    def revoke_none(self, path, expired=False):
+        """A list of revoked certificates without one."""
+        text = "expiration_days = 2\ncrl_number = 1\n"
+        if expired:
+            text = ('crl_this_update_date = "2020-01-01 00:00:00"\n'
+                    'crl_next_update_date = "2020-01-02 00:00:00"\ncrl_number = 1\n')
+        self._certtool("--generate-crl", "--load-ca-certificate", self.certificate,
+                       "--load-ca-privkey", self._key, "--template", self._template("crl", text),
+                       "--outfile", path)
+
     def _template(self, name, text):
         path = self.directory / f"{name}.template"
         path.write_text(text, encoding="utf-8")

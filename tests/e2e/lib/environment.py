@@ -21,6 +21,9 @@ DOORS = ("nbdkit", "express")
 DOOR = os.environ.get("MIRRORDISK_TEST_DOOR", "nbdkit")
 assert DOOR in DOORS, f"MIRRORDISK_TEST_DOOR={DOOR}: there are {DOORS}"
 
+# What others can write would be refused, and a person's umask may be 002.
+os.umask(0o022)
+
 # Below the range that the kernel hands out to clients, so that nobody is there by chance.
 PORTS = range(26000, 32000)
 
