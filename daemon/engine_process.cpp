@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <vector>
@@ -62,8 +63,14 @@ std::vector<std::string> engine_environment() {
 }
 
 /// Whether `pid` is the engine of this socket, for this node: a pid file may be older than the
-/// process, and a node that has another name now has another one's engine.
+/// process, which may be anybody's then, and a node that has another name now has another one's
+/// engine.
 bool serves_socket(pid_t pid, const std::string& socket, const std::string& node) {
+    struct stat process {};
+    if (::stat(fmt::format("/proc/{}", pid).c_str(), &process) != 0 ||
+        process.st_uid != ::geteuid()) {
+        return false;
+    }
     const auto command = read_process_file(fmt::format("/proc/{}/cmdline", pid));
     const auto has = [&](const std::string& word) {
         return command->find('\0' + word + '\0') != std::string::npos;

@@ -19,7 +19,7 @@ namespace {
 /// What an engine was given, if that is still there and speaks of this node.
 std::optional<Config> given_to_engine(const std::string& path, const std::string& volume,
                                       const std::string& node) {
-    const auto text = read_own_file(path, longest_config);
+    const auto text = read_own_file(path, longest_config_file);
     if (!text) {
         return std::nullopt;  // none, or not from our hand
     }

@@ -103,7 +103,7 @@ Result<const VolumeConfig*> Config::volume(const std::string& name) const {
 }
 
 Result<Config> load_config(const std::string& path) {
-    const Result<std::string> text = read_trusted_file(path, longest_config);
+    const Result<std::string> text = read_trusted_file(path, longest_config_file);
     if (!text) {
         Error error = text.error();
         if (error.remedy.empty()) {

@@ -97,7 +97,7 @@ struct Config {
 };
 
 /// Thousands of volumes; what is longer is something else.
-inline constexpr std::size_t longest_config = std::size_t{1} << 20;
+inline constexpr std::size_t longest_config_file = std::size_t{1} << 20;
 
 [[nodiscard]] Result<Config> parse_config(const std::string& text, const std::string& path);
 /// A file that others could change is refused: it says what root opens, mounts and runs.

@@ -13,6 +13,7 @@
 #include <doctest/doctest.h>
 
 #include "core/base/fd.hpp"
+#include "core/base/put_file.hpp"
 #include "daemon/service.hpp"
 #include "tests/unit/temp_dir.hpp"
 
@@ -44,7 +45,8 @@ bool can_connect(const std::string& path) {
 }
 
 struct Engine {
-    Engine() {
+    /// `user`: whose process it is.
+    explicit Engine(uid_t user = ::geteuid()) {
         NodeConfig node;
         node.run_dir = dir.path() + "/run";
         std::filesystem::create_directory(node.run_dir);
@@ -59,6 +61,9 @@ struct Engine {
         Fd closed_by_exec(ends[1]);
         pid = ::fork();
         if (pid == 0) {
+            if (user != ::geteuid() && ::setuid(user) != 0) {
+                ::_exit(1);
+            }
             ::execlp("sh", "sh", "-c", "while :; do sleep 1; done", "-U", paths.socket.c_str(),
                      "volume=r0", "node=alpha", "error_file=/nowhere", nullptr);
             ::_exit(1);
@@ -98,6 +103,17 @@ TEST_CASE("the files of a running engine that were removed are made again, and w
     std::filesystem::remove_all(engine.dir.path() + "/run");
     CHECK(restore_engine_files(engine.paths, engine.pid).empty());
     CHECK(can_connect(engine.paths.socket));
+}
+
+TEST_CASE("a pid file that names another user's process by now names no engine") {
+    if (::geteuid() != 0) {
+        return;
+    }
+    constexpr uid_t stranger = 65533;
+    const Engine engine(stranger);
+    REQUIRE(put_file(engine.paths.pid_file, fmt::format("{}\n", engine.pid), 0644));
+    CHECK(has_pid_file(engine.paths, engine.pid));
+    CHECK_FALSE(EngineProcess::adopt(engine.paths, "alpha"));
 }
 
 TEST_CASE("what a process does not hold can't be made again, and is named") {
