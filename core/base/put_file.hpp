@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Small files and folders with the mode that is said here, whatever umask the process was started
-// with: a service manager's, a shell's, or none at all. Whoever makes a file by another way gives
-// open(2) its mode; std::ofstream can't, so nothing is made with it. Any thread.
+// with: a service manager's, a shell's, or none at all. Files that stay
+// open are made with trusted_file.hpp. Any thread.
 #pragma once
 
 #include <string>
