@@ -115,9 +115,7 @@ class SystemMounter final : public Mounter {
         if (auto made = make_folder(directory, 0755); !made) {
             return made;
         }
-        const std::string all =
-            options.empty() ? network_option : fmt::format("{},{}", network_option, options);
-        return run({"mount", "-o", all, device, directory});
+        return run({"mount", "-o", mount_argument(options), device, directory});
     }
 
     Result<void> unmount(const std::string& directory) override {
@@ -147,6 +145,20 @@ class SystemMounter final : public Mounter {
 };
 
 }  // namespace
+
+std::string mount_argument(const std::string& options) {
+    std::string all = network_option;
+    bool has_suid = false;
+    bool has_dev = false;
+    std::istringstream words(options);
+    for (std::string word; std::getline(words, word, ',');) {
+        has_suid = has_suid || word == "suid";
+        has_dev = has_dev || word == "dev";
+        all += ',' + word;
+    }
+    // At the end, where they count against "user" and the like as well.
+    return all + (has_suid ? "" : ",nosuid") + (has_dev ? "" : ",nodev");
+}
 
 std::vector<MountEntry> parse_mounts(const std::string& mountinfo) {
     std::vector<MountEntry> result;

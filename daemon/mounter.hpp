@@ -40,6 +40,11 @@ class Mounter {
 /// The machine's own; it keeps no state.
 [[nodiscard]] Mounter& system_mounter();
 
+/// The argument of mount -o for the configured options. What is on the volume may come from the
+/// other node, and the mount happens unattended: so without setuid programs and device nodes,
+/// unless the options say `suid`, `dev`.
+[[nodiscard]] std::string mount_argument(const std::string& options);
+
 /// One line of /proc/self/mountinfo.
 struct MountEntry {
     unsigned major = 0;

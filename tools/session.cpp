@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/foreign_text.hpp"
 #include "core/base/json.hpp"
 
 namespace mirror::tools {
@@ -28,7 +29,9 @@ void print_json(const Json& answer, World& world) {
         document["schema"] = 1;
     }
     constexpr int indent = 2;
-    world.out << document.dump(indent, ' ', false, Json::error_handler_t::replace) << '\n';
+    world.out << json_without_controls(
+                     document.dump(indent, ' ', false, Json::error_handler_t::replace))
+              << '\n';
 }
 
 }  // namespace mirror::tools

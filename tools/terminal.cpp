@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "core/base/foreign_text.hpp"
+
 namespace mirror::tools {
 namespace {
 
@@ -64,11 +66,7 @@ std::string Terminal::paint(Style style, std::string_view text) const {
 }
 
 std::string printable(std::string_view text) {
-    std::string clean(text);
-    std::replace_if(
-        clean.begin(), clean.end(),
-        [](char byte) { return static_cast<unsigned char>(byte) < 0x20 || byte == 0x7F; }, '?');
-    return clean;
+    return without_controls(text, '?');
 }
 
 std::size_t display_width(std::string_view text) noexcept {

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/foreign_text.hpp"
 #include "core/base/json.hpp"
 #include "core/control/json_text.hpp"
 #include "tools/events_file.hpp"
@@ -204,7 +205,9 @@ int watch_in_pipe(Session& session) {
                 }
             }
             if (changed && session.options.json) {
-                world.out << answer->dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
+                world.out << json_without_controls(
+                                 answer->dump(-1, ' ', false, Json::error_handler_t::replace))
+                          << '\n';
             }
             code = status_exit_code(*answer);
         }
@@ -217,18 +220,15 @@ int watch_in_pipe(Session& session) {
 void print_event(std::string_view line, const EventFilter& filter, Session& session) {
     const Json event = control::parse_shallow(line);
     if (!event.is_object()) {
-        std::string shown(line.substr(0, 80));  // perhaps no UTF-8 either
-        std::replace_if(
-            shown.begin(), shown.end(), [](char c) { return (c & 0x80) != 0; }, '?');
         session.world.err << fmt::format("mirrorctl: a line of the event log is not JSON: {}\n",
-                                         printable(shown));
+                                         printable(line.substr(0, 80)));
         return;
     }
     if (!filter.wants(event)) {
         return;
     }
     if (session.options.json) {
-        session.world.out << line << '\n';
+        session.world.out << json_without_controls(line) << '\n';
     } else {
         session.world.out << format_event(event, session.world.terminal);
     }

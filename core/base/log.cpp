@@ -12,6 +12,7 @@
 #include <climits>
 
 #include "core/base/clock.hpp"
+#include "core/base/foreign_text.hpp"
 
 namespace mirror {
 namespace {
@@ -54,11 +55,6 @@ std::string_view word(LogLevel level) noexcept {
     }
 }
 
-/// Parts of a text may come from a peer: none of it may start a line or move a cursor.
-bool is_control(char letter) noexcept {
-    return static_cast<unsigned char>(letter) < 0x20 || letter == 0x7f;
-}
-
 void write_line(LogLevel level, std::string_view text) {
     const std::string line = format_log_line(level, text);
     // Where stderr itself fails nobody is left to tell; where it is only full, somebody is later.
@@ -76,9 +72,8 @@ std::string format_log_line(LogLevel level, std::string_view text) {
         to_journal ? fmt::format("<{}>", priority(level))
                    : fmt::format("{} {}", format_rfc3339(system_clock().wall_now()), word(level));
     const std::size_t room = PIPE_BUF - line.size() - cut.size() - 1;
-    for (const char letter : text.substr(0, room)) {
-        line += is_control(letter) ? ' ' : letter;
-    }
+    // Parts of a text may come from a peer: none of it may start a line or move a cursor.
+    line += without_controls(text.substr(0, room), ' ');
     line += text.size() > room ? cut : "";
     line += '\n';
     return line;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/foreign_text.hpp"
 #include "core/nbd/wire.hpp"
 
 namespace mirror::nbd {
@@ -29,12 +30,8 @@ void append_be(Bytes& to, T value) {
 
 /// Foreign text on its way to a terminal or a log: one line, no control characters.
 std::string printable(std::span<const std::byte> bytes) {
-    std::string text(reinterpret_cast<const char*>(bytes.data()),
-                     std::min(bytes.size(), longest_words));
-    std::replace_if(
-        text.begin(), text.end(),
-        [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 0x7f; }, '?');
-    return text;
+    return without_controls(
+        {reinterpret_cast<const char*>(bytes.data()), std::min(bytes.size(), longest_words)}, '?');
 }
 
 std::string_view meaning_of(std::uint32_t error) noexcept {
