@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What the engine does when its own disk fails.
+#include <algorithm>
 #include <utility>
 
 #include "core/engine/volume.hpp"
-#include "core/nbd/frame.hpp"
 
 namespace mirror {
+namespace {
+
+/// A standby gives no more of its replica at a time.
+constexpr std::uint64_t read_piece = 1 * MiB;
+
+}  // namespace
 
 Result<void> Volume::read_from_peer(std::span<std::byte> into, std::uint64_t offset,
                                     const Error& local_error) {
     while (!into.empty()) {
-        const std::uint64_t length = std::min<std::uint64_t>(into.size(), nbd::max_framed_read);
+        const std::uint64_t length = std::min<std::uint64_t>(into.size(), read_piece);
         const Membership::Parties parties = membership_.parties();
         const bool peer_has_it = parties.session && (parties.mode == MirrorMode::in_sync ||
                                                      !differences_->overlaps({offset, length}));

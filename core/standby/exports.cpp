@@ -29,7 +29,12 @@ class DataExport final : public nbd::Export {
                 .extents = true,
                 .description = "replica, written by the active of this session"};
     }
+    /// Replies that nobody fetches stay in locked memory: so many connections have so much of it.
     [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
+        if (into.size() > longest_data_read) {
+            return fail(ErrorKind::invalid, "the replica is read at most {} at a time",
+                        format_size(longest_data_read));
+        }
         return member_->watched(MediaOperation::read, {offset, into.size()},
                                 [&] { return member_->backing().read(into, offset); });
     }
@@ -72,6 +77,8 @@ class DataExport final : public nbd::Export {
 
   private:
     static constexpr std::size_t write_piece = 1 * MiB;
+    /// What stock tools (qemu-img) ask for at most; engines ask for half of it.
+    static constexpr std::size_t longest_data_read = 2 * MiB;
 
     [[nodiscard]] Result<void> write_piece_of(std::span<const std::byte> piece,
                                               std::uint64_t offset) {
