@@ -244,10 +244,16 @@ std::optional<std::string> mismatch(const PromotionRequest& request, const Repli
 PromotionVerdict judge_with_peer(const PromotionRequest& request, const ReplicaSummary& peer) {
     const ReplicaSummary& ours = request.ours;
     if (peer.role == Role::active) {
+        // Two actives are never made; but a node that was taken over may say so for ever.
+        const bool insists = request.force || request.fenced;
         return refuse(
             fmt::format("{} is active", request.peer_name),
-            fmt::format("mirrorctl switch {} --to {} (or on {}: mirrorctl demote {})",
-                        request.volume_name, ours.node, request.peer_name, request.volume_name));
+            fmt::format("mirrorctl switch {} --to {} (or on {}: mirrorctl demote {}){}",
+                        request.volume_name, ours.node, request.peer_name, request.volume_name,
+                        insists ? fmt::format("; if {} can't be trusted any more, cut it off first: "
+                                              "mirrord(8), A NODE THAT WAS TAKEN OVER",
+                                              request.peer_name)
+                                : ""));
     }
     if (const auto what = mismatch(request, peer)) {
         return refuse(*what, "mirrorctl check");

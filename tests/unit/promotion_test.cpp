@@ -101,8 +101,11 @@ TEST_CASE("never beside an active peer, also with --force") {
     request.peer->role = Role::active;
     const char* remedy = "mirrorctl switch r0 --to alpha (or on beta: mirrorctl demote r0)";
     check_refused(judge_promotion(request), "beta is active", remedy);
-    check_refused(judge_forced(request), "beta is active", remedy);
-    check_refused(judge_fenced(request), "beta is active", remedy);
+    // A node that was taken over may say so for ever: who insists is told the way out.
+    const std::string way_out =
+        "; if beta can't be trusted any more, cut it off first: mirrord(8), A NODE THAT WAS TAKEN OVER";
+    check_refused(judge_forced(request), "beta is active", remedy + way_out);
+    check_refused(judge_fenced(request), "beta is active", remedy + way_out);
 }
 
 TEST_CASE("beside a standby with the same data the lineage goes on") {
