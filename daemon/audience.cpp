@@ -5,6 +5,8 @@
 #include <array>
 #include <unistd.h>
 
+#include "core/config/words.hpp"
+
 namespace mirror::daemon {
 namespace {
 
@@ -26,36 +28,47 @@ constexpr std::array rules = {
     Rule{"version", of_node, verb, anywhere, nowhere},
     Rule{"status", of_node, verb, anywhere, nowhere},
     Rule{"check", of_node, verb, anywhere, nowhere},
-    Rule{"demote-all", of_node, verb, anywhere, nowhere},
-    Rule{"create", of_volume, verb, unless_active, nowhere},
-    Rule{"promote", of_volume, verb, with_replica, standby},  // the second half of a switch
-    Rule{"demote", of_volume, verb, anywhere, active},        // and the first
-    Rule{"switch", of_volume, verb, with_replica, nowhere},
-    Rule{"connect", of_volume, verb, anywhere, active},
-    Rule{"disconnect", of_volume, verb, anywhere, active},
-    Rule{"resync", of_volume, verb, anywhere, active},
-    Rule{"verify", of_volume, verb, anywhere, active},
-    Rule{"resize", of_volume, verb, anywhere, active},
-    Rule{"resolve", of_volume, verb, with_replica, with_replica},
+    Rule{"demote-all", of_node, verb, anywhere, nowhere, Remote::never, Harm::clients},
+    Rule{"create", of_volume, verb, unless_active, nowhere, Remote::never, Harm::data},
+    // The second half of a switch, and the first. A forced promotion loses data: never from there.
+    Rule{"promote", of_volume, verb, with_replica, standby, Remote::switched, Harm::data, "node"},
+    Rule{"demote", of_volume, verb, anywhere, active, Remote::switched, Harm::clients, "node"},
+    Rule{"switch", of_volume, verb, with_replica, nowhere, Remote::never, Harm::clients},
+    Rule{"connect", of_volume, verb, anywhere, active, Remote::switched, Harm::none, "node"},
+    Rule{"disconnect", of_volume, verb, anywhere, active, Remote::switched, Harm::none, "node"},
+    Rule{"resync", of_volume, verb, anywhere, active, Remote::switched, Harm::none, "node"},
+    Rule{"verify", of_volume, verb, anywhere, active, Remote::switched, Harm::none, "node"},
+    // No volume gets smaller again.
+    Rule{"resize", of_volume, verb, anywhere, active, Remote::full, Harm::clients, "node"},
+    // With an undo file, and for a split brain that both replicas show.
+    Rule{"resolve", of_volume, verb, with_replica, with_replica, Remote::switched, Harm::data,
+         "node"},
     Rule{"attach", of_volume, verb, active, nowhere},
     Rule{"detach", of_volume, verb, anywhere, nowhere},
-    Rule{"restart-engine", of_volume, verb, active, nowhere},
-    Rule{"undo-drop", of_volume, verb, anywhere, nowhere},
-    Rule{"peer-status", of_node, of_peers, anywhere, anywhere, "node"},
-    Rule{"handshake", of_volume, of_peers, with_replica, with_replica},
-    Rule{"session-begin", of_volume, of_peers, standby, standby, "source"},
-    Rule{"session-synced", of_volume, of_peers, standby, standby},
-    Rule{"session-step", of_volume, of_peers, standby, standby},
-    Rule{"session-incomplete", of_volume, of_peers, standby, standby},
-    Rule{"session-end", of_volume, of_peers, standby, standby},
-    Rule{"generation", of_volume, of_peers, standby, standby},
-    Rule{"verify-record", of_volume, of_peers, standby, standby},
-    Rule{"agree", of_volume, of_peers, standby, standby, "node"},
-    Rule{"create-replica", of_volume, of_peers, absent, absent, "source"},
-    Rule{"resolve-agree", of_volume, of_peers, with_replica, with_replica, "node"},
-    Rule{"differing-regions", of_volume, of_peers, with_replica, with_replica},
-    Rule{"block-digests", of_volume, of_peers, with_replica, with_replica},
-    Rule{"resize-replica", of_volume, of_peers, standby, standby, "source"},
+    Rule{"restart-engine", of_volume, verb, active, nowhere, Remote::never, Harm::clients},
+    Rule{"undo-drop", of_volume, verb, anywhere, nowhere, Remote::never, Harm::data},
+    Rule{"peer-status", of_node, of_peers, anywhere, anywhere, Remote::always, Harm::none, "node"},
+    Rule{"handshake", of_volume, of_peers, with_replica, with_replica, Remote::always},
+    // From here on the replica is overwritten: by the node only that proves to be the active one.
+    Rule{"session-begin", of_volume, of_peers, standby, standby, Remote::always, Harm::data,
+         "source"},
+    Rule{"session-proof", of_volume, of_peers, active, active, Remote::always, Harm::none, "node"},
+    Rule{"session-synced", of_volume, of_peers, standby, standby, Remote::always},
+    Rule{"session-step", of_volume, of_peers, standby, standby, Remote::always},
+    Rule{"session-incomplete", of_volume, of_peers, standby, standby, Remote::always},
+    Rule{"session-end", of_volume, of_peers, standby, standby, Remote::always},
+    Rule{"generation", of_volume, of_peers, standby, standby, Remote::always},
+    Rule{"verify-record", of_volume, of_peers, standby, standby, Remote::always},
+    Rule{"agree", of_volume, of_peers, standby, standby, Remote::always, Harm::none, "node"},
+    // Onto what holds data only where remote_verbs is full.
+    Rule{"create-replica", of_volume, of_peers, absent, absent, Remote::always, Harm::data,
+         "source"},
+    Rule{"resolve-agree", of_volume, of_peers, with_replica, with_replica, Remote::always,
+         Harm::none, "node"},
+    Rule{"differing-regions", of_volume, of_peers, with_replica, with_replica, Remote::always},
+    Rule{"block-digests", of_volume, of_peers, with_replica, with_replica, Remote::always},
+    Rule{"resize-replica", of_volume, of_peers, standby, standby, Remote::always, Harm::none,
+         "source"},
 };
 
 Failure refuse(Ground ground, std::string message, std::string remedy = {}) {
@@ -161,6 +174,44 @@ Failure refuse_asker(const Rule& rule, Who who, const nbd::Client& client) {
                   fmt::format("request {} is answered on mirrord's local socket only, and {} asks "
                               "over the network",
                               rule.request, describe(client)));
+}
+
+std::string_view to_word(Remote remote) noexcept {
+    constexpr std::array<std::string_view, 4> words{"-", "switch", "full", "always"};
+    return words.at(static_cast<std::size_t>(remote));
+}
+
+std::string_view to_word(Harm harm) noexcept {
+    constexpr std::array<std::string_view, 3> words{"-", "clients", "data"};
+    return words.at(static_cast<std::size_t>(harm));
+}
+
+Failure refuse_over_network(std::string what, const VolumeConfig& volume, const std::string& node,
+                            const std::string& command, bool would_full_do) {
+    std::string remedy =
+        command.empty() ? std::string() : fmt::format("on {}: mirrorctl {}", node, command);
+    if (would_full_do) {
+        remedy += fmt::format("{}remote_verbs = \"full\" for {} on {} lets its peer do it",
+                              remedy.empty() ? "" : "; or ", volume.name, node);
+    }
+    return refuse(Ground::who, std::move(what), std::move(remedy));
+}
+
+Result<void> require_remote(const Rule& rule, const Asking& asking, const VolumeConfig& volume,
+                            const std::string& node) {
+    const bool allowed = asking.is_local || rule.remote == Remote::always ||
+                         (rule.remote == Remote::switched && asking.remote != RemoteVerbs::none) ||
+                         (rule.remote == Remote::full && asking.remote == RemoteVerbs::full);
+    if (allowed) {
+        return {};
+    }
+    return refuse_over_network(
+        fmt::format("{} does not take {} for {} from the network (remote_verbs = \"{}\" there)",
+                    node, rule.request, volume.name, mirror::to_word(asking.remote)),
+        volume, node,
+        fmt::format("{} {}{}", rule.request, volume.name,
+                    rule.request == "resolve" ? " --keep NODE" : ""),
+        rule.remote == Remote::full);
 }
 
 Failure refuse_node(const std::string& asker, const VolumeConfig& volume, const std::string& node) {

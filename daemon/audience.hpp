@@ -44,14 +44,43 @@ struct Places {
     [[nodiscard]] bool has(Place place) const noexcept;
 };
 
+/// What `remote_verbs` must be for it to be served over the network.
+enum class Remote {
+    never,
+    switched,
+    full,
+    always,  ///< what two nodes need to replicate: no verb of anybody
+};
+
+/// The worst that it may do, to whomever it is served.
+enum class Harm {
+    none,
+    clients,  ///< takes the volume from who uses it, when asked to
+    data,     ///< loses data, when asked to
+};
+
 struct Rule {
     std::string_view request;
     bool has_volume = true;
     bool is_verb = true;  ///< of mirrorctl, so that the control group may ask for it
     Places local{};       ///< for root
     Places network{};     ///< for the peer
+    Remote remote = Remote::never;
+    Harm harm = Harm::none;
     /// The field in which the asking node names itself; may be empty.
     std::string_view claim{};
+};
+
+/// Who asks for a request about a volume, as far as carrying it out depends on that. What loses
+/// data is never served over the network without an undo file or a proof that nothing is lost;
+/// what cuts off clients only where `remote` is full.
+struct Asking {
+    bool is_local = true;
+    RemoteVerbs remote = RemoteVerbs::switched;  ///< of the volume on this node
+    bool is_proven = true;                       ///< that it is the node which it says that it is
+
+    /// Cut off clients, and overwrite what holds data.
+    [[nodiscard]] bool may_all() const noexcept { return is_local || remote == RemoteVerbs::full; }
 };
 
 /// Null for what is no request.
@@ -62,9 +91,21 @@ struct Rule {
 [[nodiscard]] Places mailbox_places(Who who) noexcept;
 [[nodiscard]] Places replica_places(Who who) noexcept;
 
+/// As a column of the manual's table.
+[[nodiscard]] std::string_view to_word(Remote remote) noexcept;
+[[nodiscard]] std::string_view to_word(Harm harm) noexcept;
+
 // The refusals, with their Ground.
 [[nodiscard]] Failure refuse_user(const nbd::Client& client, const Config& config);
 [[nodiscard]] Failure refuse_asker(const Rule& rule, Who who, const nbd::Client& client);
+/// Whether the node takes that verb from the network for the volume.
+[[nodiscard]] Result<void> require_remote(const Rule& rule, const Asking& asking,
+                                          const VolumeConfig& volume, const std::string& node);
+/// What is refused to the network although the verb as such is not. `command` does it on this node;
+/// empty without that.
+[[nodiscard]] Failure refuse_over_network(std::string what, const VolumeConfig& volume,
+                                          const std::string& node, const std::string& command,
+                                          bool would_full_do);
 [[nodiscard]] Failure refuse_node(const std::string& asker, const VolumeConfig& volume,
                                   const std::string& node);
 [[nodiscard]] Failure refuse_place(Places allowed, Place place, const VolumeConfig& volume,

@@ -3,6 +3,7 @@
 // failed attempt made is removed again, and nothing else. Called from a request's thread.
 #pragma once
 
+#include "daemon/audience.hpp"
 #include "daemon/replica_files.hpp"
 #include "daemon/volume_keeper.hpp"
 
@@ -26,6 +27,7 @@ struct CreateOptions {
 [[nodiscard]] Result<Json> create(VolumeKeeper& keeper, const CreateOptions& options);
 
 /// `create-replica`, from the peer's mirrord: answers `empty`, and what it holds.
-[[nodiscard]] Result<Json> create_replica(VolumeKeeper& keeper, const Json& request);
+[[nodiscard]] Result<Json> create_replica(VolumeKeeper& keeper, const Json& request,
+                                          const Asking& asking);
 
 }  // namespace mirror::daemon

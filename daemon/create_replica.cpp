@@ -2,6 +2,7 @@
 // `create` as the other node asks for it: the replica here, and whether its backing may be
 // overwritten.
 #include "core/base/json.hpp"
+#include "core/config/words.hpp"
 #include "core/control/messages.hpp"
 #include "daemon/create.hpp"
 #include "daemon/settings_diff.hpp"
@@ -62,18 +63,29 @@ Result<ReplicaRequest> parse_replica_request(const VolumeKeeper& keeper, const J
     return result;
 }
 
+/// What to do about data that the other node may not give up.
+std::string by_own_users(const VolumeKeeper& keeper) {
+    return fmt::format(
+        "mirrorctl create {0} --local-only on {2}, then on {1}: mirrorctl create {0} --replace; or "
+        "move the file away; or remote_verbs = \"full\" for {0} on {1}, then mirrorctl create {0} "
+        "--overwrite-peer on {2}",
+        keeper.name(), keeper.node(), keeper.peer());
+}
+
 /// Decided here, where the data are, each time that the peer asks: whoever sits at an empty node
-/// and means this one's data to be kept must not lose them to a wrong node's name.
+/// and means this one's data to be kept must not lose them to a wrong node's name. Nothing of them
+/// is kept, so that it is not for the other node to say, unless this one's configuration lets it.
 Result<void> may_overwrite(const VolumeKeeper& keeper, const ReplicaRequest& wanted,
-                           const ReplicaFiles& files, bool is_blank) {
-    if (files.is_empty() || (wanted.overwrite && (is_blank || wanted.from_empty))) {
+                           const ReplicaFiles& files, bool is_blank, const Asking& asking) {
+    if (files.is_empty() || (wanted.overwrite && is_blank)) {
         return {};
     }
     const std::string& here = keeper.node();
     const std::string held =
         fmt::format("{} on {} holds {} of data that would be lost", keeper.backing_path(), here,
                     format_size(files.data_bytes()));
-    if (wanted.source_blank && !is_blank) {
+    const bool insists = wanted.overwrite && wanted.from_empty;
+    if (wanted.source_blank && !is_blank && !insists) {
         return Failure(
             Error{ErrorKind::refused,
                   fmt::format("{}: {} looks empty, so zeroes would take their place", held,
@@ -83,17 +95,27 @@ Result<void> may_overwrite(const VolumeKeeper& keeper, const ReplicaRequest& wan
                               here, keeper.name(), wanted.source_empty ? "" : " --overwrite-peer",
                               keeper.name())});
     }
-    if (wanted.overwrite) {
+    if (wanted.overwrite && asking.may_all()) {
         return {};
     }
-    return Failure(Error{
-        ErrorKind::refused, held,
-        fmt::format("mirrorctl create {} --overwrite-peer, or move the file away", keeper.name())});
+    if (wanted.overwrite) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("{}, and {} gives it up for its own users only "
+                                         "(remote_verbs = \"{}\" there)",
+                                         held, here, to_word(asking.remote)),
+                             by_own_users(keeper), /*os_error=*/0, Ground::who});
+    }
+    return Failure(Error{ErrorKind::refused, held,
+                         asking.may_all()
+                             ? fmt::format("mirrorctl create {} --overwrite-peer, or move the "
+                                           "file away",
+                                           keeper.name())
+                             : by_own_users(keeper)});
 }
 
 }  // namespace
 
-Result<Json> create_replica(VolumeKeeper& keeper, const Json& request) {
+Result<Json> create_replica(VolumeKeeper& keeper, const Json& request, const Asking& asking) {
     auto wanted = parse_replica_request(keeper, request);
     if (!wanted) {
         return Failure(wanted.error());
@@ -111,7 +133,7 @@ Result<Json> create_replica(VolumeKeeper& keeper, const Json& request) {
         return Failure(fits.error());
     }
     const bool is_blank = files->looks_blank();
-    if (auto allowed = may_overwrite(keeper, *wanted, *files, is_blank); !allowed) {
+    if (auto allowed = may_overwrite(keeper, *wanted, *files, is_blank, asking); !allowed) {
         return Failure(allowed.error());
     }
     const Json answer = {{"empty", files->is_empty()},

@@ -7,6 +7,7 @@
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/pages.hpp"
+#include "core/events/asked_by.hpp"
 #include "daemon/silence.hpp"
 
 namespace mirror::daemon {
@@ -131,7 +132,12 @@ Result<Json> PeerWatch::ask(const std::string& node, const Json& request,
     if (!address) {
         return Failure(address.error());
     }
-    return control::ask_once(*address, node, request, deadline, silence_of(context_.config));
+    Json signed_request = request;
+    signed_request["node"] = context_.node.name;
+    if (const AskedBy* const asker = AskedBy::current(); asker != nullptr && asker->uid) {
+        signed_request[asker_field] = *asker->uid;
+    }
+    return control::ask_once(*address, node, signed_request, deadline, silence_of(context_.config));
 }
 
 Result<nbd::Address> PeerWatch::address_of(const std::string& node) const {

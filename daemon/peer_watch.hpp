@@ -41,11 +41,14 @@ class PeerWatch {
     [[nodiscard]] PeerView view_now(const std::string& node);
     /// Asks now, over a connection of its own. Checks that it is that node, with our protocol.
     [[nodiscard]] Result<PeerAnswer> ask_status(const std::string& node) const;
-    /// Any request to a peer's mirrord. However late the deadline: when the peer's machine gives no
+    /// Any request to a peer's mirrord, with the name of this node (`node`) and for whom it asks.
+    /// However late the deadline: when the peer's machine gives no
     /// sign of life (daemon/silence.hpp), that is the answer.
     [[nodiscard]] Result<Json> ask(const std::string& node, const Json& request,
                                    std::chrono::milliseconds deadline) const;
 
+    /// In a request: the user of the asking node for whom it asks, as that node says.
+    static constexpr const char* asker_field = "for_uid";
     static constexpr std::chrono::milliseconds status_deadline{2000};
 
   private:

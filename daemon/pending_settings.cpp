@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/base/json.hpp"
+#include "core/config/words.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -68,6 +69,7 @@ void compare_volume(const Config& before, const Config& now, const std::string& 
         settings["mount"] = volume.mount;
         settings["mount_options"] = volume.mount_options;
         settings["active_at_boot"] = volume.active_at_boot;
+        settings["remote_verbs"] = to_word(remote_verbs_of(config.nodes.at(node), volume));
         settings["hook_timeout"] = fmt::format("{}ms", volume.hook_timeout.count());
         return settings;
     };

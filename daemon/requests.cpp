@@ -4,15 +4,19 @@
 #include <algorithm>
 #include <array>
 #include <exception>
+#include <limits>
+#include <optional>
 #include <string_view>
 
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "core/control/pages.hpp"
+#include "core/events/asked_by.hpp"
 #include "daemon/audience.hpp"
 #include "daemon/check.hpp"
 #include "daemon/create.hpp"
+#include "daemon/cut_off.hpp"
 #include "daemon/demote.hpp"
 #include "daemon/demote_all.hpp"
 #include "daemon/grow_replica.hpp"
@@ -30,14 +34,14 @@
 namespace mirror::daemon {
 namespace {
 
-using VolumeHandler = Result<Json> (*)(VolumeKeeper&, const Json&, bool is_local);
+using VolumeHandler = Result<Json> (*)(VolumeKeeper&, const Json&, const Asking&);
 
 struct Entry {
     std::string_view name;
     VolumeHandler handler;
 };
 
-Result<Json> handle_create(VolumeKeeper& keeper, const Json& request, bool) {
+Result<Json> handle_create(VolumeKeeper& keeper, const Json& request, const Asking&) {
     const auto overwrite = control::bool_field_or(request, "overwrite_peer", false);
     const auto local_only = control::bool_field_or(request, "local_only", false);
     const auto replace = control::bool_field_or(request, "replace", false);
@@ -71,7 +75,7 @@ std::string cause_of(const Json& request, const char* verb) {
     return cause && cause->value_or("") == "switch" ? "switch" : verb;
 }
 
-Result<Json> handle_promote(VolumeKeeper& keeper, const Json& request, bool is_local) {
+Result<Json> handle_promote(VolumeKeeper& keeper, const Json& request, const Asking& asking) {
     const auto force = control::bool_field_or(request, "force", false);
     const auto fenced = control::bool_field_or(request, "fenced", false);
     const auto dry_run = control::bool_field_or(request, "dry_run", false);
@@ -81,7 +85,7 @@ Result<Json> handle_promote(VolumeKeeper& keeper, const Json& request, bool is_l
             return Failure(field->error());
         }
     }
-    if ((*force || *fenced) && !is_local) {
+    if ((*force || *fenced) && !asking.is_local) {
         return Failure(Error{ErrorKind::refused,
                              "a peer may not ask for a forced promotion",
                              {},
@@ -93,13 +97,23 @@ Result<Json> handle_promote(VolumeKeeper& keeper, const Json& request, bool is_l
                             cause_of(request, "promote")});
 }
 
-Result<Json> handle_demote(VolumeKeeper& keeper, const Json& request, bool) {
+Result<Json> handle_demote(VolumeKeeper& keeper, const Json& request, const Asking& asking) {
     const auto disconnect = control::bool_field_or(request, "disconnect_clients", false);
     const auto dry_run = control::bool_field_or(request, "dry_run", false);
     if (!disconnect || !dry_run) {
         return Failure(disconnect ? dry_run.error() : disconnect.error());
     }
-    return demote(keeper, {*disconnect, *dry_run, cause_of(request, "demote")});
+    const std::string cause = cause_of(request, "demote");
+    const CutOff cut_off(keeper, asking, *disconnect,
+                         cause == "switch"
+                             ? fmt::format("switch {} --to {}", keeper.name(), keeper.peer())
+                             : fmt::format("demote {}", keeper.name()));
+    if (auto allowed = cut_off.require(); !allowed) {
+        return Failure(allowed.error());
+    }
+    return demote(keeper, {cut_off.is_granted(), *dry_run, cause}).map_error([&](Error error) {
+        return cut_off.explain(std::move(error));
+    });
 }
 
 Result<Json> handle_demote_all(const Keepers& keepers, const Context& context,
@@ -112,7 +126,7 @@ Result<Json> handle_demote_all(const Keepers& keepers, const Context& context,
     return demote_all(keepers, context, {*disconnect, *dry_run, "shutdown"});
 }
 
-Result<Json> handle_switch(VolumeKeeper& keeper, const Json& request, bool) {
+Result<Json> handle_switch(VolumeKeeper& keeper, const Json& request, const Asking&) {
     const auto to = control::optional_string_field(request, "to");
     const auto disconnect = control::bool_field_or(request, "disconnect_clients", false);
     const auto dry_run = control::bool_field_or(request, "dry_run", false);
@@ -122,7 +136,7 @@ Result<Json> handle_switch(VolumeKeeper& keeper, const Json& request, bool) {
     return switch_roles(keeper, {to->value_or(""), *disconnect, *dry_run});
 }
 
-Result<Json> handle_resolve(VolumeKeeper& keeper, const Json& request, bool is_local) {
+Result<Json> handle_resolve(VolumeKeeper& keeper, const Json& request, const Asking& asking) {
     const auto keep = control::string_field(request, "keep");
     const auto dry_run = control::bool_field_or(request, "dry_run", false);
     const auto no_undo = control::bool_field_or(request, "no_undo", false);
@@ -133,26 +147,57 @@ Result<Json> handle_resolve(VolumeKeeper& keeper, const Json& request, bool is_l
                        : !no_undo ? no_undo.error()
                                   : disconnect.error());
     }
-    return resolve(keeper, {*keep, *dry_run, *no_undo, *disconnect, is_local});
+    const std::string command =
+        fmt::format("resolve {} --keep {}", keeper.name(), keep->substr(0, 64));
+    if (*no_undo && !asking.is_local) {
+        return refuse_over_network(
+            fmt::format("{} gives up its data of {} without an undo file for its own users only",
+                        keeper.node(), keeper.name()),
+            keeper.config(), keeper.node(), command + " --no-undo", /*would_full_do=*/false);
+    }
+    const CutOff cut_off(keeper, asking, *disconnect, command);
+    if (auto allowed = cut_off.require(); !allowed) {
+        return Failure(allowed.error());
+    }
+    return resolve(keeper, {*keep, *dry_run, *no_undo, cut_off.is_granted(), asking.is_local})
+        .map_error([&](Error error) { return cut_off.explain(std::move(error)); });
 }
 
-Result<Json> handle_active(VolumeKeeper& keeper, const Json& request, bool is_local) {
-    return ask_active(keeper, request, is_local);
+/// The engine does it in its own time, and does not know who asked.
+void note_carried_out(VolumeKeeper& keeper, const Json& request, const Result<Json>& answer) {
+    if (!answer || !answer->is_object() || keeper.place() != Place::active ||
+        request.value("dry_run", false)) {
+        return;
+    }
+    keeper.record(
+        "verb-accepted", Severity::info,
+        fmt::format("{} of {} was asked for", request.value("request", ""), keeper.name()),
+        answer->value("text", ""));
 }
 
-Result<Json> handle_attach(VolumeKeeper& keeper, const Json& request, bool) {
+Result<Json> handle_active(VolumeKeeper& keeper, const Json& request, const Asking& asking) {
+    auto answer = ask_active(keeper, request, asking.is_local);
+    note_carried_out(keeper, request, answer);
+    return answer;
+}
+
+Result<Json> handle_resize(VolumeKeeper& keeper, const Json& request, const Asking& asking) {
+    return resize(keeper, request, asking.is_local);
+}
+
+Result<Json> handle_attach(VolumeKeeper& keeper, const Json& request, const Asking&) {
     return control::bool_field_or(request, "dry_run", false).and_then([&](bool dry_run) {
         return attach(keeper, dry_run);
     });
 }
 
-Result<Json> handle_detach(VolumeKeeper& keeper, const Json& request, bool) {
+Result<Json> handle_detach(VolumeKeeper& keeper, const Json& request, const Asking&) {
     return control::bool_field_or(request, "dry_run", false).and_then([&](bool dry_run) {
         return detach(keeper, dry_run);
     });
 }
 
-Result<Json> handle_restart_engine(VolumeKeeper& keeper, const Json& request, bool) {
+Result<Json> handle_restart_engine(VolumeKeeper& keeper, const Json& request, const Asking&) {
     const auto disconnect = control::bool_field_or(request, "disconnect_clients", false);
     const auto dry_run = control::bool_field_or(request, "dry_run", false);
     if (!disconnect || !dry_run) {
@@ -161,7 +206,7 @@ Result<Json> handle_restart_engine(VolumeKeeper& keeper, const Json& request, bo
     return restart_engine(keeper, {*disconnect, *dry_run});
 }
 
-Result<Json> handle_agree(VolumeKeeper& keeper, const Json& request, bool) {
+Result<Json> handle_agree(VolumeKeeper& keeper, const Json& request, const Asking&) {
     const auto node = control::string_field(request, "node");
     const auto object = control::object_field(request, "summary");
     if (!node || !object) {
@@ -190,7 +235,7 @@ Result<void> require_protocol(const Json& request) {
 }
 
 template <Result<Json> (*function)(VolumeKeeper&, const Json&)>
-Result<Json> pass(VolumeKeeper& keeper, const Json& request, bool) {
+Result<Json> pass(VolumeKeeper& keeper, const Json& request, const Asking&) {
     return function(keeper, request);
 }
 
@@ -208,7 +253,8 @@ constexpr std::array entries = {
     Entry{"detach", handle_detach},
     Entry{"restart-engine", handle_restart_engine},
     Entry{"handshake", pass<handshake>},
-    Entry{"session-begin", pass<session_begin>},
+    Entry{"session-begin", session_begin},
+    Entry{"session-proof", pass<session_proof>},
     Entry{"session-synced", pass<session_synced>},
     Entry{"session-step", pass<session_step>},
     Entry{"session-incomplete", pass<session_incomplete>},
@@ -216,21 +262,21 @@ constexpr std::array entries = {
     Entry{"generation", pass<generation>},
     Entry{"verify-record", pass<verify_record>},
     Entry{"agree", handle_agree},
-    Entry{"create-replica", pass<create_replica>},
+    Entry{"create-replica", create_replica},
     Entry{"resolve", handle_resolve},
     Entry{"resolve-agree", pass<resolve_agree>},
     Entry{"differing-regions", pass<answer_comparison>},
     Entry{"block-digests", pass<answer_comparison>},
     Entry{"undo-drop", pass<drop_undo>},
-    Entry{"resize", resize},
+    Entry{"resize", handle_resize},
     Entry{"resize-replica", pass<resize_replica>},
 };
 
 /// A volume that was taken out of the configuration while it was in use can be ended, and nothing
 /// else: the other node may not know it either.
 Result<void> require_configured(const Rule& rule, const VolumeKeeper& keeper) {
-    constexpr std::array<std::string_view, 6> endings{"demote", "detach",         "disconnect",
-                                                      "attach", "restart-engine", "undo-drop"};
+    constexpr std::array<std::string_view, 7> endings{
+        "demote", "detach", "disconnect", "attach", "restart-engine", "undo-drop", "session-proof"};
     if (keeper.is_configured() ||
         std::find(endings.begin(), endings.end(), rule.request) != endings.end()) {
         return {};
@@ -265,6 +311,31 @@ std::string claimed_node(const Rule& rule, const Json& request) {
                : field->get<std::string>().substr(0, 64);
 }
 
+std::optional<uid_t> claimed_user(const Json& request) {
+    const auto uid = control::optional_uint_field(request, PeerWatch::asker_field);
+    return uid && *uid && **uid <= std::numeric_limits<uid_t>::max()
+               ? std::optional(static_cast<uid_t>(**uid))
+               : std::nullopt;
+}
+
+/// For the events of what it asks for.
+AskedBy asker_of(const nbd::Client& client, const Rule* rule, const Json& request) {
+    if (client.address == "unix") {
+        return {.kind = AskedBy::Kind::local, .uid = client.uid};
+    }
+    AskedBy who{.kind = AskedBy::Kind::node,
+                .node = client.node,
+                .is_proven = !client.node.empty(),
+                .key = client.key,
+                .address = client.address,
+                .for_uid = claimed_user(request)};
+    if (const std::string claimed = rule == nullptr ? "" : claimed_node(*rule, request);
+        who.node.empty() && is_valid_name(claimed)) {
+        who.node = claimed;
+    }
+    return who;
+}
+
 }  // namespace
 
 Result<Json> Requests::handle(const Json& request, const nbd::Client& client) {
@@ -275,6 +346,7 @@ Result<Json> Requests::handle(const Json& request, const nbd::Client& client) {
     // The JSON library throws on a value of another type than was checked: ours to answer for, but
     // not a reason to end the process.
     try {
+        const AskedByScope scope(asker_of(client, rule_of(*name), request));
         Result<Json> answer = dispatch(*name, request, client);
         if (!answer && answer.error().ground == Ground::who) {
             refusals_.note(client, answer.error());
@@ -342,11 +414,16 @@ Result<Json> Requests::ask_volume(const Rule& rule, const Json& request,
     if (auto allowed = require_configured(rule, keeper); !allowed) {
         return Failure(allowed.error());
     }
+    const Asking asking{is_local(who), remote_verbs_of(context_.node, keeper.config()),
+                        is_local(who) || !client.node.empty()};
+    if (auto allowed = require_remote(rule, asking, keeper.config(), keeper.node()); !allowed) {
+        return Failure(allowed.error());
+    }
     const Entry* entry = entry_of(rule.request);
     if (entry == nullptr) {
         return fail(ErrorKind::internal, "nobody carries out request {}", rule.request);
     }
-    return entry->handler(keeper, request, is_local(who));
+    return entry->handler(keeper, request, asking);
 }
 
 Result<void> Requests::require_node(const std::string& claimed, const nbd::Client& client) const {

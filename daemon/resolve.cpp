@@ -6,6 +6,7 @@
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
+#include "daemon/cut_off.hpp"
 #include "daemon/demote.hpp"
 #include "daemon/resolve_plan.hpp"
 #include "daemon/rto.hpp"
@@ -40,14 +41,27 @@ Result<Sides> ask_sides(VolumeKeeper& keeper) {
     return sides;
 }
 
-std::uint64_t count_clients(VolumeKeeper& keeper) {
-    if (keeper.place() != Place::active) {
-        return 0;
+/// Two replicas of which one just takes the writes of the other have not diverged, whatever the
+/// other one says of itself: this node has seen to that.
+Result<void> require_no_session(VolumeKeeper& keeper) {
+    bool in_session = false;
+    if (keeper.place() == Place::active) {
+        keeper.engine().forget_status();
+        const auto status = keeper.engine().status();
+        const auto peer = status ? control::object_field(*status, "peer") : Failure(status.error());
+        in_session = peer && (*peer)->value("link", "") == "connected";
+    } else if (const auto lease = keeper.replica()) {
+        const auto session = (*lease)->session();
+        in_session = session && session->connections != 0;
     }
-    keeper.engine().forget_status();
-    const Json engine = keeper.facts().engine;
-    const auto clients = control::uint_field(engine, "clients");
-    return clients.value_or(0);
+    if (!in_session) {
+        return {};
+    }
+    return Failure(Error{
+        ErrorKind::refused,
+        fmt::format("{} has not diverged on {}: it replicates with {}, in a session of this moment",
+                    keeper.name(), keeper.node(), keeper.peer()),
+        fmt::format("mirrorctl status {} on both nodes", keeper.name())});
 }
 
 Result<void> require_resolvable(VolumeKeeper& keeper, const Sides& sides, bool disconnect) {
@@ -57,6 +71,9 @@ Result<void> require_resolvable(VolumeKeeper& keeper, const Sides& sides, bool d
     // connected is found out by the demote.
     auto may = judge_resolution({keeper.name(), sides.loser, sides.keeper,
                                  attached ? 0 : count_clients(keeper), disconnect});
+    if (may) {
+        may = require_no_session(keeper);
+    }
     return may && attached ? keeper.devices().require_unused(device) : may;
 }
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/sessions.hpp"
 
+#include <chrono>
+#include <optional>
+#include <thread>
+
 #include "core/base/json.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/control/messages.hpp"
@@ -96,6 +100,62 @@ Result<ReplicaSummary> parse_peer_summary(const VolumeKeeper& keeper, const Json
     return theirs;
 }
 
+/// Its engine may not be ours yet, when it begins its first session.
+constexpr std::chrono::milliseconds engine_patience{1500};
+constexpr std::chrono::milliseconds engine_retry{20};
+constexpr std::chrono::milliseconds proof_deadline{4000};
+
+/// The session that the engine here has begun last; nothing: it is of an earlier version.
+Result<std::optional<std::string>> ask_begun(VolumeKeeper& keeper) {
+    const SteadyTime give_up = keeper.context().clock.steady_now() + engine_patience;
+    for (;;) {
+        keeper.engine().forget_status();
+        const auto status = keeper.engine().status();
+        const auto peer = status ? control::object_field(*status, "peer") : Failure(status.error());
+        if (peer) {
+            const auto begun = (*peer)->find("session_begun");
+            return begun == (*peer)->end() || !begun->is_string()
+                       ? std::optional<std::string>()
+                       : std::optional(begun->get<std::string>());
+        }
+        if (keeper.context().clock.steady_now() >= give_up) {
+            return Failure(peer.error());
+        }
+        std::this_thread::sleep_for(engine_retry);
+    }
+}
+
+Result<void> require_proof(VolumeKeeper& keeper, const SessionId& session) {
+    const std::string& peer = keeper.peer();
+    const auto answer = keeper.peers().ask(
+        peer,
+        {{"request", "session-proof"}, {"volume", keeper.name()}, {"session", to_string(session)}},
+        proof_deadline);
+    if (!answer) {
+        const Error& error = answer.error();
+        if (error.kind == ErrorKind::invalid) {
+            return {};  // the node itself has answered, and is of a version that can't say more
+        }
+        return Failure(
+            Error{ErrorKind::refused,
+                  fmt::format("somebody begins a session as {}, and {} does not confirm it: {}",
+                              peer, peer, error.message),
+                  fmt::format("make mirrord on {} reachable from {}", peer, keeper.node()),
+                  /*os_error=*/0, was_reached(error) ? Ground::who : Ground::other});
+    }
+    const auto is_ours = answer->find("is_ours");
+    if (is_ours != answer->end() && is_ours->is_boolean() && !is_ours->get<bool>()) {
+        return Failure(Error{
+            ErrorKind::refused,
+            fmt::format("somebody begins a session of {} as {}, which did not begin it",
+                        keeper.name(), peer),
+            "see who that is: whoever has the cluster's key may try; keys of each pair of nodes, "
+            "or certificates, keep others out",
+            /*os_error=*/0, Ground::who});
+    }
+    return {};
+}
+
 template <typename T>
 const Error* error_of(const Result<T>& result) {
     return result ? nullptr : &result.error();
@@ -133,7 +193,7 @@ Result<Json> handshake(VolumeKeeper& keeper, const Json& request) {
                 {"reason", decision.reason}};
 }
 
-Result<Json> session_begin(VolumeKeeper& keeper, const Json& request) {
+Result<Json> session_begin(VolumeKeeper& keeper, const Json& request, const Asking& asking) {
     const auto parsed = parse_session(request, false);
     const auto source = control::string_field(request, "source");
     const auto resync = control::bool_field_or(request, "resync", false);
@@ -144,11 +204,36 @@ Result<Json> session_begin(VolumeKeeper& keeper, const Json& request) {
             return Failure(*error);
         }
     }
+    if (!asking.is_proven) {
+        if (auto proven = require_proof(keeper, parsed->session); !proven) {
+            return Failure(proven.error());
+        }
+    }
     const auto lease = keeper.replica_now();
     if (!lease) {
         return Failure(lease.error());
     }
-    return answer_of((*lease)->begin_session({parsed->session, *source, *resync, *step}));
+    auto begun = (*lease)->begin_session({parsed->session, *source, *resync, *step});
+    if (begun) {
+        keeper.record(
+            "session-accepted", Severity::info,
+            fmt::format("{} writes to the replica of {} on {} from now on{}", *source,
+                        keeper.name(), keeper.node(), *resync ? ", beginning with a resync" : ""),
+            fmt::format("session {}", short_form(parsed->session)));
+    }
+    return answer_of(begun);
+}
+
+Result<Json> session_proof(VolumeKeeper& keeper, const Json& request) {
+    const auto session = control::id_field<SessionId>(request, "session");
+    if (!session) {
+        return Failure(session.error());
+    }
+    const auto begun = ask_begun(keeper);
+    if (!begun) {
+        return Failure(begun.error());
+    }
+    return Json{{"is_ours", *begun ? Json(**begun == to_string(*session)) : Json()}};
 }
 
 Result<Json> session_synced(VolumeKeeper& keeper, const Json& request) {

@@ -3,6 +3,7 @@
 // connection's thread.
 #pragma once
 
+#include "daemon/audience.hpp"
 #include "daemon/volume_keeper.hpp"
 
 namespace mirror::daemon {
@@ -10,7 +11,13 @@ namespace mirror::daemon {
 /// Protocol, settings and identity are compared, then both summaries: `summary`, `action`,
 /// `reason`, as seen from here.
 [[nodiscard]] Result<Json> handshake(VolumeKeeper& keeper, const Json& request);
-[[nodiscard]] Result<Json> session_begin(VolumeKeeper& keeper, const Json& request);
+/// Whoever knows a shared key may say that it is the active node. So where nothing has proven it,
+/// the active node is asked, over a connection that is opened from here.
+[[nodiscard]] Result<Json> session_begin(VolumeKeeper& keeper, const Json& request,
+                                         const Asking& asking);
+/// Asked of the active node: `is_ours`, whether its engine has begun that session; null where the
+/// engine does not say.
+[[nodiscard]] Result<Json> session_proof(VolumeKeeper& keeper, const Json& request);
 [[nodiscard]] Result<Json> session_synced(VolumeKeeper& keeper, const Json& request);
 [[nodiscard]] Result<Json> session_step(VolumeKeeper& keeper, const Json& request);
 [[nodiscard]] Result<Json> session_incomplete(VolumeKeeper& keeper, const Json& request);

@@ -16,6 +16,26 @@ Style style_of(const std::string& severity) {
     return severity == "warning" ? Style::warning : Style::plain;
 }
 
+/// "uid 0", or "beta (it says so) at 10.0.0.2:4711, key cluster, for uid 1000 there".
+std::string asker_words(const Json& asker) {
+    const auto uid = count_field(asker, "uid");
+    if (text_field(asker, "kind") == "local") {
+        return uid ? fmt::format("uid {}", *uid) : "somebody on this machine";
+    }
+    const std::string address = text_field(asker, "address");
+    if (address.empty()) {
+        return {};
+    }
+    const std::string node = text_field(asker, "node");
+    const std::string key = text_field(asker, "key");
+    const auto for_uid = count_field(asker, "for_uid");
+    return fmt::format(
+        "{}{} at {}{}{}", node.empty() ? "a node" : node,
+        node.empty() || bool_field(asker, "proven").value_or(false) ? "" : " (it says so)", address,
+        key.empty() ? "" : ", key " + key,
+        for_uid ? fmt::format(", for uid {} there", *for_uid) : "");
+}
+
 }  // namespace
 
 bool EventFilter::wants(const Json& event) const {
@@ -54,6 +74,9 @@ std::string format_event(const Json& event, const Terminal& terminal) {
         if (!words.empty()) {
             text += fmt::format("{:21}{}: {}\n", "", part, words);
         }
+    }
+    if (const std::string asker = asker_words(part_field(event, "asked_by")); !asker.empty()) {
+        text += fmt::format("{:21}asked by: {}\n", "", asker);
     }
     return text;
 }

@@ -2,6 +2,7 @@
 // What a configuration answers once it is read, and where it is found; parse.cpp reads it.
 #include "core/config/config.hpp"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cstdlib>
 #include <netinet/in.h>
@@ -100,6 +101,13 @@ Result<const VolumeConfig*> Config::volume(const std::string& name) const {
         return not_in_config(*this, "volume", name, volumes);
     }
     return &found->second;
+}
+
+RemoteVerbs remote_verbs_of(const NodeConfig& node, const VolumeConfig& volume) noexcept {
+    if (node.remote_verbs && volume.remote_verbs) {
+        return std::min(*node.remote_verbs, *volume.remote_verbs);
+    }
+    return node.remote_verbs.value_or(volume.remote_verbs.value_or(RemoteVerbs::switched));
 }
 
 Result<Config> load_config(const std::string& path) {

@@ -25,11 +25,19 @@ struct Endpoint {
     friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
 
+/// Which verbs a node carries out that somebody asks for over the network.
+enum class RemoteVerbs {
+    none,      ///< none: its own users alone decide
+    switched,  ///< what neither loses data nor cuts off clients, as a planned switch
+    full,      ///< what cuts off clients, too
+};
+
 struct NodeConfig {
     std::string name;
     Endpoint address;
     std::string run_dir = "/run/mirrordisk";
     std::string state_dir = "/var/lib/mirrordisk";
+    std::optional<RemoteVerbs> remote_verbs{};
 
     [[nodiscard]] std::string daemon_socket() const { return run_dir + "/mirrord.sock"; }
     [[nodiscard]] std::string volume_socket(const std::string& volume) const {
@@ -63,6 +71,7 @@ struct VolumeConfig {
     std::chrono::milliseconds disk_timeout{0};   ///< 0: a disk is waited for without end
     std::map<std::string, std::string> backing;  ///< node name → absolute path; two nodes
     std::map<std::string, Endpoint> address;     ///< the same nodes → where mirrord listens
+    std::optional<RemoteVerbs> remote_verbs{};
 
     /// The other node of the pair; empty if `node` has no replica.
     [[nodiscard]] std::string peer_of(const std::string& node) const;
@@ -70,6 +79,11 @@ struct VolumeConfig {
     /// and in one spelling ("5000ms"): compared in the handshake.
     [[nodiscard]] std::map<std::string, std::string> shared_settings() const;
 };
+
+/// For that volume on that node: where both say something the stricter counts, so that neither
+/// lifts the other's veto.
+[[nodiscard]] RemoteVerbs remote_verbs_of(const NodeConfig& node,
+                                          const VolumeConfig& volume) noexcept;
 
 /// What every connection over TCP is protected by.
 enum class TlsMode { psk, x509, off };

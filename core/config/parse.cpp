@@ -33,7 +33,10 @@ Result<void> read_node_key(NodeConfig& node, const Item& item, std::string_view 
     if (key == "state_dir") {
         return store(path_of(item, "/var/lib/mirrordisk"), node.state_dir);
     }
-    return unknown_key(item, {"address", "run_dir", "state_dir"});
+    if (key == "remote_verbs") {
+        return store(choice_of(item, remote_verbs_words), node.remote_verbs);
+    }
+    return unknown_key(item, {"address", "run_dir", "state_dir", "remote_verbs"});
 }
 
 Result<void> read_node(Config& config, const Item& item, const std::string& name) {
@@ -129,12 +132,15 @@ Result<void> read_volume_key(const Config& config, VolumeConfig& volume, const I
     if (key == "verify_rate") {
         return store(rate_of(item), volume.verify_rate);
     }
+    if (key == "remote_verbs") {
+        return store(choice_of(item, remote_verbs_words), volume.remote_verbs);
+    }
     if (key == "backing") {
         return read_backing(config, volume, item);
     }
     return unknown_key(item, {"size", "mode", "device", "mount", "mount_options", "peer_timeout",
                               "disk_timeout", "hook_timeout", "on_peer_loss", "verify_rate",
-                              "io_group", "active_at_boot", "backing.NODE"});
+                              "io_group", "active_at_boot", "remote_verbs", "backing.NODE"});
 }
 
 /// The keys that need each other, when all are read.

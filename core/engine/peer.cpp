@@ -218,6 +218,11 @@ Result<std::shared_ptr<Session>> Peer::open_session(const Way& way) {
     }
     begun_ = random_id<SessionId>();
     begun_step_ = *step;
+    {
+        // Before the peer hears of it, which asks mirrord here whether it is ours.
+        MutexLock lock(mutex_);
+        begun_for_others_ = begun_;
+    }
     auto session = Session::begin(way.address, std::move(*control),
                                   {parts_.volume.name, parts_.node, begun_, resync, begun_step_});
     if (session) {

@@ -99,6 +99,8 @@ class Peer {
         std::optional<Incomplete> incomplete{};
         std::optional<tls::Proof> tls{};  ///< of the session's data link; none: not encrypted
         bool is_outdated = false;         ///< the session began before take() changed the way
+        /// The newest session that was begun, whether or not the peer has heard of it.
+        SessionId session_begun{};
     };
     [[nodiscard]] View view() const;
     /// Fails, and says so, where the last handshake found one. What needs both replicas to become
@@ -168,6 +170,7 @@ class Peer {
     mutable Mutex mutex_;
     CondVar wake_;
     Way way_ GUARDED_BY(mutex_);
+    SessionId begun_for_others_ GUARDED_BY(mutex_){};   ///< begun_, for view()
     std::uint64_t session_way_ GUARDED_BY(mutex_) = 0;  ///< the number of the session's
     bool renewal_wanted_ GUARDED_BY(mutex_) = false;
     bool stop_ GUARDED_BY(mutex_) = false;

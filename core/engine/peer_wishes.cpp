@@ -179,6 +179,7 @@ Peer::View Peer::view() const {
     View view{link_,       action_,      replica_state_, last_seen_,
               {},          last_resync_, paused_,        paused_ ? std::string() : refusal_,
               split_brain_};
+    view.session_begun = begun_for_others_;
     if (resync_) {
         view.resync = resync_->progress();
     }

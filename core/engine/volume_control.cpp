@@ -228,6 +228,7 @@ Json Volume::status() const {
          {{"node", settings_.peer_of(node_)},
           {"link", peer.link},
           {"session_outdated", peer.is_outdated},
+          {"session_begun", to_string(peer.session_begun)},
           {"tls", control::encode(peer.tls)},
           {"paused", peer.paused},
           {"role", members.mode == MirrorMode::alone ? "unknown" : "standby"},

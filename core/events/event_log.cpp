@@ -12,9 +12,11 @@
 #include <unistd.h>
 #include <utility>
 
+#include "core/base/foreign_text.hpp"
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/base/trusted_file.hpp"
+#include "core/events/asked_by.hpp"
 
 namespace mirror {
 namespace {
@@ -142,7 +144,7 @@ EventLog::EventLog(std::string path, std::string node, const Clock& clock, std::
 void EventLog::record(const Event& event) noexcept {
     try {
         log_line(log_level(event.severity), for_people(event));
-        const nlohmann::ordered_json json{
+        nlohmann::ordered_json json{
             {"time", format_rfc3339(clock_.wall_now())},
             {"node", node_},
             {"volume", event.volume},
@@ -152,9 +154,14 @@ void EventLog::record(const Event& event) noexcept {
             {"cause", event.cause},
             {"remedy", event.remedy},
         };
+        if (const AskedBy* const asker = AskedBy::current()) {
+            json["asked_by"] = to_json(*asker);
+        }
         // Words of a peer or a file name may not be UTF-8, which JSON must be.
         const std::string line =
-            json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
+            json_without_controls(
+                json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)) +
+            '\n';
         if (auto appended = append(line); !appended) {
             log(LogLevel::warning, "the event was not recorded: {}", appended.error().text());
         }

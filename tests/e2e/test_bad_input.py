@@ -78,7 +78,7 @@ def test_a_volume_that_exists_already(cluster, make_load):
 
 
 def test_a_peer_whose_data_would_be_overwritten(make_cluster):
-    cluster = make_cluster().start()
+    cluster = make_cluster({"r0": {"remote_verbs": "full"}}).start()
     path = cluster.backing(cluster.beta)
     put(path, b"precious" + bytes(64 * MIB - 8))
     refused(cluster.alpha.ctl("create", "r0", check=False), "beta", path, "--overwrite-peer")
@@ -88,7 +88,7 @@ def test_a_peer_whose_data_would_be_overwritten(make_cluster):
 @pytest.mark.parametrize("zeroes", ["absent", "sparse", "written"])
 def test_an_empty_side_does_not_overwrite_the_peers_data_by_mistake(make_cluster, zeroes):
     """Typed on the wrong node: alpha has nothing, beta has the data."""
-    cluster = make_cluster().start()
+    cluster = make_cluster({"r0": {"remote_verbs": "full"}}).start()
     alpha, beta = cluster.nodes
     path = cluster.backing(beta)
     put(path, b"precious" + bytes(64 * MIB - 8))
@@ -115,7 +115,7 @@ def test_an_empty_side_does_not_overwrite_the_peers_data_by_mistake(make_cluster
 
 
 def test_what_overwriting_the_peer_destroys_is_said_before(make_cluster):
-    cluster = make_cluster().start()
+    cluster = make_cluster({"r0": {"remote_verbs": "full"}}).start()
     for node in cluster.nodes:
         put(cluster.backing(node), node.name.encode() + bytes(64 * MIB - len(node.name)))
     plan = cluster.alpha.ctl("create", "r0", "--overwrite-peer", "--dry-run").out
@@ -270,7 +270,7 @@ def test_an_old_session_is_fenced_off_by_a_new_one(cluster):
     handles = []
     for _ in range(2):
         session = secrets.token_hex(16)
-        reply = control.ask(cluster.beta,
+        reply = control.ask(cluster.beta.run_dir / "mirrord.sock",
                             {"request": "session-begin", "volume": "r0", "session": session,
                              "source": "alpha", "resync": True, "step": 100})
         assert reply["ok"], reply

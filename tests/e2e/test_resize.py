@@ -92,10 +92,17 @@ def test_a_load_goes_on_while_the_volume_grows(cluster, make_load):
     assert_equal_and_grown(cluster, cluster.alpha, new)
 
 
-def test_a_resize_asked_for_on_the_standby_is_passed_on(cluster):
+def test_a_resize_asked_for_on_the_standby_is_passed_on_where_that_is_allowed(make_cluster):
+    cluster = make_cluster({"r0": {"remote_verbs": "full"}}).start_active()
     answer = cluster.beta.ctl("resize", "r0", "+32MiB", "--json").json
     assert answer["size_bytes"] == NEW
     assert_equal_and_grown(cluster, cluster.alpha)
+
+
+def test_a_resize_asked_for_on_the_standby_is_refused_as_a_rule(cluster):
+    refused = cluster.beta.ctl("resize", "r0", "+32MiB", check=False)
+    assert refused.code == 1 and "on alpha: mirrorctl resize r0" in refused.err, str(refused)
+    assert sizes(cluster) == [OLD, OLD]
 
 
 def test_a_dry_run_says_what_would_grow_and_changes_nothing(cluster):

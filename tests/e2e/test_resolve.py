@@ -149,7 +149,11 @@ def test_what_is_refused_and_what_would_be_accepted(both_active):
         assert node.state() == "diverged"
         assert cluster.backing(node).read_bytes() == images[node.name]
         assert undo_files(node) == []
-    cluster.alpha.ctl("resolve", "r0", "--keep", "alpha", "--yes", "--disconnect-clients")
+    # The clients are beta's: who wants to cut them off says so there.
+    said = refused(cluster.alpha, "--keep", "alpha", "--yes", "--disconnect-clients")
+    assert "on beta: mirrorctl resolve r0 --keep alpha --disconnect-clients" in said
+    client.pread(4096, 0)
+    cluster.beta.ctl("resolve", "r0", "--keep", "alpha", "--yes", "--disconnect-clients")
     wait_resolved(cluster, cluster.alpha, cluster.beta, images)
     assert_undo_is_whole(cluster, cluster.alpha, cluster.beta, images)
     del client
@@ -199,7 +203,9 @@ def test_an_undo_that_does_not_fit_is_refused(make_cluster):
     assert cluster.beta.state() == "diverged" and cluster.beta.engine_pid()
     assert cluster.backing(cluster.beta).read_bytes() == images["beta"]
     assert undo_files(cluster.beta) == []
-    cluster.alpha.ctl("resolve", "r0", "--keep", "alpha", "--yes", "--no-undo")
+    there = cluster.alpha.ctl("resolve", "r0", "--keep", "alpha", "--yes", "--no-undo", check=False)
+    assert there.code == 1 and "on beta: mirrorctl resolve r0 --keep alpha --no-undo" in there.err
+    cluster.beta.ctl("resolve", "r0", "--keep", "alpha", "--yes", "--no-undo")
     wait_resolved(cluster, cluster.alpha, cluster.beta, images)
     assert undo_files(cluster.beta) == []
 

@@ -19,7 +19,7 @@ def data_export(request, make_cluster):
     cluster.alpha.ctl("demote", "r0")
     cluster.alpha.stop()
     session = secrets.token_hex(16)
-    reply = control.ask(cluster.beta,
+    reply = control.ask(cluster.beta.run_dir / "mirrord.sock",
                         {"request": "session-begin", "volume": "r0", "session": session,
                          "source": "alpha", "resync": True, "step": 100})
     assert reply["ok"], reply

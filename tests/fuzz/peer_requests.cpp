@@ -138,7 +138,8 @@ class Node {
     daemon::Keepers keepers_;
     daemon::Requests requests_;
     daemon::Exports exports_;
-    const nbd::Client stranger_{.address = "10.0.0.9:40112"};
+    // Proven: else the node would ask the network who begins a session.
+    const nbd::Client stranger_{.address = "10.0.0.9:40112", .key = {}, .node = "alpha"};
 };
 
 }  // namespace

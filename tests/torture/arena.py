@@ -34,7 +34,8 @@ class Arena:
         self.say = say
         self.began = time.time()
         self.layout = layout
-        settings = {"size": f"{VOLUME_MIB}MiB", "disk_timeout": f"{self.disk_timeout():.0f}s"}
+        settings = {"size": f"{VOLUME_MIB}MiB", "disk_timeout": f"{self.disk_timeout():.0f}s",
+                    "remote_verbs": "full"}  # any node is asked to cut off the load
         self.cluster = Cluster({"r0": settings}, proxied=True)
         self.disks = {}
         if small_disks:

@@ -165,11 +165,12 @@ TEST_CASE("an unknown key is refused on every level, with the known ones") {
         "m.toml:1: nodes: unknown key; known keys are control_group, node.NAME, volume.NAME, tls, "
         "psk_file, x509_dir, crl_required, i_know_this_network_is_private");
     CHECK(refusal("[node.a]\naddress = 'x:1'\nadress = 'x:1'\n") ==
-          "m.toml:3: node.a.adress: unknown key; known keys are address, run_dir, state_dir");
+          "m.toml:3: node.a.adress: unknown key; known keys are address, run_dir, "
+          "state_dir, remote_verbs");
     CHECK(refusal_of_line("sise = 512") ==
           "m.toml:8: volume.r0.sise: unknown key; known keys are size, mode, device, mount, "
           "mount_options, peer_timeout, disk_timeout, hook_timeout, on_peer_loss, verify_rate, "
-          "io_group, active_at_boot, backing.NODE");
+          "io_group, active_at_boot, remote_verbs, backing.NODE");
 }
 
 TEST_CASE("values of the wrong type are refused") {
@@ -256,6 +257,8 @@ TEST_CASE("choices and times are checked") {
     CHECK(refusal_of_line("mode = 'async'") ==
           "m.toml:8: volume.r0.mode: asynchronous mode is not available in this version; "
           "use mode = \"sync\"");
+    CHECK(refusal_of_line("remote_verbs = 'some'").find("\"none\" or \"switch\" or \"full\"") !=
+          std::string::npos);
     CHECK(refusal_of_line("on_peer_loss = 'wait'") ==
           "m.toml:8: volume.r0.on_peer_loss: 'wait' is not known; take \"continue\" or \"stop\"");
     CHECK(refusal_of_line("verify_rate = 0") == "accepted");

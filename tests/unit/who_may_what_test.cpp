@@ -6,11 +6,13 @@
 #include <fstream>
 #include <map>
 #include <sstream>
+#include <thread>
 #include <unistd.h>
 
 #include <doctest/doctest.h>
 
 #include "core/base/json.hpp"
+#include "core/events/asked_by.hpp"
 #include "daemon/audience.hpp"
 #include "daemon/exports.hpp"
 #include "daemon/requests.hpp"
@@ -41,7 +43,7 @@ std::map<std::string, Row> read_table(const std::string& first) {
             cells.push_back(word);
         }
         if (columns.empty()) {
-            if (cells.size() == 7 && cells[0] == first && cells[1] == "root") {
+            if (cells.size() >= 7 && cells[0] == first && cells[1] == "root") {
                 columns = cells;
             }
         } else if (!cells.empty()) {
@@ -146,6 +148,17 @@ TEST_CASE("the manual's table of requests is the rules'") {
             CHECK(row.at(column) == letters(places_for(*rule, who)));
         }
         CHECK(row.at("stranger") == "---");
+        CHECK(row.at("remote") == to_word(rule->remote));
+        CHECK(row.at("harm") == to_word(rule->harm));
+    }
+}
+
+TEST_CASE("what a peer may ask for has a level, and a verb that does harm is not always served") {
+    for (const auto& entry : read_table("request")) {
+        CAPTURE(entry.first);
+        const Rule& rule = *rule_of(entry.first);
+        CHECK((rule.remote == Remote::never) != rule.network.any());
+        CHECK((rule.is_verb && rule.remote == Remote::always) == false);
     }
 }
 
@@ -201,6 +214,77 @@ TEST_CASE_FIXTURE(Alpha, "a node with another one's certificate is refused every
                   Ground::who);
         }
     }
+}
+
+TEST_CASE("remote_verbs is a veto, and the stricter of node and volume counts") {
+    const VolumeConfig volume{.name = "r0"};
+    const auto served = [&](const char* request, RemoteVerbs level) {
+        return require_remote(*rule_of(request), {.is_local = false, .remote = level}, volume,
+                              "alpha")
+            .has_value();
+    };
+    for (const char* request :
+         {"promote", "demote", "connect", "disconnect", "resync", "verify", "resolve"}) {
+        CAPTURE(request);
+        CHECK_FALSE(served(request, RemoteVerbs::none));
+        CHECK(served(request, RemoteVerbs::switched));
+        CHECK(served(request, RemoteVerbs::full));
+    }
+    CHECK_FALSE(served("resize", RemoteVerbs::switched));
+    CHECK(served("resize", RemoteVerbs::full));
+    for (const char* request : {"attach", "undo-drop", "create", "switch", "restart-engine"}) {
+        CAPTURE(request);
+        CHECK_FALSE(served(request, RemoteVerbs::full));
+    }
+    CHECK(served("session-begin", RemoteVerbs::none));
+    const auto refused = require_remote(*rule_of("resize"), {.is_local = false}, volume, "alpha");
+    CHECK(refused.error().ground == Ground::who);
+    CHECK(refused.error().remedy ==
+          "on alpha: mirrorctl resize r0; or remote_verbs = \"full\" for r0 on alpha lets its peer "
+          "do it");
+
+    const auto effective = [](std::optional<RemoteVerbs> node, std::optional<RemoteVerbs> there) {
+        return remote_verbs_of({.name = "alpha", .remote_verbs = node},
+                               {.name = "r0", .remote_verbs = there});
+    };
+    CHECK(effective({}, {}) == RemoteVerbs::switched);
+    CHECK(effective({}, RemoteVerbs::full) == RemoteVerbs::full);
+    CHECK(effective(RemoteVerbs::none, {}) == RemoteVerbs::none);
+    CHECK(effective(RemoteVerbs::none, RemoteVerbs::full) == RemoteVerbs::none);
+    CHECK(effective(RemoteVerbs::full, RemoteVerbs::none) == RemoteVerbs::none);
+}
+
+TEST_CASE_FIXTURE(Alpha, "an event of a request says who asked, and what of it is a claim") {
+    const auto last_asker = [&] {
+        std::ifstream file(events.path());
+        std::string last;
+        for (std::string line; std::getline(file, line);) {
+            last = line;
+        }
+        return Json::parse(last).at("asked_by");
+    };
+    (void)refusal({{"request", "peer-status"}, {"protocol", 3}, {"node", "nobody"}},
+                  remote("", "cluster"));
+    CHECK(last_asker() == Json{{"kind", "node"},
+                               {"node", "nobody"},
+                               {"proven", false},
+                               {"key", "cluster"},
+                               {"address", "10.0.0.3:40112"},
+                               {"for_uid", nullptr}});
+}
+
+TEST_CASE("who asks is known in its thread, for as long as it asks") {
+    CHECK(AskedBy::current() == nullptr);
+    {
+        const AskedByScope outer({.kind = AskedBy::Kind::local, .uid = 7});
+        {
+            const AskedByScope inner({.kind = AskedBy::Kind::node, .node = "beta"});
+            CHECK(AskedBy::current()->node == "beta");
+        }
+        CHECK(to_json(*AskedBy::current()).dump() == R"({"kind":"local","uid":7})");
+        std::thread([] { CHECK(AskedBy::current() == nullptr); }).join();
+    }
+    CHECK(AskedBy::current() == nullptr);
 }
 
 TEST_CASE_FIXTURE(Alpha, "a node with another one's certificate opens no export but the mailbox") {
