@@ -250,10 +250,11 @@ PromotionVerdict judge_with_peer(const PromotionRequest& request, const ReplicaS
             fmt::format("{} is active", request.peer_name),
             fmt::format("mirrorctl switch {} --to {} (or on {}: mirrorctl demote {}){}",
                         request.volume_name, ours.node, request.peer_name, request.volume_name,
-                        insists ? fmt::format("; if {} can't be trusted any more, cut it off first: "
-                                              "mirrord(8), A NODE THAT WAS TAKEN OVER",
-                                              request.peer_name)
-                                : ""));
+                        insists
+                            ? fmt::format("; if {} can't be trusted any more, cut it off first: "
+                                          "mirrord(8), A NODE THAT WAS TAKEN OVER",
+                                          request.peer_name)
+                            : ""));
     }
     if (const auto what = mismatch(request, peer)) {
         return refuse(*what, "mirrorctl check");

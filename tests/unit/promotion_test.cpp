@@ -103,7 +103,8 @@ TEST_CASE("never beside an active peer, also with --force") {
     check_refused(judge_promotion(request), "beta is active", remedy);
     // A node that was taken over may say so for ever: who insists is told the way out.
     const std::string way_out =
-        "; if beta can't be trusted any more, cut it off first: mirrord(8), A NODE THAT WAS TAKEN OVER";
+        "; if beta can't be trusted any more, cut it off first: mirrord(8), A NODE THAT WAS TAKEN "
+        "OVER";
     check_refused(judge_forced(request), "beta is active", remedy + way_out);
     check_refused(judge_fenced(request), "beta is active", remedy + way_out);
 }
