@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "daemon/periodic.hpp"
+#include "core/base/periodic.hpp"
 #include "daemon/volume_keeper.hpp"
 
 namespace mirror::daemon {

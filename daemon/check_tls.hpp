@@ -15,6 +15,10 @@ using Keepers = std::map<std::string, std::unique_ptr<VolumeKeeper>>;
 /// "to", "volume" (null: mirrord's own), "tls", "is_current"}.
 [[nodiscard]] Json check_tls(const Context& context, const PeerWatch& peers, const Keepers& keepers,
                              Json& problems);
+/// Why a link with this `tls` does not stay, as it says itself or the names of the `keys` in
+/// `psk_file` tell; empty: it may. Pure.
+[[nodiscard]] std::string fault_of_link(const Json& tls, const std::vector<std::string>& keys,
+                                        const std::string& psk_file);
 /// What a peer's keys lack or have too much.
 void compare_keys(const Context& context, const PeerAnswer& answer, Json& problems);
 

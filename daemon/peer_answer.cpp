@@ -49,7 +49,7 @@ std::vector<std::string> parse_keys(const Json& answer) {
     const auto list = answer.find("keys");
     if (list != answer.end() && list->is_array()) {
         for (const Json& key : *list) {
-            if (key.is_string() && keys.size() < tls::most_psk_keys) {
+            if (key.is_string() && keys.size() < tls::most_psk_lines) {
                 keys.push_back(key.get<std::string>());
             }
         }

@@ -8,6 +8,7 @@
 #include "core/base/log.hpp"
 #include "core/control/pages.hpp"
 #include "core/events/asked_by.hpp"
+#include "daemon/key_watch.hpp"
 #include "daemon/silence.hpp"
 
 namespace mirror::daemon {
@@ -165,21 +166,32 @@ Result<PeerAnswer> PeerWatch::poll(const std::string& node,
         node, control::ask_for_pages(each, status_request(), {"settings", "volumes", "unusable"}));
 }
 
-/// Another one may be about to be retired.
-bool PeerWatch::uses_current_key(const control::MailboxClient& connection) const {
+bool PeerWatch::may_stay(const Peer& peer, const control::MailboxClient& connection,
+                         tls::Standing* standing) const {
     const auto& proof = connection.proof();
-    if (!context_.tls || !proof || proof->key.empty()) {
+    if (standing == nullptr || !proof || !standing->look(context_.clock.steady_now())) {
         return true;
     }
-    const auto keys = context_.tls->names();
-    return !keys || keys->front() == proof->key;
+    const std::string objection = standing->objection_to(*proof);
+    if (!objection.empty()) {
+        context_.events.record(
+            key_retired_event(fmt::format("our connection to {} is", peer.name), objection));
+        return false;
+    }
+    const auto key = context_.tls->name_towards(peer.name);
+    // Another one may be about to be retired.
+    return proof->key.empty() || !key || *key == proof->key;
 }
 
 void PeerWatch::watch(Peer& peer) {
     std::unique_ptr<control::MailboxClient> connection;
+    std::optional<tls::Standing> standing;
+    if (context_.tls) {
+        standing.emplace(context_.tls);
+    }
     milliseconds next = interval;
     do {
-        if (connection && !uses_current_key(*connection)) {
+        if (connection && !may_stay(peer, *connection, standing ? &*standing : nullptr)) {
             connection.reset();
         }
         bool had_connection = connection != nullptr;

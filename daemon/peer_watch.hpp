@@ -13,6 +13,7 @@
 #include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 #include "core/control/mailbox.hpp"
+#include "core/tls/standing.hpp"
 #include "daemon/peer_answer.hpp"
 
 namespace mirror::daemon {
@@ -62,7 +63,9 @@ class PeerWatch {
     [[nodiscard]] Result<PeerAnswer> poll(
         const std::string& node, std::unique_ptr<control::MailboxClient>& connection) const;
     [[nodiscard]] Result<nbd::Address> address_of(const std::string& node) const;
-    [[nodiscard]] bool uses_current_key(const control::MailboxClient& connection) const;
+    /// `standing` null: nothing is encrypted.
+    [[nodiscard]] bool may_stay(const Peer& peer, const control::MailboxClient& connection,
+                                tls::Standing* standing) const;
     void note_answer(Peer& peer, PeerAnswer answer, const std::optional<tls::Proof>& proof);
     void note_failure(Peer& peer, const Error& error);
     /// Sleeps; false when stopping.

@@ -430,7 +430,7 @@ Result<void> Requests::require_node(const std::string& claimed, const nbd::Clien
     if (!client.node.empty() && !claimed.empty() && claimed != client.node) {
         return Failure(Error{
             ErrorKind::refused, fmt::format("{} says that it is {}", describe(client), claimed),
-            "give each node a certificate of its own", /*os_error=*/0, Ground::who});
+            "give each node keys or a certificate of its own", /*os_error=*/0, Ground::who});
     }
     if (!claimed.empty() && !context_.config.nodes.contains(claimed)) {
         return Failure(Error{ErrorKind::refused,

@@ -9,8 +9,8 @@
 #include <set>
 #include <string>
 
+#include "core/base/periodic.hpp"
 #include "core/nbd/server.hpp"
-#include "daemon/periodic.hpp"
 #include "daemon/requests.hpp"
 #include "daemon/service.hpp"
 

@@ -9,8 +9,8 @@
 #include <memory>
 #include <string>
 
+#include "core/base/periodic.hpp"
 #include "daemon/context.hpp"
-#include "daemon/periodic.hpp"
 
 namespace mirror::daemon {
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <iterator>
 #include <numeric>
 #include <ostream>
 #include <string>
@@ -199,7 +200,7 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
     events.add_option("--since", options.since, "only later ones: a time, or an age such as 1h")
         ->type_name("TIME");
 
-    CLI::App& keygen = verbs.add("keygen", "make or change the cluster's key", Volume::none);
+    CLI::App& keygen = verbs.add("keygen", "make or change the keys of the nodes", Volume::none);
     keygen.add_flag("--dry-run", options.dry_run, "say what would happen; change nothing");
     CLI::Option* add =
         keygen.add_flag("--add", options.add_key, "a second key: accepted, not used yet");
@@ -207,8 +208,28 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
         keygen.add_flag("--next", options.next_key, "use the second key; the first stays accepted");
     CLI::Option* retire =
         keygen.add_flag("--retire", options.retire_key, "remove the key that is not used any more");
-    add->excludes(next)->excludes(retire);
-    next->excludes(retire);
+    CLI::Option* remove =
+        keygen.add_option("--remove", options.remove_keys_of, "remove all keys shared with NODE")
+            ->type_name("NODE");
+    CLI::Option* take = keygen
+                            .add_option("--take", options.take_keys,
+                                        "add the keys that another node made for this one")
+                            ->type_name("FILE");
+    const std::vector<CLI::Option*> steps{add, next, retire, remove, take};
+    for (auto step = steps.begin(); step != steps.end(); ++step) {
+        std::for_each(std::next(step), steps.end(),
+                      [&](CLI::Option* other) { (*step)->excludes(other); });
+    }
+    keygen
+        .add_option("--with", options.keys_with,
+                    "with --add, --next, --retire: keys with NODE alone")
+        ->type_name("NODE")
+        ->excludes(remove)
+        ->excludes(take);
+    keygen
+        .add_flag("--pairs", options.pair_keys,
+                  "with --add: keys of each two nodes, in place of the cluster's")
+        ->needs(add);
 
     verbs.add("check", "whether the configuration and both nodes are fit", Volume::none);
     verbs.add("version", "the versions of mirrorctl and mirrord", Volume::none);

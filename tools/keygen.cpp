@@ -1,136 +1,166 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// mirrorctl keygen: the cluster's pre-shared key, and its rotation in three steps (KEYS in
-// mirrord(8)). Works on this node's file alone, so that it needs no daemon; the person carries the
-// file to the other nodes, over a way that she trusts.
+// mirrorctl keygen: the nodes' pre-shared keys, and their rotation in three steps (KEYS in
+// mirrord(8)). Works on this node's files alone, so that it needs no daemon; the person carries
+// what it made to the other nodes, over a way that she trusts.
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fmt/format.h>
 
 #include "core/base/json.hpp"
 #include "core/tls/psk_file.hpp"
+#include "tools/key_plan.hpp"
 #include "tools/verbs.hpp"
 
 namespace mirror::tools {
 namespace {
-
-enum class Step { make, add, use_next, retire };
-
-struct Plan {
-    tls::PskKeys keys;  ///< the file as it shall be
-    std::string done;   ///< what was done, a sentence
-    std::string next;   ///< what to do when the file is on all nodes; may be empty
-};
-
-Step step_of(const Options& options) {
-    return options.add_key      ? Step::add
-           : options.next_key   ? Step::use_next
-           : options.retire_key ? Step::retire
-                                : Step::make;
-}
 
 bool exists(const std::string& path) {
     struct stat status {};
     return ::lstat(path.c_str(), &status) == 0;
 }
 
-Result<tls::PskKey> fresh_key(const Session& session) {
-    std::string date = format_rfc3339(session.world.clock.wall_now()).substr(0, 10);
-    std::erase(date, '-');
-    return tls::new_psk_key(date);
+/// Of what is made here for another node, until it is there.
+std::string file_for(const std::string& node, const std::string& path) {
+    return path + "." + node;
 }
 
-Result<Plan> plan_first(const std::string& path, const Session& session) {
-    if (exists(path)) {
-        return Failure(Error{ErrorKind::refused, fmt::format("{} exists", path),
-                             "copy it to the other nodes as it is; to replace the key without "
-                             "downtime: mirrorctl keygen --add"});
+Result<KeyOwners> owners_of(const Session& session) {
+    const Options& options = session.options;
+    KeyOwners owners{session.node.name, {}, options.keys_with + options.remove_keys_of};
+    for (const auto& [name, node] : session.config.nodes) {
+        if (name != owners.node) {
+            owners.others.push_back(name);
+        }
     }
-    auto key = fresh_key(session);
-    if (!key) {
-        return Failure(key.error());
+    // One that is put out may be gone from the configuration already.
+    if (!options.keys_with.empty()) {
+        if (const auto known = session.config.node(owners.with); !known) {
+            return Failure(known.error());
+        }
     }
-    std::string done = fmt::format("made the key {} in {}", key->name, path);
-    return Plan{{std::move(*key)}, std::move(done), "mirrorctl check"};
+    if (owners.with == owners.node) {
+        return fail(ErrorKind::invalid, "{} is this node: keys are shared with another one",
+                    owners.with);
+    }
+    return owners;
 }
 
-Result<Plan> plan_add(tls::PskKeys keys, const Session& session) {
-    if (keys.size() == tls::most_psk_keys) {
-        return Failure(Error{
-            ErrorKind::refused,
-            fmt::format("a rotation from {} to {} is not finished", keys[0].name, keys[1].name),
-            "go on with mirrorctl keygen --next, then --retire"});
+Result<KeyPlan> plan_take_from(const std::string& given, const std::string& path,
+                               const KeyOwners& owners) {
+    const auto theirs = tls::read_psk_file(given);
+    if (!theirs) {
+        return Failure(theirs.error());
     }
-    auto key = fresh_key(session);
-    if (!key) {
-        return Failure(key.error());
-    }
-    std::string done = fmt::format("added the key {}: it is accepted, and {} is used still",
-                                   key->name, keys.front().name);
-    keys.push_back(std::move(*key));
-    return Plan{std::move(keys), std::move(done),
-                "mirrorctl check, and when it finds no problem: mirrorctl keygen --next"};
+    auto ours = exists(path) ? tls::read_psk_file(path) : Result<tls::PskKeys>(tls::PskKeys{});
+    return ours ? plan_take(std::move(*ours), *theirs, owners) : Failure(ours.error());
 }
 
-Failure no_second(const tls::PskKeys& keys) {
-    return Failure(Error{ErrorKind::refused, fmt::format("there is one key, {}", keys.front().name),
-                         "a rotation begins with mirrorctl keygen --add"});
-}
-
-Result<Plan> plan_next(tls::PskKeys keys) {
-    if (keys.size() < 2) {
-        return no_second(keys);
-    }
-    std::swap(keys[0], keys[1]);
-    std::string done = fmt::format("new connections use the key {}; {} is accepted still",
-                                   keys[0].name, keys[1].name);
-    return Plan{std::move(keys), std::move(done),
-                "mirrorctl check shows which key each link uses (mirrorctl restart-engine VOLUME "
-                "renews one), then: mirrorctl keygen --retire"};
-}
-
-Result<Plan> plan_retire(tls::PskKeys keys) {
-    if (keys.size() < 2) {
-        return no_second(keys);
-    }
-    std::string done =
-        fmt::format("the key {} is gone; who still uses it has to connect anew with {}",
-                    keys[1].name, keys[0].name);
-    keys.pop_back();
-    return Plan{std::move(keys), std::move(done), "mirrorctl check"};
-}
-
-Result<Plan> make_plan(const std::string& path, const Session& session) {
-    const Step step = step_of(session.options);
-    if (step == Step::make) {
-        return plan_first(path, session);
-    }
+Result<KeyPlan> plan_change(const std::string& path, const KeyOwners& owners,
+                            const Options& options) {
     auto keys = tls::read_psk_file(path);
     if (!keys) {
         return Failure(keys.error());
     }
-    return step == Step::add        ? plan_add(std::move(*keys), session)
-           : step == Step::use_next ? plan_next(std::move(*keys))
-                                    : plan_retire(std::move(*keys));
+    return options.add_key      ? plan_add(std::move(*keys), owners, options.pair_keys)
+           : options.next_key   ? plan_next(std::move(*keys), owners)
+           : options.retire_key ? plan_retire(std::move(*keys), owners)
+                                : plan_remove(std::move(*keys), owners);
 }
 
-std::vector<std::string> names_of(const tls::PskKeys& keys) {
-    std::vector<std::string> names;
-    for (const tls::PskKey& key : keys) {
-        names.push_back(key.name);
+Result<KeyPlan> make_plan(const std::string& path, const Session& session) {
+    const Options& options = session.options;
+    const auto owners = owners_of(session);
+    if (!owners) {
+        return Failure(owners.error());
     }
-    return names;
+    if (!options.take_keys.empty()) {
+        return plan_take_from(options.take_keys, path, *owners);
+    }
+    if (options.add_key || options.next_key || options.retire_key ||
+        !options.remove_keys_of.empty()) {
+        return plan_change(path, *owners, options);
+    }
+    if (!options.keys_with.empty()) {
+        return Failure(Error{ErrorKind::invalid, "--with goes with --add, --next or --retire",
+                             fmt::format("mirrorctl keygen --add --with {}", options.keys_with)});
+    }
+    if (exists(path)) {
+        return Failure(Error{ErrorKind::refused, fmt::format("{} exists", path),
+                             "give the other nodes theirs as it said; to replace the keys without "
+                             "downtime: mirrorctl keygen --add"});
+    }
+    return plan_first(*owners);
 }
 
-void print_plan(const Plan& plan, const std::string& path, const Session& session) {
-    std::ostream& out = session.world.out;
-    out << (session.options.dry_run ? "would be done: " : "") << plan.done << '\n';
-    for (const auto& [name, node] : session.config.nodes) {
-        if (name != session.node.name) {
-            out << fmt::format("next: copy it to {}, for root alone: scp -p {} {}:{}\n", name, path,
-                               node.address.host, path);
+/// The other nodes' first: what can't be handed out is not to be in use here.
+Result<void> carry_out(const KeyPlan& plan, const std::string& path, const Options& options) {
+    for (const Handout& other : plan.others) {
+        if (other.way == Way::whole_file || other.way == Way::take) {
+            if (auto written = tls::write_psk_file(file_for(other.node, path), other.keys);
+                !written) {
+                return written;
+            }
         }
     }
+    auto written = tls::write_psk_file(path, plan.keys);
+    if (written && !options.take_keys.empty() && options.take_keys != path) {
+        (void)::unlink(options.take_keys.c_str());
+    }
+    return written;
+}
+
+/// "scp -p FILE HOST:FILE", and what is to be done with it.
+std::string instruction(const Handout& other, const std::string& host, const std::string& path) {
+    const std::string file = file_for(other.node, path);
+    switch (other.way) {
+        case Way::copy:
+            return fmt::format("next: copy it to {}, for root alone: scp -p {} {}:{}\n", other.node,
+                               path, host, path);
+        case Way::whole_file:
+            return fmt::format(
+                "next: give {} its keys, and keep none of them here: scp -p {} {}:{} && rm {}\n",
+                other.node, file, host, path, file);
+        case Way::take:
+            return fmt::format(
+                "next: give {} its part: scp -p {} {}:{} && rm {}\n"
+                "      and there: mirrorctl keygen --take {}\n",
+                other.node, file, host, file, file, file);
+        default:
+            return fmt::format("next: the same command on {}\n", other.node);
+    }
+}
+
+void print_plan(const KeyPlan& plan, const std::string& path, const Session& session) {
+    std::ostream& out = session.world.out;
+    out << (session.options.dry_run ? "would be done: " : "") << plan.done << " (" << path << ")\n";
+    for (const Handout& other : plan.others) {
+        const auto node = session.config.nodes.find(other.node);
+        out << instruction(
+            other, node == session.config.nodes.end() ? other.node : node->second.address.host,
+            path);
+    }
     out << fmt::format("then: {}\n", plan.next);
+}
+
+void print_plan_as_json(const KeyPlan& plan, const std::string& path, const Session& session) {
+    Json keys = Json::array();
+    for (const tls::PskKey& key : plan.keys) {
+        keys.push_back(key.name);
+    }
+    Json files = Json::object();
+    for (const Handout& other : plan.others) {
+        if (other.way == Way::whole_file || other.way == Way::take) {
+            files[other.node] = file_for(other.node, path);
+        }
+    }
+    print_json({{"ok", true},
+                {"text", plan.done},
+                {"path", path},
+                {"keys", std::move(keys)},
+                {"files", std::move(files)},
+                {"dry_run", session.options.dry_run}},
+               session.world);
 }
 
 }  // namespace
@@ -143,17 +173,12 @@ int keygen(Session& session) {
         return report(plan.error(), options, session.world);
     }
     if (!options.dry_run) {
-        if (const auto written = tls::write_psk_file(path, plan->keys); !written) {
+        if (const auto written = carry_out(*plan, path, options); !written) {
             return report(written.error(), options, session.world);
         }
     }
     if (options.json) {
-        print_json({{"ok", true},
-                    {"text", plan->done},
-                    {"path", path},
-                    {"keys", names_of(plan->keys)},
-                    {"dry_run", options.dry_run}},
-                   session.world);
+        print_plan_as_json(*plan, path, session);
         return exit_done;
     }
     print_plan(*plan, path, session);

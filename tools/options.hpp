@@ -40,6 +40,10 @@ struct Options {
     bool add_key = false;
     bool next_key = false;
     bool retire_key = false;
+    bool pair_keys = false;
+    std::string keys_with;       ///< a node; empty: all
+    std::string remove_keys_of;  ///< a node
+    std::string take_keys;       ///< a file
     bool no_undo = false;
     bool list = false;
     bool drop = false;

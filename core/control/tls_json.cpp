@@ -12,13 +12,15 @@ nlohmann::json text_or_null(const std::string& text) {
 
 }  // namespace
 
-nlohmann::json encode(const std::optional<tls::Proof>& proof) {
+nlohmann::json encode(const std::optional<tls::Proof>& proof, const std::string& fault) {
     if (!proof) {
         return {};
     }
     return {{"key", text_or_null(proof->key)},
-            {"certificate", text_or_null(proof->node)},
-            {"cipher", proof->cipher}};
+            {"certificate", text_or_null(proof->key.empty() ? proof->node : std::string())},
+            {"node", text_or_null(proof->node)},
+            {"cipher", proof->cipher},
+            {"fault", text_or_null(fault)}};
 }
 
 }  // namespace mirror::control

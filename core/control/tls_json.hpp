@@ -10,7 +10,10 @@
 
 namespace mirror::control {
 
-/// {"key", "certificate", "cipher"}, of which one of the first two is null; null: not encrypted.
-[[nodiscard]] nlohmann::json encode(const std::optional<tls::Proof>& proof);
+/// {"key", "certificate", "node", "cipher", "fault"}, of which one of the first two is null; null:
+/// not encrypted. `node`: whom it proves, null for a key of the cluster. `fault`: why the link does
+/// not stay, or could not be opened again; null where empty.
+[[nodiscard]] nlohmann::json encode(const std::optional<tls::Proof>& proof,
+                                    const std::string& fault = {});
 
 }  // namespace mirror::control

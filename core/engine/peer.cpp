@@ -45,7 +45,9 @@ Peer::Peer(Parts parts)
     : parts_(std::move(parts)),
       peer_node_(parts_.volume.peer_of(parts_.node)),
       jitter_(std::random_device{}()),
-      steps_(parts_.meta) {
+      steps_(parts_.meta),
+      session_watch_({parts_.volume.name, peer_node_}, parts_.membership, parts_.events,
+                     parts_.clock) {
     MutexLock lock(mutex_);
     way_ = {peer_address(parts_.config, parts_.volume, parts_.node),
             parts_.volume.shared_settings()};
@@ -67,7 +69,8 @@ Result<void> Peer::start() {
     if (!end_wanted()) {
         parts_.membership.await_first_attempt(std::chrono::steady_clock::now() + timeout());
     }
-    return start_thread(thread_, "peer", [this] { run(); });
+    return session_watch_.start().and_then(
+        [&] { return start_thread(thread_, "peer", [this] { run(); }); });
 }
 
 void Peer::stop() {
@@ -82,6 +85,7 @@ void Peer::stop() {
     if (thread_.joinable()) {
         thread_.join();
     }
+    session_watch_.stop();  // last: it may hang with the disk of the file of keys
 }
 
 void Peer::run() {

@@ -18,6 +18,7 @@
 #include "core/engine/membership.hpp"
 #include "core/engine/resync.hpp"
 #include "core/engine/retry_delay.hpp"
+#include "core/engine/session_watch.hpp"
 #include "core/engine/step_keeper.hpp"
 #include "core/lineage/handshake.hpp"
 
@@ -98,6 +99,7 @@ class Peer {
         std::string split_brain{};  ///< the reason of Action::diverged; empty: not that action
         std::optional<Incomplete> incomplete{};
         std::optional<tls::Proof> tls{};  ///< of the session's data link; none: not encrypted
+        std::string tls_fault{};          ///< why that link does not stay, or can't be renewed
         bool is_outdated = false;         ///< the session began before take() changed the way
         /// The newest session that was begun, whether or not the peer has heard of it.
         SessionId session_begun{};
@@ -166,6 +168,7 @@ class Peer {
     /// A session ended because the standby was silent when it was asked to take a step.
     std::atomic<bool> silent_at_step_{false};
     RetryDelay retry_;  ///< the peer's thread only
+    SessionWatch session_watch_;
 
     mutable Mutex mutex_;
     CondVar wake_;

@@ -188,6 +188,7 @@ Peer::View Peer::view() const {
     }
     if (const auto session = parts_.membership.parties().session) {
         view.tls = session->data().proof();
+        view.tls_fault = session_watch_.fault();
         view.is_outdated = session_way_ != way_.number;
         const auto age = parts_.clock.steady_now() - session->data().last_answer();
         view.last_seen =

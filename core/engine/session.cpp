@@ -209,6 +209,30 @@ void Session::lose(const std::string& reason) {
     }
 }
 
+std::vector<tls::Proof> Session::proofs() {
+    std::vector<tls::Proof> proofs;
+    const auto add = [&](const std::optional<tls::Proof>& proof) {
+        if (proof) {
+            proofs.push_back(*proof);
+        }
+    };
+    MutexLock lock(mutex_);
+    for (const auto* link : {&data_, &bulk_, &digests_}) {
+        if (*link) {
+            add((*link)->proof());
+        }
+    }
+    if (progress_) {
+        add(progress_->link().proof());
+    }
+    for (const auto* control : {&control_, &urgent_}) {
+        if (*control) {
+            add((*control)->proof());
+        }
+    }
+    return proofs;
+}
+
 std::optional<Error> Session::loss() {
     MutexLock lock(mutex_);
     return loss_;

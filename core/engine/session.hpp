@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/base/checksum.hpp"
 #include "core/base/clock.hpp"
@@ -52,6 +53,9 @@ class PeerControl {
     [[nodiscard]] Result<control::Json> ask(const control::Json& request) EXCLUDES(mutex_);
     /// Any thread, also while another one asks: whoever asks now or later gets an error at once.
     void lose(const std::string& reason) { client_.lose(reason); }
+    [[nodiscard]] const std::optional<tls::Proof>& proof() const noexcept {
+        return client_.proof();
+    }
     /// What is asked may take the standby's disk long, as long as it gets on. Before the next
     /// request; `signs` outlives this.
     void believe(nbd::SignsOfLife& signs) { client_.believe(signs, nbd::control_lane); }
@@ -96,6 +100,12 @@ class Session {
     [[nodiscard]] nbd::Link& digests() noexcept { return *digests_; }
     /// For changes on the data link that are large; smaller ones are what the doors let through.
     [[nodiscard]] LargeWork& large_work() noexcept { return large_work_; }
+    /// What TLS has shown of the peer on each of the connections; none: not encrypted, or over.
+    [[nodiscard]] std::vector<tls::Proof> proofs() EXCLUDES(mutex_);
+    /// With what they were opened; null: not encrypted.
+    [[nodiscard]] const std::shared_ptr<const tls::Credentials>& credentials() const noexcept {
+        return peer_.address.tls;
+    }
     [[nodiscard]] SteadyTime last_answer() const noexcept {
         return std::max({data_->last_answer(), bulk_->last_answer(), digests_->last_answer()});
     }

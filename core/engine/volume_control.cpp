@@ -229,7 +229,7 @@ Json Volume::status() const {
           {"link", peer.link},
           {"session_outdated", peer.is_outdated},
           {"session_begun", to_string(peer.session_begun)},
-          {"tls", control::encode(peer.tls)},
+          {"tls", control::encode(peer.tls, peer.tls_fault)},
           {"paused", peer.paused},
           {"role", members.mode == MirrorMode::alone ? "unknown" : "standby"},
           {"action", peer.action ? Json(to_string(*peer.action)) : Json()},

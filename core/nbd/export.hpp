@@ -27,8 +27,8 @@ struct Client {
     std::optional<pid_t> pid;
     /// Over TLS: the name of the pre-shared key that it knows; empty otherwise.
     std::string key;
-    /// Over TLS with certificates: the node of the config that its certificate is for; empty
-    /// otherwise (who knows the cluster's key may be any node).
+    /// Over TLS with a certificate or a key of two nodes: the node of the config that it is for;
+    /// empty otherwise (who knows the cluster's key may be any node).
     std::string node;
     /// The primary and the other groups of who connected to a Unix socket, as they were then.
     std::vector<gid_t> groups{};

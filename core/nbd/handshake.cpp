@@ -301,7 +301,8 @@ Result<void> Handshake::open(const std::string& name) {
     }
     if (negotiated_.exported == nullptr || name != name_) {
         close();
-        if (!admission_.enter(client_)) {
+        const TlsStream* encrypted = negotiated_.encrypted.get();
+        if (!admission_.enter(encrypted != nullptr ? &encrypted->proof() : nullptr)) {
             return fail(ErrorKind::refused, "too many connections");
         }
         Result<std::unique_ptr<Export>> opened =

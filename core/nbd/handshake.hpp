@@ -37,8 +37,8 @@ class Admission {
   public:
     virtual ~Admission() = default;
     /// Takes a place among the connections that have an export; false if there is none left.
-    /// `client` is who it turned out to be.
-    [[nodiscard]] virtual bool enter(const Client& client) = 0;
+    /// `proof` is what the client has shown; null: it did not come over TLS.
+    [[nodiscard]] virtual bool enter(const tls::Proof* proof) = 0;
     virtual void leave() noexcept = 0;
     /// TLS did not come about, for which the reason is told to people here.
     virtual void failed_to_prove(const Client& client, const Error& error) = 0;

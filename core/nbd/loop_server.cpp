@@ -42,7 +42,7 @@ class LoopServer::Place final : public Admission {
     /// The client came in: who takes it out again gives the place back.
     void keep() noexcept { entered_ = false; }
 
-    bool enter(const Client& /*client*/) override {
+    bool enter(const tls::Proof* /*proof*/) override {
         MutexLock lock(server_.mutex_);
         if (server_.stopping_ || server_.open_ >= server_.limits_.clients) {
             return false;

@@ -58,7 +58,7 @@ struct Server::Impl {
               local(is_local),
               connection(std::move(socket), impl.limits, is_local ? nullptr : impl.tls.get()) {}
 
-        bool enter(const Client& client) override { return server.enter_open(*this, client); }
+        bool enter(const tls::Proof* shown) override { return server.enter_open(*this, shown); }
         void leave() noexcept override { server.leave_open(*this); }
         void failed_to_prove(const Client& client, const Error& error) override {
             if (server.on_stranger) {
@@ -113,7 +113,7 @@ struct Server::Impl {
     /// Exports that a node which has proved who it is has open, from wherever.
     [[nodiscard]] std::size_t count_of_node(const std::string& node) const noexcept REQUIRES(mutex);
     void run_connection(Entries::iterator self) noexcept;
-    [[nodiscard]] bool enter_open(Entry& entry, const Client& client);
+    [[nodiscard]] bool enter_open(Entry& entry, const tls::Proof* proof);
     void leave_open(Entry& entry) noexcept;
     void stop();
 
@@ -277,14 +277,14 @@ void Server::Impl::run_connection(Entries::iterator self) noexcept {
     changed.notify_all();
 }
 
-bool Server::Impl::enter_open(Entry& entry, const Client& client) {
+bool Server::Impl::enter_open(Entry& entry, const tls::Proof* proof) {
     MutexLock lock(mutex);
     Crowd& mine = crowd(entry.local);
     if (is_full_for(entry, client) || entry.dropped || stopping) {
         return false;
     }
     entry.phase = Phase::open;
-    entry.proof = {.key = client.key, .node = client.node, .cipher = {}};
+    entry.proof = proof != nullptr ? *proof : tls::Proof();
     ++mine.open;
     --mine.handshaking;
     changed.notify_all();

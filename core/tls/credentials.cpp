@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/base/clock.hpp"
+#include "core/tls/psk_file.hpp"
 #include "core/tls/session_impl.hpp"
 #include "core/tls/x509_files.hpp"
 
@@ -78,6 +79,39 @@ gnutls_datum_t datum_of(std::string& text) noexcept {
     return {reinterpret_cast<unsigned char*>(text.data()), static_cast<unsigned>(text.size())};
 }
 
+/// Those that one of `clients` may show; fails where nobody could come in.
+Result<PskKeys> keys_for_server(const std::string& path, const std::string& server,
+                                const std::vector<std::string>& clients) {
+    auto keys = read_psk_file(path);
+    if (!keys) {
+        return keys;
+    }
+    PskKeys accepted = keys_accepted(std::move(*keys), server, clients);
+    if (accepted.empty()) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("{} has no key from another node to {}", path, server),
+                             "each node has a file of its own: mirrorctl keygen on one node makes "
+                             "all of them, and says which goes where"});
+    }
+    return accepted;
+}
+
+Result<PskKey> key_for(const std::string& path, const Direction& direction) {
+    const auto keys = read_psk_file(path);
+    if (!keys) {
+        return Failure(keys.error());
+    }
+    const PskKey* key = key_towards(*keys, direction);
+    if (key == nullptr) {
+        return Failure(Error{
+            ErrorKind::refused,
+            fmt::format("{} has no key from {} to {}", path, direction.client, direction.server),
+            fmt::format("if {0} is to be a peer: mirrorctl keygen --add --with {0}",
+                        direction.server)});
+    }
+    return *key;
+}
+
 }  // namespace
 
 std::shared_ptr<const Credentials> Credentials::of(const Config& config, const std::string& node) {
@@ -117,7 +151,12 @@ Result<Session> Credentials::start(std::unique_ptr<Session::Impl> impl) const {
     impl->session.reset(raw);
     Result<void> ready;
     if (config_.mode == TlsMode::psk) {
-        auto keys = read_psk_file(config_.psk_file);
+        auto keys =
+            is_server
+                ? keys_for_server(config_.psk_file, node_, nodes_)
+                : key_for(config_.psk_file, {node_, impl->names.front()}).map([](PskKey&& key) {
+                      return PskKeys{std::move(key)};
+                  });
         if (!keys) {
             return Failure(keys.error());
         }
@@ -139,6 +178,13 @@ Result<Session> Credentials::start(std::unique_ptr<Session::Impl> impl) const {
                                             nullptr);
     }
     return status == 0 ? Result<Session>(Session(std::move(impl))) : failed("TLS", status);
+}
+
+Result<std::string> Credentials::name_towards(const std::string& node) const {
+    if (config_.mode == TlsMode::x509) {
+        return node_;
+    }
+    return key_for(config_.psk_file, {node_, node}).map([](const PskKey& key) { return key.name; });
 }
 
 Result<void> Credentials::load_certificates(Session::Impl& impl) const {

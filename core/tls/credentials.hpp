@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// With what this node proves who it is over TCP, and what it takes as proof from others: the
-// cluster's pre-shared key, or certificates of a CA. The files are read anew for each connection,
-// so that a new key or certificate needs no restart. TLS 1.3 alone; keys are always fresh
-// (ephemeral Diffie-Hellman), so that a key that is stolen later opens no old recording.
-// Shared, read-only, any thread.
+// With what this node proves who it is over TCP, and what it takes as proof from others: a
+// pre-shared key of two nodes or of the cluster, or certificates of a CA. The files are read anew
+// for each connection, so that a new key or certificate needs no restart. TLS 1.3 alone; keys are
+// always fresh (ephemeral Diffie-Hellman), so that a key that is stolen later opens no old
+// recording. Shared, read-only, any thread.
 #pragma once
 
 #include <memory>
@@ -27,12 +27,15 @@ class Credentials {
     /// The client's side, towards that node: nobody else will do.
     [[nodiscard]] Result<Session> dial(const std::string& node) const;
 
-    /// The keys' names, the one in use first; with certificates this node's own name.
+    /// The keys' names, in the file's order; with certificates this node's own name.
     [[nodiscard]] Result<std::vector<std::string>> names() const;
     /// Why the list of revoked certificates is not what it should be, where that stops nobody;
     /// empty: it is, or there is none.
     [[nodiscard]] std::string fault_of_crl() const;
+    /// The name of the key that dial() uses; with certificates this node's own name.
+    [[nodiscard]] Result<std::string> name_towards(const std::string& node) const;
     [[nodiscard]] TlsMode mode() const noexcept { return config_.mode; }
+    [[nodiscard]] const TlsConfig& files() const noexcept { return config_; }
 
   private:
     Credentials(TlsConfig config, std::string node, std::vector<std::string> nodes)

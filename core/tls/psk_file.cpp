@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/tls/psk_file.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <filesystem>
+#include <gnutls/crypto.h>
 #include <sstream>
 #include <string_view>
 #include <sys/random.h>
@@ -18,7 +20,9 @@ namespace {
 constexpr std::size_t least_secret = 16;
 constexpr std::size_t most_secret = 64;  // what GnuTLS takes
 constexpr std::size_t usual_secret = 32;
-constexpr std::size_t longest_file = 4096;
+constexpr std::size_t longest_file = 65536;
+constexpr char separator = '+';  // in no node's name
+constexpr std::size_t digits_of_id = 6;
 constexpr std::string_view how_to_make = "make one with: mirrorctl keygen";
 
 int digit_of(char letter) noexcept {
@@ -62,8 +66,9 @@ Result<PskKey> parse_line(std::string_view line, const std::string& where) {
         return fail(ErrorKind::invalid, "{}: not a line NAME:HEX", where);
     }
     PskKey key{std::string(line.substr(0, colon)), bytes_of(line.substr(colon + 1))};
-    if (!is_valid_name(key.name)) {
-        return fail(ErrorKind::invalid, "{}: a key's name is 1 to 63 of a-z A-Z 0-9 . _ -", where);
+    if (!is_valid_name(key.name) && !direction_of(key.name)) {
+        return fail(ErrorKind::invalid,
+                    "{}: a key's name is 1 to 63 of a-z A-Z 0-9 . _ -, or CLIENT+SERVER+ID", where);
     }
     if (key.secret.size() < least_secret || key.secret.size() > most_secret) {
         return fail(ErrorKind::invalid, "{}: the key '{}' is not {} to {} bytes in hexadecimal",
@@ -72,7 +77,88 @@ Result<PskKey> parse_line(std::string_view line, const std::string& where) {
     return key;
 }
 
+Result<std::string> read_all(int file, const std::string& path) {
+    std::string text(longest_file + 1, '\0');
+    std::size_t have = 0;
+    while (have < text.size()) {
+        const ssize_t got = ::read(file, text.data() + have, text.size() - have);
+        if (got < 0) {
+            return fail_errno(errno, path);
+        }
+        if (got == 0) {
+            break;
+        }
+        have += static_cast<std::size_t>(got);
+    }
+    if (have > longest_file) {
+        return fail(ErrorKind::invalid, "{} has more than {} bytes: it is no file of keys", path,
+                    longest_file);
+    }
+    text.resize(have);
+    return text;
+}
+
+Result<void> check_addition(const PskKeys& keys, const PskKey& key, const std::string& path) {
+    const auto direction = direction_of(key.name);
+    std::size_t alike = 0;
+    for (const PskKey& each : keys) {
+        if (each.name == key.name) {
+            return fail(ErrorKind::invalid, "{}: two keys are named '{}'", path, key.name);
+        }
+        alike += direction_of(each.name) == direction ? 1U : 0U;
+    }
+    if (alike >= most_psk_keys || keys.size() >= most_psk_lines) {
+        return fail(
+            ErrorKind::invalid, "{} has more than {} keys{}: the one in use and its successor",
+            path, most_psk_keys,
+            direction ? fmt::format(" from {} to {}", direction->client, direction->server) : "");
+    }
+    return {};
+}
+
+Result<PskKey> random_key(const std::string& stem) {
+    std::array<std::byte, usual_secret + digits_of_id / 2> random{};
+    if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) {
+        return fail_errno(errno, "random bytes for a key");
+    }
+    const auto secret_end = random.begin() + usual_secret;
+    return PskKey{stem + hex_of({secret_end, random.end()}), {random.begin(), secret_end}};
+}
+
 }  // namespace
+
+std::optional<Direction> direction_of(const std::string& name) {
+    const std::size_t first = name.find(separator);
+    const std::size_t second = first == std::string::npos ? first : name.find(separator, first + 1);
+    if (second == std::string::npos || name.size() > longest_key_name) {
+        return std::nullopt;
+    }
+    Direction direction{name.substr(0, first), name.substr(first + 1, second - first - 1)};
+    const bool is_one = is_valid_name(direction.client) && is_valid_name(direction.server) &&
+                        is_valid_name(name.substr(second + 1)) &&
+                        direction.client != direction.server;
+    return is_one ? std::optional(std::move(direction)) : std::nullopt;
+}
+
+const PskKey* key_towards(const PskKeys& keys, const Direction& direction) {
+    for (const PskKey& key : keys) {
+        if (direction_of(key.name).value_or(direction) == direction) {
+            return &key;
+        }
+    }
+    return nullptr;
+}
+
+PskKeys keys_accepted(PskKeys keys, const std::string& server,
+                      const std::vector<std::string>& clients) {
+    std::erase_if(keys, [&](const PskKey& key) {
+        const auto direction = direction_of(key.name);
+        return direction &&
+               (direction->server != server ||
+                std::find(clients.begin(), clients.end(), direction->client) == clients.end());
+    });
+    return keys;
+}
 
 Result<PskKeys> parse_psk_keys(const std::string& text, const std::string& path) {
     PskKeys keys;
@@ -86,15 +172,10 @@ Result<PskKeys> parse_psk_keys(const std::string& text, const std::string& path)
         if (!key) {
             return Failure(key.error());
         }
-        if (!keys.empty() && keys.front().name == key->name) {
-            return fail(ErrorKind::invalid, "{}: two keys are named '{}'", path, key->name);
+        if (auto fits = check_addition(keys, *key, path); !fits) {
+            return Failure(fits.error());
         }
         keys.push_back(std::move(*key));
-        if (keys.size() > most_psk_keys) {
-            return fail(ErrorKind::invalid,
-                        "{} has more than {} keys: the one in use and its successor", path,
-                        most_psk_keys);
-        }
     }
     if (keys.empty()) {
         return Failure(Error{ErrorKind::invalid, path + " has no key", std::string(how_to_make)});
@@ -104,9 +185,9 @@ Result<PskKeys> parse_psk_keys(const std::string& text, const std::string& path)
 
 std::string text_of(const PskKeys& keys) {
     std::string text =
-        "# mirrordisk: who has this file can be a node of the cluster. The same on every node, "
-        "for\n"
-        "# root alone. The first key is used, all are accepted; see KEYS in mirrord(8).\n";
+        "# mirrordisk: who has this file can be a node of the cluster. For root alone. The first "
+        "key\n"
+        "# that fits is used, all that fit are accepted; see KEYS in mirrord(8).\n";
     for (const PskKey& key : keys) {
         text += fmt::format("{}:{}\n", key.name, hex_of(key.secret));
     }
@@ -127,6 +208,38 @@ Result<PskKeys> read_psk_file(const std::string& path) {
             "mirrorctl keygen --add";
     }
     return Failure(std::move(error));
+}
+
+Result<PskKeys> legible_keys(const std::string& path) {
+    const auto file = open_to_show(path);
+    if (!file) {
+        return Failure(file.error());
+    }
+    auto text = read_all(file->get(), path);
+    if (!text && text.error().os_error != 0) {
+        return Failure(text.error());
+    }
+    PskKeys keys;
+    std::istringstream lines(text.value_or(std::string()));
+    for (std::string line; std::getline(lines, line);) {
+        if (auto key = parse_line(line, path)) {
+            keys.push_back(std::move(*key));
+        }
+    }
+    return keys;
+}
+
+std::string digest_of(const PskKey& key) {
+    std::vector<std::byte> text;
+    for (const char letter : key.name) {
+        text.push_back(static_cast<std::byte>(letter));
+    }
+    text.push_back(std::byte{0});  // in no name
+    text.insert(text.end(), key.secret.begin(), key.secret.end());
+    std::vector<std::byte> digest(32);
+    const int status = gnutls_hash_fast(GNUTLS_DIG_SHA256, text.data(), text.size(), digest.data());
+    gnutls_memset(text.data(), 0, text.size());
+    return status == 0 ? hex_of(digest) : std::string();
 }
 
 Result<void> write_psk_file(const std::string& path, const PskKeys& keys) {
@@ -150,14 +263,20 @@ Result<void> write_psk_file(const std::string& path, const PskKeys& keys) {
     return sync_folder(folder);
 }
 
-Result<PskKey> new_psk_key(const std::string& date) {
-    std::array<std::byte, usual_secret + 3> random{};
-    if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) {
-        return fail_errno(errno, "random bytes for a key");
+Result<PskKey> new_psk_key(const std::string& word) {
+    return random_key(word + "-");
+}
+
+Result<PskKey> new_psk_key(const Direction& direction) {
+    const std::string stem =
+        fmt::format("{0}{2}{1}{2}", direction.client, direction.server, separator);
+    if (stem.size() + digits_of_id > longest_key_name) {
+        return fail(ErrorKind::invalid,
+                    "the names {} and {} are too long together for a key of their own: at most {} "
+                    "characters",
+                    direction.client, direction.server, longest_key_name - digits_of_id - 2);
     }
-    const auto secret_end = random.begin() + usual_secret;
-    return PskKey{fmt::format("{}-{}", date, hex_of({secret_end, random.end()})),
-                  {random.begin(), secret_end}};
+    return random_key(stem);
 }
 
 }  // namespace mirror::tls

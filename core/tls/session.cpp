@@ -99,13 +99,25 @@ Error error_of(const Session::Impl& impl, int status) {
     return error;
 }
 
+void note_key(Session::Impl& impl, const std::string& name) {
+    const auto used = std::find_if(impl.keys.begin(), impl.keys.end(),
+                                   [&](const PskKey& key) { return key.name == name; });
+    if (used != impl.keys.end()) {
+        impl.proof.key = name;
+        impl.proof.digest = digest_of(*used);
+        if (const auto direction = direction_of(name)) {
+            impl.proof.node = impl.psk_server ? direction->client : direction->server;
+        }
+    }
+}
+
 void note_proof(Session::Impl& impl) {
     gnutls_session_t session = impl.session.get();
     if (impl.psk_server) {
         const char* user = gnutls_psk_server_get_username(session);
-        impl.proof.key = user != nullptr ? user : "";
+        note_key(impl, user != nullptr ? user : "");
     } else if (impl.psk_client) {
-        impl.proof.key = impl.keys.front().name;
+        note_key(impl, impl.keys.front().name);
     }
     const char* cipher = gnutls_cipher_get_name(gnutls_cipher_get(session));
     impl.proof.cipher = cipher != nullptr ? cipher : "";
@@ -117,7 +129,7 @@ bool is_what_was_asked_for(const Session::Impl& impl) noexcept {
     const auto wanted = impl.certificates ? GNUTLS_CRD_CERTIFICATE : GNUTLS_CRD_PSK;
     const bool has_proof = impl.certificates ? !impl.proof.node.empty() : !impl.proof.key.empty();
     return gnutls_protocol_get_version(session) == GNUTLS_TLS1_3 &&
-           gnutls_auth_get_type(session) == wanted && has_proof;
+           gnutls_auth_get_type(session) == wanted && has_proof && !impl.proof.digest.empty();
 }
 
 }  // namespace

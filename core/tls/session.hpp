@@ -11,16 +11,27 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/base/error.hpp"
 
 namespace mirror::tls {
 
-/// What the handshake has shown.
+/// What the other side showed: kept, since it may be revoked, and expire.
+struct Chain {
+    std::vector<std::vector<std::byte>> certificates;  ///< DER, its own first
+    std::string purpose;                               ///< what they must be for (an OID)
+};
+
+/// What the handshake has shown. Whether it would still be enough: core/tls/standing.hpp.
 struct Proof {
-    std::string key;   ///< the pre-shared key's name; empty with certificates
-    std::string node;  ///< the node that the other side's certificate is for; empty with a key
-    std::string cipher;
+    std::string key{};  ///< the pre-shared key's name; empty with certificates
+    /// That the certificate is for, or the key of two nodes; empty with a key of the cluster.
+    std::string node{};
+    std::string cipher{};
+    /// SHA-256 of the key's name and secret, or of the certificates. Two keys of one name differ.
+    std::string digest{};
+    std::shared_ptr<const Chain> chain{};  ///< null with a key
 };
 
 class Session {

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "core/tls/session_impl.hpp"
+#include "core/tls/trust.hpp"
 
 namespace mirror::tls {
 namespace {
@@ -23,11 +24,14 @@ Certificate certificate_of(gnutls_session_t session) {
                                                                            : nullptr;
 }
 
+const char* purpose_for(Session::Impl::Side side) noexcept {
+    return side == Session::Impl::Side::server ? GNUTLS_KP_TLS_WWW_CLIENT
+                                               : GNUTLS_KP_TLS_WWW_SERVER;
+}
+
 /// Empty when the chain is good.
 std::string fault_of_chain(gnutls_session_t session, Session::Impl::Side side) {
-    const char* purpose =
-        side == Session::Impl::Side::server ? GNUTLS_KP_TLS_WWW_CLIENT : GNUTLS_KP_TLS_WWW_SERVER;
-    std::string text = purpose;  // the call wants something that it could write to
+    std::string text = purpose_for(side);  // the call wants something that it could write to
     gnutls_typed_vdata_st wanted{
         .type = GNUTLS_DT_KEY_PURPOSE_OID,
         .data = reinterpret_cast<unsigned char*>(text.data()),
@@ -38,19 +42,19 @@ std::string fault_of_chain(gnutls_session_t session, Session::Impl::Side side) {
         status != 0) {
         return gnutls_strerror(status);
     }
-    if (faults == 0) {
-        return {};
+    return words_of_faults(faults);
+}
+
+std::shared_ptr<const Chain> chain_of(gnutls_session_t session, Session::Impl::Side side) {
+    auto chain = std::make_shared<Chain>();
+    unsigned count = 0;
+    const gnutls_datum_t* list = gnutls_certificate_get_peers(session, &count);
+    for (unsigned at = 0; at < count; ++at) {
+        const auto* begin = reinterpret_cast<const std::byte*>(list[at].data);
+        chain->certificates.emplace_back(begin, begin + list[at].size);
     }
-    gnutls_datum_t words{};
-    if (gnutls_certificate_verification_status_print(faults, GNUTLS_CRT_X509, &words, 0) != 0) {
-        return "it is not trusted";
-    }
-    std::string fault(reinterpret_cast<const char*>(words.data), words.size);
-    gnutls_free(words.data);
-    while (!fault.empty() && (fault.back() == ' ' || fault.back() == '\0' || fault.back() == '.')) {
-        fault.pop_back();
-    }
-    return fault;
+    chain->purpose = purpose_for(side);
+    return chain;
 }
 
 std::string joined(const std::vector<std::string>& names) {
@@ -74,6 +78,8 @@ std::string judge(gnutls_session_t session, Session::Impl& impl) {
         if (gnutls_x509_crt_check_hostname2(certificate.get(), name.c_str(),
                                             GNUTLS_VERIFY_DO_NOT_ALLOW_WILDCARDS) != 0) {
             impl.proof.node = name;
+            impl.proof.chain = chain_of(session, impl.side);
+            impl.proof.digest = digest_of(*impl.proof.chain);
             return {};
         }
     }

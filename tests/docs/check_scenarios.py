@@ -10,7 +10,7 @@ import re
 import sys
 
 NUMBERED = [str(number) for number in range(1, 144)]
-LETTERED = [f"S{number}" for number in range(1, 7)] + [f"G{number}" for number in range(1, 52)]
+LETTERED = [f"S{number}" for number in range(1, 7)] + [f"G{number}" for number in range(1, 54)]
 LETTERED += [f"L{number}" for number in range(1, 8)]
 ROW = re.compile(r"^\| (\w+) \| ([^|]+) \| ([^|]+) \| (.+) \|$")
 TEST = re.compile(r"`(e2e|unit|torture)(?:/([\w.]+))?::([^`]+)`")

@@ -190,7 +190,7 @@ void psk_file(Bytes bytes) {
         require(!keys.error().message.empty(), "a refusal has a reason");
         return;
     }
-    require(!keys->empty() && keys->size() <= tls::most_psk_keys, "the number of keys is bounded");
+    require(!keys->empty() && keys->size() <= tls::most_psk_lines, "the number of keys is bounded");
     const auto again = tls::parse_psk_keys(tls::text_of(*keys), "cluster.psk");
     require(again && again->size() == keys->size(), "what is written can be read");
     for (std::size_t at = 0; at < keys->size(); ++at) {

@@ -104,7 +104,7 @@ class Provider final : public nbd::ExportProvider {
 class Place final : public nbd::Admission {
   public:
     explicit Place(nbd::Breaker& breaker) : breaker_(breaker) {}
-    bool enter(const nbd::Client&) override {
+    bool enter(const tls::Proof*) override {
         require(!std::exchange(inside_, true), "a connection has one place");
         return ++times_ < 8;
     }

@@ -110,7 +110,7 @@ Config make_config(TlsMode mode, const std::string& x509_dir) {
 
 TlsNodes nodes_with_key() {
     const Config config = make_config(TlsMode::psk, "");
-    const auto key = tls::new_psk_key("20261127");
+    const auto key = tls::new_psk_key();
     require(key && tls::write_psk_file(config.tls.psk_file, {*key}), "there is a key");
     return {.alpha = tls::Credentials::of(config, "alpha"),
             .beta = tls::Credentials::of(config, "beta")};

@@ -88,8 +88,8 @@ TEST_CASE("what is no file of keys is not read at length") {
 TEST_CASE("a new key is written for its owner alone, and read back") {
     test::TempDir dir;
     const std::string path = dir.path() + "/cluster.psk";
-    const auto first = new_psk_key("20261127");
-    const auto second = new_psk_key("20261127");
+    const auto first = new_psk_key();
+    const auto second = new_psk_key();
     REQUIRE(first.has_value());
     REQUIRE(second.has_value());
     CHECK(first->name != second->name);
@@ -105,4 +105,51 @@ TEST_CASE("a new key is written for its owner alone, and read back") {
     REQUIRE(keys.has_value());
     CHECK(keys->front().name == second->name);
     CHECK(keys->back().secret == first->secret);
+}
+
+TEST_CASE("a key's name says which nodes it is for, and not when it was made") {
+    const auto key = new_psk_key(Direction{"alpha", "beta.example-1"});
+    REQUIRE(key.has_value());
+    CHECK(key->name.starts_with("alpha+beta.example-1+"));
+    CHECK(direction_of(key->name) == Direction{"alpha", "beta.example-1"});
+    CHECK(parse_psk_keys(text_of({*key}), "x")->front().name == key->name);
+    CHECK(new_psk_key()->name.starts_with("key-"));
+    for (const char* name : {"alpha", "alpha+beta", "alpha+beta+", "+beta+1", "alpha++1",
+                             "alpha+alpha+1", "alpha+beta+1+2", "al pha+beta+1"}) {
+        CHECK_FALSE(direction_of(name));
+    }
+    CHECK(parse_error("alpha+beta:" + secret).message.find("CLIENT+SERVER+ID") !=
+          std::string::npos);
+    CHECK_FALSE(new_psk_key(Direction{std::string(63, 'a'), std::string(63, 'b')}).has_value());
+    CHECK(new_psk_key(Direction{std::string(60, 'a'), std::string(59, 'b')}).has_value());
+}
+
+TEST_CASE("each direction has its own key and its successor, and no third") {
+    const auto line = [](const std::string& name) { return name + ":" + secret + "\n"; };
+    const std::string both = line("a+b+1") + line("b+a+1") + line("a+b+2") + line("b+a+2");
+    CHECK(parse_psk_keys(both + line("old"), "x")->size() == 5);
+    CHECK(parse_error(both + line("a+b+3")).message.find("more than 2 keys from a to b") !=
+          std::string::npos);
+    CHECK(parse_error(line("a+b+1") + line("b+a+1") + line("a+b+1")).message.find("two keys") !=
+          std::string::npos);
+}
+
+TEST_CASE("the first key that fits is used, and those that fit are accepted") {
+    const auto named = [](const std::string& name) { return PskKey{name, {}}; };
+    const PskKeys keys{named("a+c+1"), named("b+a+1"), named("old"), named("a+b+1"),
+                       named("a+b+2")};
+    CHECK(key_towards(keys, {"a", "c"})->name == "a+c+1");
+    CHECK(key_towards(keys, {"a", "b"})->name == "old");
+    CHECK(key_towards({named("b+a+1"), named("a+b+2")}, {"a", "b"})->name == "a+b+2");
+    CHECK(key_towards({named("b+a+1")}, {"a", "b"}) == nullptr);
+    const auto accepted = [&](const std::string& server, const std::vector<std::string>& clients) {
+        std::vector<std::string> names;
+        for (const PskKey& key : keys_accepted(keys, server, clients)) {
+            names.push_back(key.name);
+        }
+        return names;
+    };
+    CHECK(accepted("a", {"b", "c"}) == std::vector<std::string>{"b+a+1", "old"});
+    CHECK(accepted("b", {"a", "c"}) == std::vector<std::string>{"old", "a+b+1", "a+b+2"});
+    CHECK(accepted("c", {"b"}) == std::vector<std::string>{"old"});
 }

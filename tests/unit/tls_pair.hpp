@@ -20,10 +20,13 @@ struct KeyedNode {
     Config config;
     std::shared_ptr<const tls::Credentials> credentials;
 
-    explicit KeyedNode(const tls::PskKeys& keys) {
+    explicit KeyedNode(const tls::PskKeys& keys, const std::string& name = "beta") {
         config.tls.psk_file = dir.path() + "/cluster.psk";
+        for (const char* node : {"alpha", "beta", "gamma"}) {
+            config.nodes[node].name = node;
+        }
         write(keys);
-        credentials = tls::Credentials::of(config, "beta");
+        credentials = tls::Credentials::of(config, name);
     }
     void write(const tls::PskKeys& keys) const {
         REQUIRE(tls::write_psk_file(config.tls.psk_file, keys).has_value());

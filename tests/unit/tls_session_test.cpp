@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
+#include <map>
+#include <memory>
+
 #include "core/base/units.hpp"
 #include "core/tls/session.hpp"
 #include "tls_pair.hpp"
@@ -168,6 +172,121 @@ TEST_CASE("without a usable file nobody is let in, and the reason is given") {
     REQUIRE(std::remove(node.config.tls.psk_file.c_str()) == 0);
     CHECK(node.credentials->accept().error().text().find("keygen") != std::string::npos);
     CHECK_FALSE(node.credentials->dial("beta").has_value());
+}
+
+namespace {
+
+/// Keys of three nodes in both directions, and each node's part of them.
+struct ThreeNodes {
+    tls::PskKeys all;
+    std::map<std::string, std::unique_ptr<KeyedNode>> nodes;
+
+    ThreeNodes() {
+        const std::vector<std::string> names{"alpha", "beta", "gamma"};
+        for (const std::string& client : names) {
+            for (const std::string& server : names) {
+                if (client != server) {
+                    all.push_back(tls::new_psk_key(tls::Direction{client, server}).value());
+                }
+            }
+        }
+        for (const std::string& name : names) {
+            tls::PskKeys own = all;
+            std::erase_if(own, [&](const tls::PskKey& key) {
+                return !tls::direction_of(key.name)->has(name);
+            });
+            nodes[name] = std::make_unique<KeyedNode>(own, name);
+        }
+    }
+    [[nodiscard]] const tls::Credentials& of(const std::string& name) const {
+        return *nodes.at(name)->credentials;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("with keys of each two nodes both sides know who the other one is") {
+    const ThreeNodes three;
+    for (const auto& [client, server] :
+         {std::pair("alpha", "beta"), {"beta", "alpha"}, {"gamma", "alpha"}, {"beta", "gamma"}}) {
+        auto ours = three.of(client).dial(server).value();
+        auto theirs = three.of(server).accept().value();
+        REQUIRE(shake_hands(ours, theirs).server.has_value());
+        CHECK(theirs.proof().node == client);
+        CHECK(ours.proof().node == server);
+        CHECK(tls::direction_of(theirs.proof().key) == tls::Direction{client, server});
+    }
+}
+
+TEST_CASE("a connection that is sent back to the node it came from is refused by that node") {
+    const ThreeNodes three;
+    auto ours = three.of("alpha").dial("beta").value();
+    auto mirror = three.of("alpha").accept().value();
+    const Outcome outcome = shake_hands(ours, mirror);
+    CHECK_FALSE(outcome.client.has_value());
+    CHECK_FALSE(outcome.server.has_value());
+}
+
+TEST_CASE("a third node can be neither of the two others, as client or as server") {
+    const ThreeNodes three;
+    {
+        auto ours = three.of("alpha").dial("beta").value();
+        auto gamma = three.of("gamma").accept().value();
+        const Outcome outcome = shake_hands(ours, gamma);
+        CHECK_FALSE(outcome.client.has_value());
+        CHECK_FALSE(outcome.server.has_value());
+    }
+    // It gives the names of others to the keys that it has.
+    for (const char* from : {"gamma+beta+", "beta+gamma+", "gamma+alpha+"}) {
+        tls::PskKeys forged;
+        for (tls::PskKey key : three.all) {
+            if (key.name.starts_with(from)) {
+                const auto real = std::find_if(
+                    three.all.begin(), three.all.end(),
+                    [](const tls::PskKey& each) { return each.name.starts_with("alpha+beta+"); });
+                key.name = real->name;
+                forged.push_back(std::move(key));
+            }
+        }
+        const KeyedNode gamma(forged, "alpha");
+        auto as_alpha = gamma.credentials->dial("beta").value();
+        auto beta = three.of("beta").accept().value();
+        CHECK_FALSE(shake_hands(as_alpha, beta).server.has_value());
+        const KeyedNode other(forged, "beta");
+        auto alpha = three.of("alpha").dial("beta").value();
+        auto as_beta = other.credentials->accept().value();
+        CHECK_FALSE(shake_hands(alpha, as_beta).client.has_value());
+    }
+}
+
+TEST_CASE("a node without keys for another one says so before it connects") {
+    const ThreeNodes three;
+    three.nodes.at("alpha")->write(
+        {*std::find_if(three.all.begin(), three.all.end(), [](const tls::PskKey& key) {
+            return key.name.starts_with("alpha+beta+");
+        })});
+    CHECK(three.of("alpha").dial("beta").has_value());
+    CHECK(three.of("alpha").dial("gamma").error().text().find("from alpha to gamma") !=
+          std::string::npos);
+    CHECK(three.of("alpha").accept().error().text().find("from another node to alpha") !=
+          std::string::npos);
+}
+
+TEST_CASE("the cluster's key goes on beside keys of two nodes, until it is taken out") {
+    const ThreeNodes three;
+    tls::PskKeys keys{key_named("old", 1)};
+    std::copy_if(three.all.begin(), three.all.end(), std::back_inserter(keys),
+                 [](const tls::PskKey& key) { return tls::direction_of(key.name)->has("beta"); });
+    const KeyedNode beta(keys, "beta");
+    const KeyedNode not_yet({key_named("old", 1)}, "alpha");
+    auto ours = not_yet.credentials->dial("beta").value();
+    auto theirs = beta.credentials->accept().value();
+    REQUIRE(shake_hands(ours, theirs).server.has_value());
+    CHECK(theirs.proof().node.empty());
+    auto again = three.of("alpha").dial("beta").value();
+    auto still = beta.credentials->accept().value();
+    REQUIRE(shake_hands(again, still).server.has_value());
+    CHECK(still.proof().node == "alpha");
 }
 
 TEST_CASE("with tls off there are no credentials") {

@@ -3,6 +3,7 @@
 
 import collections
 import contextlib
+import datetime
 import pathlib
 import secrets
 import shutil
@@ -14,6 +15,12 @@ import nbd
 
 # What is needed to connect to a node as a peer: of a Node, for another process.
 Door = collections.namedtuple("Door", "address tls key_file")
+
+def _moment(seconds):
+    """So far from now, as certtool reads it."""
+    then = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
+    return then.strftime("%Y-%m-%d %H:%M:%S UTC")
+
 
 CERTTOOL = ("certtool", "--sec-param", "medium")
 
@@ -36,16 +43,28 @@ class Authority:
     """A CA in a directory, which signs certificates of nodes."""
 
     def __init__(self, directory, name="test CA"):
-        self.directory = directory
+        self._use(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self._key, self.certificate = directory / "ca-key.pem", directory / "ca-cert.pem"
         self._certtool("--generate-privkey", "--outfile", self._key)
         template = self._template("ca", f'cn = "{name}"\nca\ncert_signing_key\nexpiration_days = 3\n')
         self._certtool("--generate-self-signed", "--load-privkey", self._key, "--template",
                        template, "--outfile", self.certificate)
 
-    def sign(self, directory, node, name=None, expired=False, purposes=("client", "server")):
-        """NODE-cert.pem and NODE-key.pem in `directory`, for `name`, beside the CA's."""
+    @classmethod
+    def at(cls, directory):
+        """The one that was made there."""
+        found = cls.__new__(cls)
+        found._use(directory)
+        return found
+
+    def _use(self, directory):
+        self.directory = directory
+        self._key, self.certificate = directory / "ca-key.pem", directory / "ca-cert.pem"
+
+    def sign(self, directory, node, name=None, expired=False, purposes=("client", "server"),
+             seconds=None):
+        """NODE-cert.pem and NODE-key.pem in `directory`, for `name`, beside the CA's; good for
+        so many seconds."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "ca-cert.pem").write_bytes(self.certificate.read_bytes())
         key, certificate = directory / f"{node}-key.pem", directory / f"{node}-cert.pem"
@@ -55,6 +74,7 @@ class Authority:
                  "encryption_key", *(f"tls_www_{purpose}" for purpose in purposes)]
         lines += (['activation_date = "2020-01-01 00:00:00"',
                    'expiration_date = "2020-01-02 00:00:00"'] if expired
+                  else [f'expiration_date = "{_moment(seconds)}"'] if seconds
                   else ["expiration_days = 2"])
         template = self._template(f"{node}-{name}", "\n".join(lines) + "\n")
         self._certtool("--generate-certificate", "--load-privkey", key, "--load-ca-certificate",
@@ -78,6 +98,15 @@ class Authority:
         self._certtool("--generate-crl", "--load-ca-certificate", self.certificate,
                        "--load-ca-privkey", self._key, "--template", self._template("crl", text),
                        "--outfile", path)
+
+    def revoke(self, directory, certificate):
+        """ca-crl.pem in `directory`, with that certificate in it."""
+        template = self._template("crl", "crl_next_update = 2\ncrl_number = 1\n")
+        fresh = directory / "ca-crl.new"
+        self._certtool("--generate-crl", "--load-ca-privkey", self._key, "--load-ca-certificate",
+                       self.certificate, "--load-certificate", certificate, "--template", template,
+                       "--outfile", fresh)
+        fresh.rename(directory / "ca-crl.pem")
 
     def _template(self, name, text):
         path = self.directory / f"{name}.template"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "daemon/periodic.hpp"
+#include "core/base/periodic.hpp"
 
 #include <utility>
 
-namespace mirror::daemon {
+namespace mirror {
 
 Result<void> Periodic::start(const std::string& name, std::chrono::milliseconds period,
                              std::function<void()> look) {
@@ -34,4 +34,4 @@ void Periodic::run(std::chrono::milliseconds period, const std::function<void()>
     }
 }
 
-}  // namespace mirror::daemon
+}  // namespace mirror

@@ -11,7 +11,7 @@
 #include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
 
-namespace mirror::daemon {
+namespace mirror {
 
 class Periodic {
   public:
@@ -35,4 +35,4 @@ class Periodic {
     Thread thread_;
 };
 
-}  // namespace mirror::daemon
+}  // namespace mirror
