@@ -188,7 +188,7 @@ class Cluster:
 
     def assert_replicas_equal(self, volume="r0"):
         """Byte by byte; nobody may be writing."""
-        files = [str(self.backing(node, volume)) for node in self.nodes]
+        files = [str(self.backing(node, volume)) for node in (self.alpha, self.beta)]
         done = subprocess.run(["cmp", *files], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.logs()}"
 
