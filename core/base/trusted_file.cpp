@@ -220,20 +220,25 @@ Result<std::string> require_trusted_path(const std::string& path, LastLink last)
         [&](const std::string& whole) { return Walk(whole, last, true).run(); });
 }
 
-Result<std::string> read_trusted_file(const std::string& path, std::size_t limit, Secrecy secrecy) {
+Result<Fd> open_trusted_file(const std::string& path, Secrecy secrecy) {
     const auto resolved = absolute(path).and_then(
         [](const std::string& whole) { return Walk(whole, LastLink::followed, false).run(); });
     if (!resolved) {
         return Failure(resolved.error());
     }
-    const Fd file(::open(resolved->c_str(), O_RDONLY | never_lead_astray));
+    Fd file(::open(resolved->c_str(), O_RDONLY | never_lead_astray));
     if (!file.is_open()) {
         return not_opened(errno, path);
     }
-    return look_at(file.get(), path)
-        .and_then(
-            [&](const struct stat& found) { return require_trusted_content(found, path, secrecy); })
-        .and_then([&] { return read_all(file.get(), path, limit); });
+    const auto trusted = look_at(file.get(), path).and_then([&](const struct stat& found) {
+        return require_trusted_content(found, path, secrecy);
+    });
+    return trusted ? Result<Fd>(std::move(file)) : Failure(trusted.error());
+}
+
+Result<std::string> read_trusted_file(const std::string& path, std::size_t limit, Secrecy secrecy) {
+    const auto file = open_trusted_file(path, secrecy);
+    return file ? read_all(file->get(), path, limit) : Failure(file.error());
 }
 
 Result<Fd> open_own_file(const std::string& path, int flags, mode_t mode) {

@@ -40,6 +40,9 @@ enum class Secrecy {
 [[nodiscard]] Result<std::string> read_trusted_file(const std::string& path, std::size_t limit,
                                                     Secrecy secrecy = Secrecy::open);
 
+/// The same, opened for reading: for content that must not lie in memory like any other.
+[[nodiscard]] Result<Fd> open_trusted_file(const std::string& path, Secrecy secrecy);
+
 /// open(2) of an own file, which never follows a link, waits for nobody, and takes only a regular
 /// file of root's or ours. `mode` is for a new one, under any umask; one of
 /// ours that is there loses the rights beyond it.

@@ -27,7 +27,7 @@ Failure failed(std::string_view what, int status) {
 }
 
 /// GnuTLS takes a copy that it frees.
-bool copy_into(gnutls_datum_t& to, const std::vector<std::byte>& bytes) noexcept {
+bool copy_into(gnutls_datum_t& to, const Secret& bytes) noexcept {
     to.data = static_cast<unsigned char*>(gnutls_malloc(bytes.size()));
     if (to.data == nullptr) {
         return false;

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <filesystem>
 #include <gnutls/crypto.h>
-#include <sstream>
 #include <string_view>
 #include <sys/random.h>
 #include <unistd.h>
@@ -39,25 +38,46 @@ int digit_of(char letter) noexcept {
 }
 
 /// Empty if it is no hexadecimal number of whole bytes.
-std::vector<std::byte> bytes_of(std::string_view hex) {
-    std::vector<std::byte> bytes;
-    for (std::size_t at = 0; at + 1 < hex.size(); at += 2) {
+Secret bytes_of(std::string_view hex) {
+    if (hex.size() % 2 != 0) {
+        return {};
+    }
+    Secret bytes(hex.size() / 2);
+    for (std::size_t at = 0; at < hex.size(); at += 2) {
         const int high = digit_of(hex[at]);
         const int low = digit_of(hex[at + 1]);
         if (high < 0 || low < 0) {
             return {};
         }
-        bytes.push_back(static_cast<std::byte>(high * 16 + low));
+        bytes.data()[at / 2] = static_cast<std::byte>(high * 16 + low);
     }
-    return hex.size() % 2 == 0 ? bytes : std::vector<std::byte>{};
+    return bytes;
 }
 
-std::string hex_of(const std::vector<std::byte>& bytes) {
-    std::string text;
+constexpr std::string_view digits = "0123456789abcdef";
+
+/// Each digit where it is to be, so that no copy of them is left anywhere.
+template <typename Bytes, typename Put>
+void put_hex(const Bytes& bytes, const Put& put) {
     for (const std::byte byte : bytes) {
-        text += fmt::format("{:02x}", std::to_integer<unsigned>(byte));
+        put(digits[std::to_integer<std::size_t>(byte) >> 4U]);
+        put(digits[std::to_integer<std::size_t>(byte) & 15U]);
     }
+}
+
+template <typename Bytes>
+std::string hex_of(const Bytes& bytes) {
+    std::string text;
+    put_hex(bytes, [&](char digit) { text.push_back(digit); });
     return text;
+}
+
+/// The next line of what is left.
+std::string_view take_line(std::string_view& rest) {
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    const std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    return line;
 }
 
 Result<PskKey> parse_line(std::string_view line, const std::string& where) {
@@ -77,8 +97,8 @@ Result<PskKey> parse_line(std::string_view line, const std::string& where) {
     return key;
 }
 
-Result<std::string> read_all(int file, const std::string& path) {
-    std::string text(longest_file + 1, '\0');
+Result<Secret> read_all(int file, const std::string& path) {
+    Secret text(longest_file + 1);
     std::size_t have = 0;
     while (have < text.size()) {
         const ssize_t got = ::read(file, text.data() + have, text.size() - have);
@@ -117,12 +137,33 @@ Result<void> check_addition(const PskKeys& keys, const PskKey& key, const std::s
 }
 
 Result<PskKey> random_key(const std::string& stem) {
-    std::array<std::byte, usual_secret + digits_of_id / 2> random{};
-    if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) {
+    PskKey key{stem, Secret(usual_secret)};
+    std::array<std::byte, digits_of_id / 2> id{};
+    if (::getrandom(key.secret.data(), usual_secret, 0) != static_cast<ssize_t>(usual_secret) ||
+        ::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size())) {
         return fail_errno(errno, "random bytes for a key");
     }
-    const auto secret_end = random.begin() + usual_secret;
-    return PskKey{stem + hex_of({secret_end, random.end()}), {random.begin(), secret_end}};
+    key.name += hex_of(id);
+    return key;
+}
+
+Secret secret_text_of(const PskKeys& keys) {
+    Secret text;
+    const auto put = [&](char letter) { text.push_back(static_cast<std::byte>(letter)); };
+    const auto put_all = [&](std::string_view letters) {
+        std::for_each(letters.begin(), letters.end(), put);
+    };
+    put_all(
+        "# mirrordisk: who has this file can be a node of the cluster. For root alone. The first "
+        "key\n"
+        "# that fits is used, all that fit are accepted; see KEYS in mirrord(8).\n");
+    for (const PskKey& key : keys) {
+        put_all(key.name);
+        put(':');
+        put_hex(key.secret, put);
+        put('\n');
+    }
+    return text;
 }
 
 }  // namespace
@@ -160,11 +201,10 @@ PskKeys keys_accepted(PskKeys keys, const std::string& server,
     return keys;
 }
 
-Result<PskKeys> parse_psk_keys(const std::string& text, const std::string& path) {
+Result<PskKeys> parse_psk_keys(std::string_view text, const std::string& path) {
     PskKeys keys;
-    std::istringstream lines(text);
-    std::string line;
-    for (int number = 1; std::getline(lines, line); ++number) {
+    for (int number = 1; !text.empty(); ++number) {
+        const std::string_view line = take_line(text);
         if (line.empty() || line.front() == '#') {
             continue;
         }
@@ -184,22 +224,16 @@ Result<PskKeys> parse_psk_keys(const std::string& text, const std::string& path)
 }
 
 std::string text_of(const PskKeys& keys) {
-    std::string text =
-        "# mirrordisk: who has this file can be a node of the cluster. For root alone. The first "
-        "key\n"
-        "# that fits is used, all that fit are accepted; see KEYS in mirrord(8).\n";
-    for (const PskKey& key : keys) {
-        text += fmt::format("{}:{}\n", key.name, hex_of(key.secret));
-    }
-    return text;
+    return std::string(secret_text_of(keys).text());
 }
 
 Result<PskKeys> read_psk_file(const std::string& path) {
-    auto text = read_trusted_file(path, longest_file, Secrecy::secret);
-    if (text) {
-        return parse_psk_keys(*text, path);
+    const auto file = open_trusted_file(path, Secrecy::secret);
+    if (file) {
+        auto text = read_all(file->get(), path);
+        return text ? parse_psk_keys(text->text(), path) : Failure(text.error());
     }
-    Error error = text.error().within("the cluster's key");
+    Error error = file.error().within("the cluster's key");
     if (error.kind == ErrorKind::not_found) {
         error.remedy = fmt::format("{} on one node, and copy it to the others", how_to_make);
     } else if (error.kind == ErrorKind::refused) {
@@ -215,14 +249,13 @@ Result<PskKeys> legible_keys(const std::string& path) {
     if (!file) {
         return Failure(file.error());
     }
-    auto text = read_all(file->get(), path);
+    const auto text = read_all(file->get(), path);
     if (!text && text.error().os_error != 0) {
         return Failure(text.error());
     }
     PskKeys keys;
-    std::istringstream lines(text.value_or(std::string()));
-    for (std::string line; std::getline(lines, line);) {
-        if (auto key = parse_line(line, path)) {
+    for (std::string_view rest = text ? text->text() : ""; !rest.empty();) {
+        if (auto key = parse_line(take_line(rest), path)) {
             keys.push_back(std::move(*key));
         }
     }
@@ -230,15 +263,17 @@ Result<PskKeys> legible_keys(const std::string& path) {
 }
 
 std::string digest_of(const PskKey& key) {
-    std::vector<std::byte> text;
+    Secret text;
+    text.reserve(key.name.size() + 1 + key.secret.size());
     for (const char letter : key.name) {
         text.push_back(static_cast<std::byte>(letter));
     }
     text.push_back(std::byte{0});  // in no name
-    text.insert(text.end(), key.secret.begin(), key.secret.end());
-    std::vector<std::byte> digest(32);
+    for (const std::byte byte : key.secret) {
+        text.push_back(byte);
+    }
+    std::array<std::byte, 32> digest{};
     const int status = gnutls_hash_fast(GNUTLS_DIG_SHA256, text.data(), text.size(), digest.data());
-    gnutls_memset(text.data(), 0, text.size());
     return status == 0 ? hex_of(digest) : std::string();
 }
 
@@ -248,11 +283,12 @@ Result<void> write_psk_file(const std::string& path, const PskKeys& keys) {
         return Failure(trusted.error());
     }
     const std::string fresh = path + ".new";
+    const Secret text = secret_text_of(keys);
     const auto file = make_own_file(fresh);
     if (!file) {
         return Failure(file.error());
     }
-    auto written = write_all_to(file->get(), text_of(keys), fresh);
+    auto written = write_all_to(file->get(), text.text(), fresh);
     if (written && (::fsync(file->get()) != 0 || ::rename(fresh.c_str(), path.c_str()) != 0)) {
         written = fail_errno(errno, path);
     }

@@ -12,15 +12,17 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/error.hpp"
+#include "core/tls/secret.hpp"
 
 namespace mirror::tls {
 
 struct PskKey {
     std::string name;  ///< travels in the clear: it tells which key is meant, and nothing else
-    std::vector<std::byte> secret;
+    Secret secret;
 };
 
 using PskKeys = std::vector<PskKey>;
@@ -51,7 +53,7 @@ struct Direction {
                                     const std::vector<std::string>& clients);
 
 /// `path` is for messages, which never show a secret.
-[[nodiscard]] Result<PskKeys> parse_psk_keys(const std::string& text, const std::string& path);
+[[nodiscard]] Result<PskKeys> parse_psk_keys(std::string_view text, const std::string& path);
 [[nodiscard]] std::string text_of(const PskKeys& keys);
 
 /// Refuses a file that anybody but its owner (root, or who runs this) can read or write.

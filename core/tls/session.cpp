@@ -132,6 +132,16 @@ bool is_what_was_asked_for(const Session::Impl& impl) noexcept {
            gnutls_auth_get_type(session) == wanted && has_proof && !impl.proof.digest.empty();
 }
 
+/// A session of keys that were agreed on needs no other: one that is retired is to be nowhere.
+void forget_keys(Session::Impl& impl) noexcept {
+    impl.keys.clear();
+    if (!impl.certificates) {
+        gnutls_credentials_clear(impl.session.get());
+        impl.psk_client.reset();
+        impl.psk_server.reset();
+    }
+}
+
 }  // namespace
 
 Session::Session(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {
@@ -156,6 +166,7 @@ Result<Session::Progress> Session::handshake() {
             return fail(ErrorKind::refused, "TLS: the other side proved nothing");
         }
         impl_->is_established = true;
+        forget_keys(*impl_);
         return Progress::done;
     }
     if (gnutls_error_is_fatal(status) == 0) {
