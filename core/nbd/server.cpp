@@ -105,7 +105,7 @@ struct Server::Impl {
     [[nodiscard]] bool make_room(MutexLock& lock, bool local) REQUIRES(mutex);
     [[nodiscard]] bool drop_a_stranger(bool local) noexcept REQUIRES(mutex);
     /// Whether that one has no place left: a local user, or a peer.
-    [[nodiscard]] bool is_full_for(const Entry& entry, const Client& client) noexcept
+    [[nodiscard]] bool is_full_for(const Entry& entry, const tls::Proof* proof) noexcept
         REQUIRES(mutex);
     /// Connections from there, without those that are being dropped.
     [[nodiscard]] std::size_t count_of(std::string_view host, Phase phase) const noexcept
@@ -280,7 +280,7 @@ void Server::Impl::run_connection(Entries::iterator self) noexcept {
 bool Server::Impl::enter_open(Entry& entry, const tls::Proof* proof) {
     MutexLock lock(mutex);
     Crowd& mine = crowd(entry.local);
-    if (is_full_for(entry, client) || entry.dropped || stopping) {
+    if (is_full_for(entry, proof) || entry.dropped || stopping) {
         return false;
     }
     entry.phase = Phase::open;
@@ -291,12 +291,14 @@ bool Server::Impl::enter_open(Entry& entry, const tls::Proof* proof) {
     return true;
 }
 
-bool Server::Impl::is_full_for(const Entry& entry, const Client& client) noexcept {
+bool Server::Impl::is_full_for(const Entry& entry, const tls::Proof* proof) noexcept {
     if (entry.local) {
         return local_crowd.open >= limits.open + (entry.is_ours() ? limits.kept_for_root : 0);
     }
-    const std::size_t taken =
-        client.node.empty() ? count_of(host_of(client), Phase::open) : count_of_node(client.node);
+    const bool is_known = proof != nullptr && !proof->node.empty();
+    const std::size_t taken = is_known
+                                  ? count_of_node(proof->node)
+                                  : count_of(host_of(entry.connection.client()), Phase::open);
     return network_crowd.open >= limits.open || taken >= limits.open_of_one_peer;
 }
 
