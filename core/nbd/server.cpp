@@ -296,9 +296,8 @@ bool Server::Impl::is_full_for(const Entry& entry, const tls::Proof* proof) noex
         return local_crowd.open >= limits.open + (entry.is_ours() ? limits.kept_for_root : 0);
     }
     const bool is_known = proof != nullptr && !proof->node.empty();
-    const std::size_t taken = is_known
-                                  ? count_of_node(proof->node)
-                                  : count_of(host_of(entry.connection.client()), Phase::open);
+    const std::size_t taken = is_known ? count_of_node(proof->node)
+                                       : count_of(host_of(entry.connection.client()), Phase::open);
     return network_crowd.open >= limits.open || taken >= limits.open_of_one_peer;
 }
 

@@ -2,13 +2,13 @@
 #include "core/tls/trust.hpp"
 
 #include <array>
-#include <cerrno>
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
-#include <unistd.h>
+#include <string>
 #include <vector>
 
+#include "core/base/trusted_file.hpp"
 #include "core/tls/session_impl.hpp"
 
 namespace mirror::tls {
@@ -21,17 +21,40 @@ void release_list(gnutls_x509_trust_list_t list) {
 }
 using TrustList = Owned<gnutls_x509_trust_list_t, release_list>;
 
-/// A newer one may forbid what an older one allowed, so none is never taken for an empty one.
-Result<void> add_file(gnutls_x509_trust_list_t list, const std::string& certificates,
-                      const std::string& revoked) {
-    const std::string& path = certificates.empty() ? revoked : certificates;
-    const int count = gnutls_x509_trust_list_add_trust_file(
-        list, certificates.empty() ? nullptr : certificates.c_str(),
-        revoked.empty() ? nullptr : revoked.c_str(), GNUTLS_X509_FMT_PEM, 0, 0);
+constexpr std::size_t longest_file = 4 << 20;  // a list of revoked certificates can be long
+
+gnutls_datum_t datum_of(std::string& text) noexcept {
+    return {reinterpret_cast<unsigned char*>(text.data()), static_cast<unsigned>(text.size())};
+}
+
+Result<void> added(int count, const std::string& path) {
     if (count < 0) {
         return fail(ErrorKind::invalid, "{}: {}", path, gnutls_strerror(count));
     }
     return count > 0 ? Result<void>() : fail(ErrorKind::invalid, "{} has nothing in it", path);
+}
+
+Result<void> add_authority(gnutls_x509_trust_list_t list, const std::string& path) {
+    auto text = read_trusted_file(path, longest_file);
+    if (!text) {
+        return Failure(text.error());
+    }
+    const gnutls_datum_t datum = datum_of(*text);
+    return added(
+        gnutls_x509_trust_list_add_trust_mem(list, &datum, nullptr, GNUTLS_X509_FMT_PEM, 0, 0),
+        path);
+}
+
+/// A newer one may forbid what an older one allowed, so none is never taken for an empty one.
+Result<void> add_revocations(gnutls_x509_trust_list_t list, const std::string& path) {
+    auto text = read_trusted_file(path, longest_file);
+    if (!text) {
+        return text.error().kind == ErrorKind::not_found ? Result<void>() : Failure(text.error());
+    }
+    const gnutls_datum_t datum = datum_of(*text);
+    return added(
+        gnutls_x509_trust_list_add_trust_mem(list, nullptr, &datum, GNUTLS_X509_FMT_PEM, 0, 0),
+        path);
 }
 
 }  // namespace
@@ -46,29 +69,17 @@ Trust::Trust(Trust&&) noexcept = default;
 Trust& Trust::operator=(Trust&&) noexcept = default;
 
 Result<Trust> Trust::load(const std::string& x509_dir) {
-    const std::string ca = x509_dir + "/ca-cert.pem";
-    const std::string revoked = x509_dir + "/ca-crl.pem";
-    if (::access(ca.c_str(), R_OK) != 0) {
-        const int os_error = errno;
-        Failure failure = fail_errno(os_error, ca);
-        if (os_error == ENOENT || os_error == ENOTDIR) {
-            failure.value().kind = ErrorKind::not_found;
-        }
-        return failure;
-    }
     gnutls_x509_trust_list_t raw = nullptr;
     if (const int status = gnutls_x509_trust_list_init(&raw, 0); status != 0) {
         return fail(ErrorKind::internal, "certificates: {}", gnutls_strerror(status));
     }
     Trust trust;
     trust.impl_->list.reset(raw);
-    if (auto added = add_file(raw, ca, {}); !added) {
-        return Failure(added.error());
-    }
-    if (::access(revoked.c_str(), F_OK) == 0) {
-        if (auto added = add_file(raw, {}, revoked); !added) {
-            return Failure(added.error());
-        }
+    auto filled = add_authority(raw, x509_dir + "/ca-cert.pem").and_then([&] {
+        return add_revocations(raw, x509_dir + "/ca-crl.pem");
+    });
+    if (!filled) {
+        return Failure(filled.error());
     }
     return trust;
 }
