@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/sessions.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <thread>
@@ -125,16 +126,25 @@ Result<std::optional<std::string>> ask_begun(VolumeKeeper& keeper) {
     }
 }
 
+/// Besides the two nodes of the volume nobody is meant to have the key.
+bool others_have_the_key(const VolumeKeeper& keeper) {
+    return keeper.context().config.nodes.size() > 2;
+}
+
+/// Who denies the session keeps it out. Silence does where other nodes have the key, too; where
+/// only the two do, an engine must have its mirror back while its mirrord is away.
 Result<void> require_proof(VolumeKeeper& keeper, const SessionId& session) {
     const std::string& peer = keeper.peer();
+    const bool is_strict = others_have_the_key(keeper);
     const auto answer = keeper.peers().ask(
         peer,
         {{"request", "session-proof"}, {"volume", keeper.name()}, {"session", to_string(session)}},
-        proof_deadline);
+        is_strict ? proof_deadline : std::min(proof_deadline, keeper.config().peer_timeout / 3));
     if (!answer) {
         const Error& error = answer.error();
-        if (error.kind == ErrorKind::invalid) {
-            return {};  // the node itself has answered, and is of a version that can't say more
+        // Or the node itself has answered, and is of a version that can't say more.
+        if (error.kind == ErrorKind::invalid || (!is_strict && !was_reached(error))) {
+            return {};
         }
         return Failure(
             Error{ErrorKind::refused,

@@ -245,3 +245,18 @@ def test_a_disconnect_of_a_peer_out_of_reach_is_the_reason_that_status_gives(clu
     cluster.wait_in_sync(cluster.alpha)
     cluster.alpha.ctl("demote", "r0")
     cluster.assert_replicas_equal()
+
+
+def test_a_mirror_that_breaks_while_the_actives_mirrord_is_away_comes_back_without_it(cluster):
+    cluster.alpha.stop()
+    cluster.beta.stop()
+    handle = nbd.NBD()
+    handle.connect_unix(str(cluster.alpha.socket()))
+    handle.pwrite(b"alone" * 100, 0)
+    handle.shutdown()
+    cluster.beta.start()
+    cluster.wait_in_sync(cluster.beta)
+    cluster.alpha.start()
+    cluster.wait_in_sync(cluster.alpha)
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()

@@ -6,7 +6,7 @@ import secrets
 
 import pytest
 
-from lib import askers, control, credentials, split_brain
+from lib import askers, control, credentials, environment, split_brain
 
 MIB = 1024 * 1024
 NODES = {"alpha": "beta", "beta": "alpha"}
@@ -138,6 +138,7 @@ def test_a_backing_with_data_is_not_overwritten_for_the_peer(make_cluster, insis
         cluster.backing(node).write_bytes(f"precious of {node.name}".encode() + bytes(64 * MIB - 32))
         with open(cluster.backing(node), "ab") as file:
             file.truncate(64 * MIB)
+        cluster.backing(node).chmod(0o600)
     image = cluster.backing(beta).read_bytes()
     words = ["--from-empty"] if insists else []
     said = alpha.ctl("create", "r0", "--overwrite-peer", "--yes", *words, check=False)
@@ -184,9 +185,12 @@ def test_who_has_the_key_can_not_take_the_session_of_a_standby(cluster):
     cluster.assert_replicas_equal()
 
 
-def test_nobody_writes_to_a_standby_whose_active_node_is_gone(cluster):
+def test_nobody_of_three_nodes_writes_to_a_standby_whose_active_node_is_gone(make_cluster):
     """Then nobody confirms a session: what a person promotes is what the active node wrote."""
-    alpha, beta = cluster.nodes
+    cluster = make_cluster()
+    third = f'[node.gamma]\naddress = "127.0.0.1:{environment.free_ports(1)[0]}"\n'
+    cluster.write_config(f"{cluster.config_text()}\n{third}")
+    alpha, beta = cluster.start_active().nodes
     if beta.tls == "x509":
         pytest.skip("the certificate proves which node that is")
     split_brain.write(alpha, "answered", range(64))
