@@ -83,7 +83,7 @@ TEST_CASE("a replica that a session filled while its replacement asked for a sou
         }
         return std::nullopt;
     });
-    const auto replaced = replace_replica(nodes.alpha.r0(), false);
+    const auto replaced = replace_replica(nodes.alpha.r0(), false, ReplicaFiles::Access::as_it_is);
     REQUIRE_FALSE(replaced);
     CHECK(replaced.error().kind == ErrorKind::refused);
     CHECK(nodes.alpha.superblock().state == ReplicaState::up_to_date);
@@ -95,7 +95,7 @@ TEST_CASE("a replica that is still of no worth is replaced") {
     TwoNodes nodes;
     nodes.alphas.state = ReplicaState::failed;
     nodes.start();
-    const auto replaced = replace_replica(nodes.alpha.r0(), false);
+    const auto replaced = replace_replica(nodes.alpha.r0(), false, ReplicaFiles::Access::as_it_is);
     REQUIRE_MESSAGE(replaced, (replaced ? "" : replaced.error().text()));
     CHECK(nodes.alpha.superblock().state == ReplicaState::fresh);
 }
