@@ -288,16 +288,6 @@ int wait_for_resync(Session& session) {
 
 int events(Session& session) {
     World& world = session.world;
-    const std::string& volume = session.options.volume;
-    if (!volume.empty() && session.config.volumes.count(volume) == 0) {
-        report(
-            Error{ErrorKind::not_found,
-                  fmt::format("the configuration has no volume {}", printable(volume)),
-                  "mirrorctl status lists those that it has; events of a volume that was removed "
-                  "from it: mirrorctl events"},
-            session.options, world);
-        return exit_usage;
-    }
     EventFilter filter{session.options.volume, std::nullopt};
     if (!session.options.since.empty()) {
         const auto since = parse_since(session.options.since, world.clock.wall_now());
@@ -308,8 +298,21 @@ int events(Session& session) {
         filter.since = *since;
     }
     EventsFile file(session.node.state_dir + "/events.jsonl");
-    const auto sink = [&](std::string_view line) { print_event(line, filter, session); };
+    const std::string& volume = session.options.volume;
+    // One that was taken out of the configuration has its events still.
+    bool is_known = volume.empty() || session.config.volumes.count(volume) != 0;
+    const auto sink = [&](std::string_view line) {
+        is_known = is_known || line.find(volume) != std::string_view::npos;
+        print_event(line, filter, session);
+    };
     auto read = file.read_all(sink);
+    if (read && !is_known) {
+        report(Error{ErrorKind::not_found,
+                     fmt::format("there is no volume {}, and no event of it", printable(volume)),
+                     "mirrorctl status lists the volumes"},
+               session.options, world);
+        return exit_usage;
+    }
     world.out.flush();
     while (read && session.options.follow && world.pause(events_interval)) {
         read = file.read_new(sink);

@@ -233,7 +233,7 @@ TEST_CASE("in transmission idling is fine, stalling within a request or a reply 
 }
 
 TEST_CASE("more exports than allowed are refused with a reason") {
-    Fixture fixture({.open = 2});
+    Fixture fixture({.open = 2, .kept_for_root = 0});
     RawClient first(fixture.socket), second(fixture.socket), third(fixture.socket);
     first.open();
     second.open();

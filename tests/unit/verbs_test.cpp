@@ -276,6 +276,8 @@ TEST_CASE_FIXTURE(Fixture, "events are read from the node's file, also without a
     CHECK(run({"events", "r1", "--since", "10min", "--json"}) == 0);
     CHECK(Json::parse(out.str())["id"] == "demoted");
     CHECK(run({"events", "--since", "yesterday"}) == 2);
+    CHECK(run({"events", "nosuch"}) == 2);
+    CHECK(err.str().find("there is no volume nosuch") != std::string::npos);
 }
 
 TEST_CASE_FIXTURE(Fixture,
