@@ -88,6 +88,10 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
     }
     auto status = client_.status();
     if (!status || !status->is_object()) {
+        if (MutexLock lock(mutex_); !engine_ || !engine_->is_running()) {
+            facts.is_starting = true;  // it died just now, which the supervisor notes in a moment
+            return facts;
+        }
         facts.failure = status ? "the engine's answer is no object" : status.error().message;
         facts.advice = fmt::format(
             "if that lasts, end the engine (process {}): mirrord starts it again at once",
