@@ -5,7 +5,6 @@
 // thread.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -13,9 +12,6 @@
 #include "daemon/volume_keeper.hpp"
 
 namespace mirror::daemon {
-
-/// Connections to the volume here, its device's included.
-[[nodiscard]] std::uint64_t count_clients(VolumeKeeper& keeper);
 
 class CutOff {
   public:

@@ -9,6 +9,7 @@
 #include "core/control/messages.hpp"
 #include "core/nbd/signs_of_life.hpp"
 #include "daemon/boot.hpp"
+#include "daemon/client_count.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/volume_steps.hpp"
 
@@ -227,16 +228,10 @@ Result<void> require_no_clients(VolumeKeeper& keeper, const DemoteOptions& optio
     if (options.disconnect_clients) {
         return {};
     }
-    keeper.engine().forget_status();
-    const auto status = keeper.engine().status();
-    const auto clients =
-        status ? control::uint_field(*status, "clients") : Result<std::uint64_t>(0);
-    const std::string& device = keeper.config().device;
-    const unsigned ours = device.empty() ? 0 : keeper.devices().connections(device);
-    if (!clients || *clients <= ours) {
+    const std::uint64_t others = count_clients_who_stay(keeper);
+    if (others == 0) {
         return {};
     }
-    const std::uint64_t others = *clients - ours;
     return Failure(Error{
         ErrorKind::busy,
         fmt::format("volume {} is in use on {} by {} client connection{}", keeper.name(),

@@ -6,6 +6,7 @@
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
+#include "daemon/client_count.hpp"
 #include "daemon/device/stall_watch.hpp"
 #include "daemon/rto.hpp"
 
@@ -157,10 +158,8 @@ Result<void> require_swap(VolumeKeeper& keeper, const SwapOptions& options) {
                              fmt::format("mirrorctl status {}", keeper.name())});
     }
     const auto clients = control::uint_field(*status, "clients");
-    const std::string& device = keeper.config().device;
-    const unsigned ours = device.empty() ? 0 : keeper.devices().connections(device);
-    if (clients && *clients > ours && !options.disconnect_clients) {
-        const std::uint64_t others = *clients - ours;
+    const std::uint64_t others = besides_device(keeper, clients.value_or(0));
+    if (others != 0 && !options.disconnect_clients) {
         return Failure(
             Error{ErrorKind::busy,
                   fmt::format("{} client connection{} would be cut off, besides the device", others,

@@ -6,6 +6,7 @@
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
+#include "daemon/client_count.hpp"
 #include "daemon/cut_off.hpp"
 #include "daemon/demote.hpp"
 #include "daemon/resolve_plan.hpp"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/status.hpp"
 
-#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -396,17 +395,8 @@ StateWord judge_state(const VolumeFacts& facts) {
 
 std::uint64_t unrepaired_bytes(const VolumeFacts& facts) {
     const Json& seen = member(member(facts.engine, "peer"), "verify");
-    const Json& verify = seen.is_object() ? seen : facts.verify;
-    const auto count = [&](const char* name) {
-        const Json& value = member(verify, name);
-        return value.is_number_unsigned() ? value.get<std::uint64_t>() : 0;
-    };
-    const auto left = [](std::uint64_t found, std::uint64_t mended) {
-        return found - std::min(found, mended);
-    };
-    // The last whole comparison counts while another one has not got there yet.
-    return std::max(left(count("mismatched_bytes"), count("repaired_bytes")),
-                    left(count("last_mismatched_bytes"), count("last_repaired_bytes")));
+    const Json& bytes = member(seen.is_object() ? seen : facts.verify, "unrepaired_bytes");
+    return bytes.is_number_unsigned() ? bytes.get<std::uint64_t>() : 0;
 }
 
 std::optional<std::uint64_t> behind_bytes(const VolumeFacts& facts) {

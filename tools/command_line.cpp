@@ -235,21 +235,20 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
     verbs.add("version", "the versions of mirrorctl and mirrord", Volume::none);
 }
 
-}  // namespace
-
 /// Words that belong to an option of this name, which stands before them.
 bool takes_a_word(std::string_view option) {
     return option == "--config" || option == "--node";
 }
 
 /// The first word that is neither an option nor belongs to one; empty: there is none.
-std::string first_word(int argc, const char* const* argv) {
-    for (int i = 1; i < argc; ++i) {
-        const std::string_view word = argv[i];
-        if (takes_a_word(word)) {
-            ++i;
-        } else if (word.empty() || word.front() != '-') {
-            return std::string(word);
+std::string first_word(const std::vector<std::string>& words) {
+    for (auto word = words.begin(); word != words.end(); ++word) {
+        if (takes_a_word(*word)) {
+            if (++word == words.end()) {
+                break;
+            }
+        } else if (word->empty() || word->front() != '-') {
+            return *word;
         }
     }
     return {};
@@ -310,6 +309,8 @@ std::vector<std::string> words_of(int argc, const char* const* argv) {
     return words;
 }
 
+}  // namespace
+
 std::variant<Options, int> parse_command_line(int argc, const char* const* argv, std::ostream& out,
                                               std::ostream& err) {
     Options options;
@@ -323,12 +324,8 @@ std::variant<Options, int> parse_command_line(int argc, const char* const* argv,
     add_mirror_verbs(verbs, options);
     add_watching_verbs(verbs, options);
     std::vector<std::string> words = words_of(argc, argv);
-    if (words.empty() || words.back() != "--help" || words.size() > 1) {
-        const std::string verb =
-            words.size() > 1 && words.back() == "--help" ? words.front() : first_word(argc, argv);
-        if (!knows_verb(app, verb, err)) {
-            return exit_usage;
-        }
+    if (!knows_verb(app, first_word(words), err)) {
+        return exit_usage;
     }
     std::reverse(words.begin(), words.end());  // as CLI11 wants them
     try {

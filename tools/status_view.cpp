@@ -29,7 +29,7 @@ constexpr std::array<StateWords, 8> known_states{{
     {"in-sync", "", Style::good, status_in_sync},
     {"resyncing", "", Style::warning, status_degraded},
     {"broken", "standby behind", Style::warning, status_degraded},
-    {"starting", "the engine starts again", Style::warning, status_degraded},
+    {"starting", "the engine is not ready yet", Style::warning, status_degraded},
     {"new", "never filled", Style::warning, status_degraded},
     {"peer-unknown", "active not reachable", Style::warning, status_unknown},
     {"diverged", "split brain", Style::bad, status_at_risk},

@@ -84,9 +84,7 @@ std::uint64_t bytes_left(const Json& verify) {
 }
 
 std::uint64_t unrepaired_bytes(const Json& verify) {
-    const std::uint64_t found = bytes(verify, "last_mismatched_bytes");
-    return std::max(bytes_left(verify),
-                    found - std::min(found, bytes(verify, "last_repaired_bytes")));
+    return bytes(verify, "unrepaired_bytes");
 }
 
 std::string verify_words(const Json& verify, const std::string& volume, WallTime now) {

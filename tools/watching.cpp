@@ -217,8 +217,8 @@ int watch_in_pipe(Session& session) {
     return code;
 }
 
-void print_event(std::string_view line, const EventFilter& filter, Session& session) {
-    const Json event = control::parse_shallow(line);
+void print_event(std::string_view line, const Json& event, const EventFilter& filter,
+                 Session& session) {
     if (!event.is_object()) {
         session.world.err << fmt::format("mirrorctl: a line of the event log is not JSON: {}\n",
                                          printable(line.substr(0, 80)));
@@ -302,8 +302,9 @@ int events(Session& session) {
     // One that was taken out of the configuration has its events still.
     bool is_known = volume.empty() || session.config.volumes.count(volume) != 0;
     const auto sink = [&](std::string_view line) {
-        is_known = is_known || line.find(volume) != std::string_view::npos;
-        print_event(line, filter, session);
+        const Json event = control::parse_shallow(line);
+        is_known = is_known || (event.is_object() && text_field(event, "volume") == volume);
+        print_event(line, event, filter, session);
     };
     auto read = file.read_all(sink);
     if (read && !is_known) {

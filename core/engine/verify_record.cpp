@@ -263,7 +263,8 @@ Json verify_status(const VerifyRecord& record, WallTime now,
         {"last_finished", control::encode(record.last_finished)},
         {"age_seconds", finished_once ? Json(std::max<std::int64_t>(age.count(), 0)) : Json()},
         {"last_mismatched_bytes", record.last_mismatched_bytes},
-        {"last_repaired_bytes", record.last_repaired_bytes}};
+        {"last_repaired_bytes", record.last_repaired_bytes},
+        {"unrepaired_bytes", record.unrepaired_bytes()}};
 }
 
 }  // namespace mirror

@@ -6,6 +6,7 @@
 // Values; any thread. One writer of a file at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -57,6 +58,10 @@ struct VerifyRecord {
     void add(const VerifyFinding& finding);
     [[nodiscard]] std::uint64_t left_bytes() const noexcept {
         return mismatched_bytes - repaired_bytes;
+    }
+    /// Known to differ: of the last whole comparison, too, while another one has not got there yet.
+    [[nodiscard]] std::uint64_t unrepaired_bytes() const noexcept {
+        return std::max(left_bytes(), last_mismatched_bytes - last_repaired_bytes);
     }
     friend bool operator==(const VerifyRecord&, const VerifyRecord&) = default;
 };

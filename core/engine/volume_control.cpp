@@ -112,8 +112,9 @@ Result<Json> Volume::handle(const Json& request) {
         return text(peer_.resync(request.value("full", false)));
     }
     if (*what == "verify") {
+        auto done = verify_.handle(request);
         const auto possible = peer_.require_no_split_brain();
-        return possible ? verify_.handle(request) : Failure(possible.error());
+        return done || possible ? std::move(done) : Failure(possible.error());
     }
     if (*what == "settings") {
         return take_settings(request);

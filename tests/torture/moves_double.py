@@ -2,6 +2,7 @@
 """Two things at once: what fails here while nothing is known of the peer, and what the peer did
 without being able to say so."""
 
+from moves_loss import open_link, silence
 from registry import NotNow, move
 
 
@@ -11,8 +12,8 @@ def disk_fails_in_silence(arena, draw):
     arena.heal()
     active, standby = arena.roles()
     disk = arena.disk(active, faulty=True)
-    silence, speak = draw.choice([(_silence, _open), (_silence, _cut), (_freeze, _thaw)])
-    order = [lambda: silence(arena, standby), lambda: disk.fuse.fail("write")]
+    silence_it, speak = draw.choice([(silence, open_link), (silence, _cut), (_freeze, _thaw)])
+    order = [lambda: silence_it(arena, standby), lambda: disk.fuse.fail("write")]
     draw.shuffle(order)
     for step in order:
         step()
@@ -71,21 +72,11 @@ def _a_new_engine(arena, _draw, active, _standby):
 _ASKED_FOR = [_writes, _disk_fails, _disk_fails, _a_switch, _a_new_session, _a_new_engine]
 
 
-def _silence(arena, _standby):
-    for proxy in arena.proxies:
-        proxy.silence()
-
-
-def _open(arena, _standby):
-    for proxy in arena.proxies:
-        proxy.open()
-
-
-def _cut(arena, standby):
+def _cut(arena, _standby):
     """What was sent meanwhile never arrives."""
     for proxy in arena.proxies:
         proxy.cut()
-    _open(arena, standby)
+    open_link(arena)
 
 
 def _freeze(_arena, standby):

@@ -23,9 +23,9 @@ def forced_loss(arena, draw):
     arena.kill_node(lost)
     arena.load.pause()
     if reconnect_first:
-        _open(arena)
+        open_link(arena)
     arena.promote_forced(heir)
-    _open(arena)
+    open_link(arena)
     arena.given_up += arena.record.accept_loss(broken)
     arena.check_image(heir)
     arena.load.go_on()
@@ -73,7 +73,7 @@ def make_anew(arena, keep, lose):
     arena.cluster.wait_in_sync(keep)
 
 
-def _open(arena):
+def open_link(arena, _node=None):
     for proxy in arena.proxies:
         proxy.open()
 
@@ -87,9 +87,9 @@ def _cut(arena, _active):
         proxy.cut()
 
 
-def _silence(arena, _active):
+def silence(arena, _node):
     for proxy in arena.proxies:
         proxy.silence()
 
 
-_WAYS = [_disconnect, _cut, _silence]
+_WAYS = [_disconnect, _cut, silence]

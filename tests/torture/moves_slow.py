@@ -12,12 +12,8 @@ _DEEP = 48  # requests a writer, of up to 1 MiB
 def slow_standby_disk(arena, draw):
     """The standby's disk gets a fifteenth done of what it did, under deep queues: not a break."""
     arena.heal()
-    active, standby = arena.roles()
-    breaks = len(active.events("mirror-break"))
-    stood = machine_time.stood_still()
-    _work_slowly(arena, draw, standby)
-    news = active.events("mirror-break")[breaks:]
-    if news and machine_time.stood_still() == stood:
+    _, standby = arena.roles()
+    if news := _work_slowly(arena, draw, standby, "mirror-break"):
         raise Violation(f"a disk that was slow, and never stood still, was given up: {news}")
 
 
@@ -26,11 +22,8 @@ def slow_active_disk(arena, draw):
     """The same of the active's: it is left out only where disk_timeout bounds each request."""
     arena.heal()
     active, _ = arena.roles()
-    failures = len(active.events("local-disk-failed"))
-    stood = machine_time.stood_still()
-    _work_slowly(arena, draw, active)
-    news = active.events("local-disk-failed")[failures:]
-    if news and not arena.disk_timeout() and machine_time.stood_still() == stood:
+    news = _work_slowly(arena, draw, active, "local-disk-failed")
+    if news and not arena.disk_timeout():
         raise Violation(f"a disk that was slow, and never stood still, was left out: {news}")
 
 
@@ -54,7 +47,11 @@ def slow_disk_and_break(arena, draw):
         disk.go_on()
 
 
-def _work_slowly(arena, draw, node):
+def _work_slowly(arena, draw, node, event):
+    """The active's events of that kind meanwhile; none where the machine itself stood still."""
+    active = arena.active()
+    known = len(active.events(event))
+    stood = machine_time.stood_still()
     disk = arena.disk(node, faulty=True)
     arena.load.depth = _DEEP
     disk.fuse.slow()
@@ -62,3 +59,4 @@ def _work_slowly(arena, draw, node):
     arena.run_for(draw.uniform(1.0, 3.0) * arena.peer_timeout())
     arena.load.depth = arena.load.DEPTH
     disk.go_on()
+    return active.events(event)[known:] if machine_time.stood_still() == stood else []

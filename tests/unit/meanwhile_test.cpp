@@ -19,6 +19,7 @@
 #include "daemon/replace.hpp"
 #include "daemon/replica_comparison.hpp"
 #include "daemon/switch.hpp"
+#include "eventually.hpp"
 #include "two_nodes.hpp"
 
 using namespace mirror;
@@ -29,17 +30,6 @@ using namespace std::chrono_literals;
 namespace {
 
 using Instead = std::optional<Result<Json>>;
-
-bool eventually(const std::function<bool()>& is_so) {
-    const auto deadline = std::chrono::steady_clock::now() + 60s;
-    while (!is_so()) {
-        if (std::chrono::steady_clock::now() > deadline) {
-            return false;
-        }
-        std::this_thread::sleep_for(2ms);
-    }
-    return true;
-}
 
 bool is_question(const Json& request, const char* name) {
     return request.value("request", "") == name;

@@ -50,17 +50,6 @@ std::unique_ptr<MetaFile> load_meta(Machine& machine,
 
 }  // namespace
 
-bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds most) {
-    const auto deadline = std::chrono::steady_clock::now() + most;
-    while (!condition()) {
-        if (std::chrono::steady_clock::now() > deadline) {
-            return false;
-        }
-        std::this_thread::sleep_for(500us);
-    }
-    return true;
-}
-
 Bytes pattern(std::size_t length, unsigned seed) {
     std::minstd_rand random(seed + 1);
     Bytes bytes(length);

@@ -14,6 +14,7 @@
 #include "core/config/config.hpp"
 #include "core/engine/volume.hpp"
 #include "core/standby/replica.hpp"
+#include "eventually.hpp"
 #include "faulty_machine.hpp"
 #include "standby_server.hpp"
 #include "temp_dir.hpp"
@@ -26,9 +27,6 @@ using namespace std::chrono_literals;
 /// Not a whole number of regions, digest blocks or blocks of a map.
 inline constexpr std::uint64_t pair_size = 4 * MiB + 20 * KiB;
 
-/// Polls; the deadline is for machines under load, not part of what is tested.
-[[nodiscard]] bool eventually(const std::function<bool()>& condition,
-                              std::chrono::milliseconds most = 60s);
 /// Holds whoever comes to it until it is opened.
 class Barrier {
   public:

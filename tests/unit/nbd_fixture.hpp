@@ -27,25 +27,13 @@
 #include "core/base/sync.hpp"
 #include "core/nbd/server.hpp"
 #include "core/nbd/wire.hpp"
+#include "eventually.hpp"
 #include "temp_dir.hpp"
 
 namespace mirror::test {
 
 using namespace std::chrono_literals;
 using Bytes = std::vector<std::byte>;
-
-/// Polls a condition; the deadline is for machines under load, not part of what is tested.
-inline bool eventually(const std::function<bool()>& condition,
-                       std::chrono::milliseconds most = 20s) {
-    const auto deadline = std::chrono::steady_clock::now() + most;
-    while (!condition()) {
-        if (std::chrono::steady_clock::now() > deadline) {
-            return false;
-        }
-        std::this_thread::yield();
-    }
-    return true;
-}
 
 struct MemoryDisk {
     nbd::Traits traits{.size = 64 * MiB,

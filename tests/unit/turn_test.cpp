@@ -7,23 +7,11 @@
 
 #include <doctest/doctest.h>
 
+#include "eventually.hpp"
+
 using namespace mirror::nbd;
+using mirror::test::eventually;
 using namespace std::chrono_literals;
-
-namespace {
-
-bool eventually(const std::function<bool()>& condition) {
-    const auto deadline = std::chrono::steady_clock::now() + 20s;
-    while (!condition()) {
-        if (std::chrono::steady_clock::now() > deadline) {
-            return false;
-        }
-        std::this_thread::sleep_for(500us);
-    }
-    return true;
-}
-
-}  // namespace
 
 TEST_CASE("a wait that lasts is taken over, however long nothing happened before it") {
     std::atomic<int> taken_over{0};

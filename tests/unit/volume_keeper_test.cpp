@@ -22,11 +22,13 @@
 #include "daemon/requests.hpp"
 #include "daemon/spawn.hpp"
 #include "daemon/volume_home.hpp"
+#include "tests/unit/eventually.hpp"
 #include "tests/unit/no_devices.hpp"
 #include "tests/unit/temp_dir.hpp"
 
 using namespace mirror;
 using namespace mirror::daemon;
+using mirror::test::eventually;
 using namespace std::chrono_literals;
 using test::NoDevices;
 
@@ -43,18 +45,6 @@ std::chrono::nanoseconds used(clockid_t clock) {
     timespec time{};
     ::clock_gettime(clock, &time);
     return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
-}
-
-/// For what another thread does soon.
-bool eventually(const std::function<bool()>& is_so) {
-    const auto deadline = std::chrono::steady_clock::now() + 60s;
-    while (!is_so()) {
-        if (std::chrono::steady_clock::now() > deadline) {
-            return false;
-        }
-        std::this_thread::sleep_for(2ms);
-    }
-    return true;
 }
 
 std::string config_text(const std::string& folder, const std::vector<std::string>& volumes) {
