@@ -232,6 +232,8 @@ class FakeNode:
     def __init__(self, directory):
         self.name = directory.name
         self.told = []
+        self.running = True
+        self.media_errors = 0
         self._meta = directory / "meta"
         directory.mkdir()
         self.replace_meta(0)
@@ -241,6 +243,13 @@ class FakeNode:
 
     def events(self):
         return [{"id": name} for name in self.told]
+
+    def is_running(self):
+        return self.running
+
+    def status(self):
+        assert self.running
+        return {"replica": {"media_errors": self.media_errors}}
 
     def meta(self):
         return self._meta
@@ -263,6 +272,20 @@ def test_errors_are_excused_only_when_a_disk_failed_and_the_mirror_was_broken(tm
     judge.forget()
     assert not judge.no_copy_was_left()
     arena.nodes[0].told.append("media-error")
+    assert not judge.no_copy_was_left()
+
+
+def test_a_disk_error_without_an_event_of_its_own_is_an_excuse(tmp_path):
+    arena = FakeArena(tmp_path)
+    arena.nodes[1].running = False
+    judge = excuses.Excuses(arena)
+    judge.forget()
+    arena.nodes[0].told.append("mirror-break")
+    assert not judge.no_copy_was_left()
+    arena.nodes[0].media_errors = 1
+    assert judge.no_copy_was_left()
+    judge.forget()
+    arena.nodes[0].told.append("mirror-break")
     assert not judge.no_copy_was_left()
 
 
