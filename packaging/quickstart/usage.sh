@@ -85,8 +85,7 @@ kind, eight for both.
   --revision N   the packages' revision (default: 1)
   --no-install   install nothing: say which packages are missing, and stop
 
-SHA256SUMS and a bill of materials, sbom.cdx.json (CycloneDX), are written beside them. Two builds of
-one commit on machines with the same packages give the same files.
+SHA256SUMS and a bill of materials, sbom.cdx.json (CycloneDX), are written beside them.
 
 Environment:
   MIRRORDISK_RELEASE=1          for others to use: fails without the two addresses below
