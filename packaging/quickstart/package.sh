@@ -20,6 +20,7 @@ make_packages() {
         shift
     done
     [ ${#kinds[@]} -gt 0 ] || kinds=(deb rpm)
+    require_contacts
     purposes+=("${kinds[@]}")
     # What has been compiled for one kind is there for the other.
     [ ${#kinds[@]} -eq 1 ] || purposes+=(both)
@@ -34,6 +35,7 @@ make_packages() {
         fi
     done
     [ $made = 1 ] || die "no package was built"
+    describe_packages || die "the checksums and the bill of materials could not be written"
     heading "packages, in $packages_dir/"
     list_packages
 }
@@ -51,7 +53,8 @@ package_obstacle() { # deb|rpm
 list_packages() {
     (cd "$packages_dir" && find . -maxdepth 1 \( -name '*.deb' -o -name '*.rpm' \) \
         -printf '%f\t%k KiB\n' | sort | expand -t 60)
-    note "debug information: $packages_dir/debug/"
+    note "debug information: $packages_dir/debug/; checksums: SHA256SUMS; what is in them: sbom.cdx.json"
+    note "security contact: $(security_contact)"
 }
 
 build_package() { # deb|rpm
@@ -67,10 +70,6 @@ build_package() { # deb|rpm
 
 # The one place that has the version.
 project_version() { sed -n "s/^ *version: '\([0-9.]*\)',$/\1/p" meson.build | head -n 1; }
-
-# The time of the newest change of the tree's history for people, so that the same tree makes the
-# same packages.
-source_time() { echo "${SOURCE_DATE_EPOCH:-$(stat -c %Y CHANGELOG.md)}"; }
 
 # The sources without what was built from them. Both kinds are compiled in a directory of the same
 # name, so that ccache has compiled for the second when it has for the first.
@@ -101,6 +100,7 @@ build_deb() {
     stage_sources "$tree" || return 1
     compile_environment "$tree"
     cp -r packaging/debian "$tree/debian"
+    put_contacts "$tree" || return 1
     sed -e "s/@VERSION@/$(project_version)/; s/@REVISION@/$package_revision/" \
         -e "s/@DATE@/$(date -R -u -d "@$SOURCE_DATE_EPOCH")/" \
         "$tree/debian/changelog.in" >"$tree/debian/changelog"
@@ -115,19 +115,24 @@ build_rpm() {
     top=$PWD/$packages_dir/staging
     tree=$top/mirrordisk-$version
     stage_sources "$tree" || return 1
+    put_contacts "$tree" || return 1
     compile_environment "$tree"
     tar -C "$top" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 -czf "$top/mirrordisk-$version.tar.gz" \
         "mirrordisk-$version" || return 1
     local -a options=(--define "_topdir $top/rpm" --define "_sourcedir $top"
         --define "_builddir $top" --define "_rpmdir $top/rpms"
-        --define "mirrordisk_version $version" --define "mirrordisk_revision $package_revision")
+        --define "mirrordisk_version $version" --define "mirrordisk_revision $package_revision"
+        # The time and the machine of a build are in no package.
+        --define "use_source_date_epoch_as_buildtime 1" --define "_buildhost reproducible"
+        --define "clamp_mtime_to_source_date_epoch 1" --define "build_mtime_policy clamp_to_source_date_epoch")
+    [ -z "${MIRRORDISK_URL:-}" ] || options+=(--define "mirrordisk_url $MIRRORDISK_URL")
     if command -v dpkg-buildflags >/dev/null; then
         # Debian's rpm knows none of the Debian packages that are installed, and has no flags that
         # harden. Flags as for the .deb: what that has compiled is ccache's then.
         options+=(--nodeps --define "optflags $(debian_flags CXXFLAGS) $(debian_flags CPPFLAGS)"
             --define "build_ldflags $(debian_flags LDFLAGS)")
     fi
-    rpmbuild -bb "${options[@]}" packaging/rpm/mirrordisk.spec || return 1
+    rpmbuild -bb "${options[@]}" "$tree/packaging/rpm/mirrordisk.spec" || return 1
     take_packages rpm "$top"/rpms/*/*.rpm
 }
 

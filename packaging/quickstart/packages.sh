@@ -12,7 +12,7 @@ debian_test=("${debian_demo[@]}" libnbd-dev gnutls-bin doctest-dev python3-pytes
     python3-pytest-xdist python3-libnbd fio qemu-utils shellcheck clang
     clang-format libfaketime iproute2 ccache)
 debian_deb=(build-essential debhelper systemd)
-debian_rpm=(rpm systemd)
+debian_rpm=(rpm systemd cpio)
 debian_both=(ccache)
 debian_check_packages=(lintian rpmlint file)
 debian_tidy=(clang clang-tidy)
@@ -30,7 +30,7 @@ fedora_test=("${fedora_demo[@]}" libnbd-devel gnutls-utils doctest-devel nbdkit-
     nbdkit-basic-filters python3-pytest python3-pytest-xdist python3-libnbd fio qemu-img ShellCheck
     clang clang-tools-extra libasan libubsan libtsan perl-Pod-Checker libfaketime iproute ccache)
 fedora_deb=()
-fedora_rpm=(rpm-build systemd systemd-rpm-macros)
+fedora_rpm=(rpm-build systemd systemd-rpm-macros cpio)
 fedora_both=(ccache)
 fedora_check_packages=(rpmlint file)
 fedora_tidy=(clang clang-tools-extra)

@@ -84,6 +84,15 @@ kind, eight for both.
   --deb, --rpm   only this kind
   --revision N   the packages' revision (default: 1)
   --no-install   install nothing: say which packages are missing, and stop
+
+SHA256SUMS and a bill of materials, sbom.cdx.json (CycloneDX), are written beside them.
+
+Environment:
+  MIRRORDISK_RELEASE=1          for others to use: fails without the two addresses below
+  MIRRORDISK_SECURITY_CONTACT   an address or URL for reports of vulnerabilities, for SECURITY.md
+  MIRRORDISK_MAINTAINER         "NAME <ADDRESS>" of the packages
+  MIRRORDISK_URL                the rpm's URL (optional)
+  SOURCE_DATE_EPOCH             the time in the packages (default: that of the newest commit)
 TEXT
 }
 
