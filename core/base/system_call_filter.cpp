@@ -8,8 +8,10 @@
 #include <memory>
 #include <sched.h>
 #include <seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <type_traits>
+#include <unistd.h>
 
 #include "core/base/sanitized.hpp"
 
@@ -21,8 +23,9 @@ constexpr const char* refused_calls[] = {
     "mount", "umount", "umount2", "pivot_root", "chroot", "open_tree", "move_mount", "fsopen",
     "fsconfig", "fsmount", "fspick", "mount_setattr", "open_tree_attr", "setns", "unshare",
     // Other processes.
-    "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd",
-    "perf_event_open", "personality",
+    "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp",
+    "pidfd_getfd", "pidfd_send_signal", "tkill", "migrate_pages", "move_pages", "perf_event_open",
+    "personality",
     // The kernel, and the machine.
     "init_module", "finit_module", "delete_module", "create_module", "kexec_load",
     "kexec_file_load", "bpf", "reboot", "swapon", "swapoff", "acct", "quotactl", "quotactl_fd",
@@ -97,6 +100,24 @@ void refuse_sockets(Rules& rules) noexcept {
     }
 }
 
+/// abort(), raise() and pthread_kill() send to this process, by its number.
+void refuse_others(Rules& rules) noexcept {
+    const auto own = static_cast<std::uint64_t>(::getpid());
+    for (const char* call : {"kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"}) {
+        rules.refuse(call, EPERM, argument(0, SCMP_CMP_NE, own));
+    }
+    // 0 is who asks: so do getrlimit() and setrlimit().
+    rules.refuse("prlimit64", EPERM, argument(0, SCMP_CMP_NE, 0));
+}
+
+/// Those that type into a terminal, for whoever reads from it.
+void refuse_terminals(Rules& rules) noexcept {
+    constexpr std::uint64_t looked_at = 0xffffffff;  // by the kernel
+    for (const std::uint64_t request : {std::uint64_t{TIOCSTI}, std::uint64_t{TIOCLINUX}}) {
+        rules.refuse("ioctl", EPERM, argument(1, SCMP_CMP_MASKED_EQ, looked_at, request));
+    }
+}
+
 void refuse_namespaces(Rules& rules) noexcept {
 #if defined(__s390__)
     constexpr unsigned flags = 1;
@@ -140,6 +161,8 @@ int refuse_system_calls() noexcept {
         }
     }
     refuse_sockets(rules);
+    refuse_others(rules);
+    refuse_terminals(rules);
     refuse_namespaces(rules);
     return rules.error() != 0 ? rules.error() : load(filter.get());
 }

@@ -3,7 +3,9 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <fcntl.h>
 #include <fstream>
 #include <functional>
@@ -15,6 +17,7 @@
 #include <sched.h>
 #include <sstream>
 #include <string>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -105,6 +108,24 @@ std::string refusals() {
     check("process_vm_readv",
           ::syscall(SYS_process_vm_readv, ::getpid(), nullptr, 0, nullptr, 0, 0));
     check("io_uring_setup", ::syscall(SYS_io_uring_setup, 1, nullptr));
+    check("kill", ::kill(::getppid(), 0));
+    check("kill of a group", ::kill(0, 0));
+    check("kill of all", ::kill(-1, 0));
+    check("tgkill", ::syscall(SYS_tgkill, ::getppid(), ::getppid(), 0));
+    check("tkill", ::syscall(SYS_tkill, ::getppid(), 0));
+    siginfo_t from_a_queue{};
+    from_a_queue.si_code = SI_QUEUE;
+    check("sigqueue", ::syscall(SYS_rt_sigqueueinfo, ::getppid(), 0, &from_a_queue));
+    check("tgsigqueue",
+          ::syscall(SYS_rt_tgsigqueueinfo, ::getppid(), ::getppid(), 0, &from_a_queue));
+    const Fd parent(static_cast<int>(::syscall(SYS_pidfd_open, ::getppid(), 0)));
+    check("pidfd_send_signal", ::syscall(SYS_pidfd_send_signal, parent.get(), 0, nullptr, 0));
+    check("process_mrelease", ::syscall(SYS_process_mrelease, parent.get(), 0));
+    rlimit limit{};
+    check("prlimit", ::prlimit(::getppid(), RLIMIT_NOFILE, nullptr, &limit));
+    check("typing", ::ioctl(-1, TIOCSTI, "x"));
+    check("typing, with bits that the kernel leaves out",
+          ::syscall(SYS_ioctl, -1, (1UL << 32) | TIOCSTI, "x"));
     check("keyctl", ::syscall(SYS_keyctl, 0, 0, 0, 0, 0));
     check("packets", ::socket(AF_PACKET, SOCK_RAW, 0), EAFNOSUPPORT);
     check("a family beyond all", ::socket(AF_VSOCK, SOCK_STREAM, 0), EAFNOSUPPORT);
@@ -139,6 +160,12 @@ std::string work_of_an_engine(const std::string& folder) {
                       ::getsockname(listener.get(), any, &length) == 0);
     const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     check("connect", ::connect(client.get(), any, length) == 0);
+    (void)::signal(SIGUSR1, SIG_IGN);
+    check("raise", ::raise(SIGUSR1) == 0 && ::pthread_kill(::pthread_self(), SIGUSR1) == 0 &&
+                       ::kill(::getpid(), 0) == 0);
+    rlimit limit{};
+    check("a limit",
+          ::getrlimit(RLIMIT_NOFILE, &limit) == 0 && ::setrlimit(RLIMIT_NOFILE, &limit) == 0);
     check("a Unix socket", Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)).is_open());
     std::string in_thread;
     std::thread([&] { in_thread = refusals(); }).join();
@@ -153,6 +180,22 @@ TEST_CASE("what an engine gives up is refused, in later threads too, and its own
               give_up_privileges("a test");
               return refusals() + work_of_an_engine(folder.path());
           }) == "");
+}
+
+TEST_CASE("an engine that aborts ends by that signal, which its core file and log are read for") {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        constexpr rlimit none{0, 0};
+        (void)::setrlimit(RLIMIT_CORE, &none);
+        (void)::signal(SIGABRT, SIG_DFL);
+        give_up_privileges("a test");
+        std::abort();
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFSIGNALED(status));
+    CHECK(WTERMSIG(status) == SIGABRT);
 }
 
 TEST_CASE("threads that are there already are held to the same system calls") {
