@@ -26,6 +26,7 @@
 #include "core/base/stderr_relay.hpp"
 #include "core/config/this_node.hpp"
 #include "core/control/mailbox.hpp"
+#include "core/engine/client_places.hpp"
 #include "core/engine/express_door.hpp"
 #include "core/engine/volume.hpp"
 
@@ -38,6 +39,10 @@ namespace {
 
 using namespace mirror;
 
+/// Each client's requests have 64 threads of nbdkit's, and a buffer each of up to 32 MiB: who may
+/// only do I/O must not take all of the machine's.
+constexpr int most_clients_of_others = 16;
+
 /// One nbdkit process serves one volume; nbdkit gives its callbacks no other place for it.
 struct Process {
     std::unique_ptr<StderrRelay> relay;  ///< goes last
@@ -48,6 +53,7 @@ struct Process {
     /// (daemon/engine_files.hpp).
     std::vector<Fd> holds;
     std::unique_ptr<ExpressDoor> express;  ///< goes before the volume does
+    ClientPlaces places_of_others{most_clients_of_others};
 };
 
 Process& process() {
@@ -58,8 +64,9 @@ Process& process() {
 /// One client's connection: to the volume, or to its control mailbox.
 class Connection {
   public:
-    Connection(Volume& volume, std::unique_ptr<control::Mailbox> mailbox)
-        : volume_(volume), mailbox_(std::move(mailbox)) {
+    Connection(Volume& volume, std::unique_ptr<control::Mailbox> mailbox,
+               ClientPlaces::Place place = {})
+        : place_(std::move(place)), volume_(volume), mailbox_(std::move(mailbox)) {
         if (!mailbox_) {
             volume_.client_opened();
         }
@@ -81,6 +88,7 @@ class Connection {
 
   private:
     std::atomic<bool> refused_{false};
+    ClientPlaces::Place place_;
     Volume& volume_;
     std::unique_ptr<control::Mailbox> mailbox_;
 };
@@ -245,6 +253,7 @@ Result<void> start_engine() {
         return opened;
     }
     give_up_privileges(who);
+    give_up_writing_elsewhere(who, process().volume->written_folders());
     process().relay->start();
     if (auto started = process().volume->start(); !started) {
         return started;
@@ -294,12 +303,32 @@ bool may_control() noexcept {
     return uid == 0 || (uid >= 0 && static_cast<uid_t>(uid) == geteuid());
 }
 
+/// In .open, before nbdkit starts the connection's threads.
+Connection* open_volume(Volume& volume) {
+    if (may_control()) {
+        return new Connection(volume, nullptr);
+    }
+    ClientPlaces& places = process().places_of_others;
+    auto place = places.take();
+    if (place.is_taken()) {
+        return new Connection(volume, nullptr, std::move(place));
+    }
+    if (places.first_refusal()) {
+        nbdkit_error(
+            "%d clients of other users than root and the engine's are connected, and no "
+            "more are taken: close some, or use %s",
+            most_clients_of_others, volume.express_socket().c_str());
+    }
+    nbdkit_set_error(EBUSY);
+    return nullptr;
+}
+
 Connection* open_connection() {
     Volume& volume = *process().volume;
     const char* given = nbdkit_export_name();
     const std::string name = given != nullptr ? given : "";
     if (name.empty() || name == volume.name()) {
-        return new Connection(volume, nullptr);
+        return open_volume(volume);
     }
     if (name != control::mailbox_export) {
         nbdkit_error("no export '%s' here; this is volume '%s'", name.c_str(),

@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "core/base/log.hpp"
+#include "core/base/sanitized.hpp"
 #include "core/base/system_call_filter.hpp"
+#include "core/base/write_limits.hpp"
 
 namespace mirror {
 namespace {
@@ -92,6 +94,21 @@ void give_up_privileges(const std::string& who) {
     report(who, "privileges that programs bring", no_new);
     report(who, "its capabilities", give_up_all_capabilities());
     report(who, "system calls that it does not need", refuse_system_calls());
+}
+
+void give_up_writing_elsewhere(const std::string& who, std::span<const std::string> folders) {
+    if (is_sanitized) {
+        return;  // a sanitizer opens the file of its report when it has something to report
+    }
+    const int error = limit_writes_to(folders);
+    if (error == ENOSYS || error == EOPNOTSUPP) {
+        log(LogLevel::info,
+            "{}: this kernel has no Landlock, or it is not switched on (lsm=): it goes on with the "
+            "right to write whatever its user may",
+            who);
+        return;
+    }
+    report(who, "files that are elsewhere than in its folders", error);
 }
 
 void give_up_capabilities(const std::string& who, std::span<const unsigned> capabilities) {

@@ -20,6 +20,11 @@ namespace mirror {
 /// would fail. `who` begins what is logged.
 void give_up_privileges(const std::string& who);
 
+/// Gives up, for good, to write files by name elsewhere than beneath `folders`, which are there:
+/// core/base/write_limits.hpp. After give_up_privileges, and before there are other threads, since
+/// the kernel takes it from the calling one and those that it starts.
+void give_up_writing_elsewhere(const std::string& who, std::span<const std::string> folders);
+
 /// Gives up these capabilities (CAP_…), for good and for all that the process starts.
 void give_up_capabilities(const std::string& who, std::span<const unsigned> capabilities);
 

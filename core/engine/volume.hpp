@@ -8,6 +8,7 @@
 // ends the session finds it.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -60,6 +61,10 @@ class Volume {
     [[nodiscard]] std::string socket() const { return node().volume_socket(settings_.name); }
     [[nodiscard]] std::string express_socket() const {
         return node().express_socket(settings_.name);
+    }
+    /// Where it makes and writes files by name when it serves: all others are open by then.
+    [[nodiscard]] std::array<std::string, 2> written_folders() const {
+        return {node().state_dir, node().run_dir};
     }
     [[nodiscard]] std::uint64_t size() const noexcept { return store_->size(); }
 

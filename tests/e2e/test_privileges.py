@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the processes have given up, and who may open whose sockets."""
 
+import ctypes
 import os
 import pathlib
 import stat
+import subprocess
 
+import nbd
 import pytest
 
 from lib import environment, tools, users
@@ -72,6 +75,34 @@ def test_an_engine_gives_up_its_privileges_each_time_it_starts(cluster, make_loa
     cluster.assert_replicas_equal()
 
 
+def has_landlock():
+    create_ruleset, version = 444, 1
+    return ctypes.CDLL(None).syscall(create_ruleset, None, 0, version) > 0
+
+
+@pytest.mark.skipif(not has_landlock(), reason="this kernel has no Landlock")
+@pytest.mark.skipif(environment.sanitizer() != "",
+                    reason="a sanitizer writes its reports where it likes")
+def test_an_engine_writes_in_its_folders_alone(cluster, tmp_path):
+    """A link leads out of STATE_DIR, as whoever took the engine over would make it."""
+    cluster.alpha.ctl("verify", "r0", "--wait", "--rate", "0")
+    inside = cluster.alpha.state_dir / "r0"
+    assert (inside / "verify.json").exists()
+    assert "can't be saved" not in cluster.alpha.log_tail(1000)
+    outside = tmp_path / "r0"
+    outside.mkdir(mode=0o700)
+    kept = inside.rename(inside.with_name("kept"))
+    inside.symlink_to(outside)
+    cluster.alpha.ctl("verify", "r0", "--wait", "--rate", "0")
+    inside.unlink()
+    kept.rename(inside)
+    assert list(outside.iterdir()) == []
+    assert "can't be saved" in cluster.alpha.log_tail(1000)
+    cluster.alpha.ctl("verify", "r0", "--wait", "--rate", "0")
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+
+
 def test_mirrord_gives_up_what_no_hook_needs(cluster):
     status = status_of(pathlib.Path(f"/proc/{cluster.alpha.daemon.pid}"))
     for name in ("CapEff", "CapPrm", "CapInh"):
@@ -120,6 +151,56 @@ def test_members_of_io_group_may_use_the_volume_and_control_nothing(make_cluster
     for path, write in zip(doors, writes):
         assert mode_of(path) == 0o660 and os.stat(path).st_gid == group.gr_gid, path
         tools.run(*member, *write)
+    cluster.wait_in_sync(cluster.alpha)
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+
+
+OPEN_UNTIL_REFUSED = """
+import sys, nbd
+clients = []
+try:
+    while len(clients) < 40:
+        client = nbd.NBD()
+        client.connect_unix(sys.argv[1])
+        clients.append(client)
+except nbd.Error:
+    pass
+print(len(clients), flush=True)
+sys.stdin.readline()
+clients.pop().shutdown()
+for _ in range(1000):
+    client = nbd.NBD()
+    try:
+        client.connect_unix(sys.argv[1])
+        break
+    except nbd.Error:
+        pass
+client.pwrite(b"again", 4096)
+print(client.pread(5, 4096).decode(), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_members_of_io_group_take_so_many_places_and_leave_root_its_own(make_cluster):
+    group = users.a_group()
+    cluster = make_cluster({"r0": {"io_group": group.gr_name}})
+    users.let_others_reach(cluster)
+    cluster.start_active()
+    member = users.acting_as(users.STRANGER, group.gr_gid)
+    with subprocess.Popen([*member, "/usr/bin/python3", "-c", OPEN_UNTIL_REFUSED,
+                           str(cluster.alpha.socket_at("nbdkit"))],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
+        assert crowd.stdout.readline() == "16\n"
+        assert cluster.alpha.log_tail(1000).count("no more are taken") == 1
+        handle = nbd.NBD()
+        handle.connect_unix(str(cluster.alpha.socket_at("nbdkit")))
+        handle.pwrite(b"root's", 0)
+        handle.shutdown()
+        crowd.stdin.write("one goes\n")
+        crowd.stdin.flush()
+        assert crowd.stdout.readline() == "again\n", "a place that was left is taken"
+        crowd.communicate("all go\n", timeout=30)
     cluster.wait_in_sync(cluster.alpha)
     cluster.alpha.ctl("demote", "r0")
     cluster.assert_replicas_equal()

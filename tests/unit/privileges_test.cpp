@@ -7,10 +7,13 @@
 #include <cstdint>
 #include <cstdlib>
 #include <fcntl.h>
+#include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <linux/capability.h>
 #include <linux/if_packet.h>
+#include <linux/landlock.h>
 #include <linux/netlink.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -35,6 +38,7 @@
 #include "core/base/fd.hpp"
 #include "core/base/memory_lock.hpp"
 #include "core/base/sanitized.hpp"
+#include "core/base/write_limits.hpp"
 #include "tests/unit/temp_dir.hpp"
 
 using namespace mirror;
@@ -172,6 +176,49 @@ std::string work_of_an_engine(const std::string& folder) {
     return text + in_thread;
 }
 
+bool has_landlock() {
+    return ::syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
+}
+
+std::string writes_refused(const TempDir& other, const TempDir& own) {
+    std::string text;
+    const auto check = [&](const char* what, long returned, int wanted = EACCES) {
+        text += expect(what, wanted, returned);
+    };
+    const std::string there = other.file("there");
+    const std::string fresh = other.file("fresh");
+    check("open", ::open(there.c_str(), O_RDWR | O_CLOEXEC));
+    check("make", ::open(fresh.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0700));
+    check("unlink", ::unlink(there.c_str()));
+    check("rename", ::rename(there.c_str(), fresh.c_str()));
+    check("mkdir", ::mkdir(fresh.c_str(), 0700));
+    check("symlink", ::symlink("there", fresh.c_str()));
+    check("another's memory", ::open("/proc/1/oom_score_adj", O_WRONLY | O_CLOEXEC));
+    const std::string inside = own.file("leaves");
+    const Fd leaves(::open(inside.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    check("out of its folder", ::rename(inside.c_str(), fresh.c_str()), EXDEV);
+    check("a device", ::mknod(own.file("device").c_str(), S_IFBLK | 0600, 0), EPERM);
+    return text;
+}
+
+std::string writes_allowed(const TempDir& own, const Fd& open) {
+    std::string text;
+    const auto check = [&](const char* what, bool went_on) {
+        text += went_on ? "" : fmt::format("{}: errno {}; ", what, errno);
+    };
+    check("write to what is open", ::pwrite(open.get(), "word", 4, 0) == 4);
+    check("its length", ::ftruncate(open.get(), 4096) == 0);
+    check("read what is elsewhere", Fd(::open("/etc/passwd", O_RDONLY | O_CLOEXEC)).is_open());
+    check("write to nowhere", Fd(::open("/dev/null", O_WRONLY | O_CLOEXEC)).is_open());
+    check("mkdir", ::mkdir(own.file("folder").c_str(), 0700) == 0);
+    const std::string one = own.file("folder/one");
+    const Fd made(::open(one.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600));
+    check("make", made.is_open() && ::truncate(one.c_str(), 512) == 0);
+    check("rename", ::rename(one.c_str(), own.file("folder/two").c_str()) == 0);
+    check("unlink", ::unlink(own.file("folder/two").c_str()) == 0);
+    return text;
+}
+
 }  // namespace
 
 TEST_CASE("what an engine gives up is refused, in later threads too, and its own work goes on") {
@@ -215,6 +262,45 @@ TEST_CASE("threads that are there already are held to the same system calls") {
               (void)!::write(ends[1], "!", 1);
               earlier.join();
               return text;
+          }) == "");
+}
+
+TEST_CASE(
+    "who writes in its folders alone makes, changes and removes files there, and nowhere else") {
+    if (!has_landlock()) {
+        MESSAGE("needs a kernel with Landlock");
+        return;
+    }
+    const TempDir own;
+    const TempDir other;
+    const std::string there = other.file("there");
+    const Fd open(::open(there.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    REQUIRE(::pwrite(open.get(), "old", 3, 0) == 3);
+    CHECK(in_child([&] {
+              give_up_privileges("a test");
+              if (const int error = limit_writes_to(std::array{own.path()}); error != 0) {
+                  return fmt::format("no limit: errno {}", error);
+              }
+              std::string in_thread;
+              std::thread([&] { in_thread = writes_refused(other, own); }).join();
+              return writes_refused(other, own) + in_thread + writes_allowed(own, open) +
+                     work_of_an_engine(own.path());
+          }) == "");
+    CHECK(std::filesystem::file_size(there) == 4096);
+    CHECK(std::distance(std::filesystem::directory_iterator(other.path()), {}) == 1);
+}
+
+TEST_CASE("a folder that is not there limits nothing, and is an error") {
+    if (!has_landlock()) {
+        MESSAGE("needs a kernel with Landlock");
+        return;
+    }
+    const TempDir folder;
+    CHECK(in_child([&]() -> std::string {
+              (void)::prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL);
+              const int error = limit_writes_to(std::array{folder.file("nowhere")});
+              const Fd made(::open(folder.file("x").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+              return error == ENOENT && made.is_open() ? "" : fmt::format("errno {}", error);
           }) == "");
 }
 
