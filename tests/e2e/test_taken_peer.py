@@ -4,11 +4,13 @@ no client loses its volume, no data are lost, and an event says who it was."""
 
 import secrets
 
+import nbd
 import pytest
 
 from lib import askers, control, credentials, environment, split_brain
 
 MIB = 1024 * 1024
+LOCAL = {"kind": "local", "uid": 0}
 NODES = {"alpha": "beta", "beta": "alpha"}
 
 
@@ -185,6 +187,28 @@ def test_who_has_the_key_can_not_take_the_session_of_a_standby(cluster):
     cluster.assert_replicas_equal()
 
 
+def test_who_has_the_key_reads_no_more_at_once_than_an_engine_would(cluster):
+    """Each reply that nobody takes stays in the standby's memory."""
+    alpha, beta = cluster.nodes
+    alpha.kill_everything()
+    session = secrets.token_hex(16)
+    reply = control.ask(beta, {"request": "session-begin", "volume": "r0", "source": "alpha",
+                               "session": session, "resync": False, "step": 1000})
+    assert reply["ok"], reply
+    handle = askers.open_export(beta.door, f"r0@{session}")
+    assert len(handle.pread(2 * MIB, 0)) == 2 * MIB
+    with pytest.raises(nbd.Error) as refusal:
+        handle.pread(2 * MIB + 4096, 0)
+    assert refusal.value.errno == "EINVAL", refusal.value
+    assert len(handle.pread(4096, 0)) == 4096, "the connection is of use still"
+    handle.shutdown()
+    alpha.start()
+    cluster.resume(alpha)
+    cluster.wait_in_sync(alpha)
+    alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+
+
 def test_nobody_of_three_nodes_writes_to_a_standby_whose_active_node_is_gone(make_cluster):
     """Then nobody confirms a session: what a person promotes is what the active node wrote."""
     cluster = make_cluster()
@@ -271,11 +295,10 @@ def test_a_veto_of_one_node(make_cluster):
 
 def test_each_event_of_a_verb_says_who_asked(cluster):
     alpha, beta = cluster.nodes
-    local = {"kind": "local", "uid": 0}
 
     def check(node, event_id, text):
         event = last_event(node, event_id)
-        assert event["asked_by"] == local, event
+        assert event["asked_by"] == LOCAL, event
         assert text in event["text"] + event["cause"], event
 
     check(alpha, "created", "r0")
@@ -299,6 +322,38 @@ def test_each_event_of_a_verb_says_who_asked(cluster):
     asked = by_network(last_event(beta, "promoted"), "alpha", proven=beta.tls == "x509")
     assert asked["for_uid"] == 0, asked
     beta.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+
+
+def test_each_event_of_a_verb_that_loses_data_says_who_asked(make_cluster):
+    cluster = make_cluster(proxied=True).start_active()
+    alpha, beta = cluster.nodes
+    split_brain.make(cluster, range(1000, 1064), range(2000, 2064))
+    beta.ctl("resolve", "r0", "--keep", "beta", "--yes")
+    asked = by_network(last_event(alpha, "resolved"), "beta")
+    assert asked["for_uid"] == 0, asked
+    cluster.wait_in_sync(beta)
+    alpha.ctl("undo", "r0", "--drop", "--yes")
+    assert last_event(alpha, "undo-dropped")["asked_by"] == LOCAL
+    beta.ctl("disconnect", "r0")
+    alpha.ctl("promote", "r0", "--force", "--yes")
+    assert last_event(alpha, "promoted")["asked_by"] == LOCAL
+    alpha.ctl("demote", "r0")
+    beta.ctl("resolve", "r0", "--keep", "beta", "--yes")
+    cluster.wait_in_sync(beta)
+    beta.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
+
+
+def test_a_replica_that_is_made_again_says_who_asked(cluster):
+    alpha, beta = cluster.nodes
+    beta.stop()
+    beta.meta().unlink()
+    beta.start()
+    beta.ctl("create", "r0", "--replace", "--yes")
+    assert last_event(beta, "replica-replaced")["asked_by"] == LOCAL
+    cluster.wait_in_sync(alpha)
+    alpha.ctl("demote", "r0")
     cluster.assert_replicas_equal()
 
 
