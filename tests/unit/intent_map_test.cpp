@@ -166,7 +166,7 @@ TEST_CASE("many first touches at once cost few syncs, the same regions again non
         for (std::uint64_t i = 0; i < threads; ++i) {
             writers.emplace_back([&, i] { CHECK(map.enter(region(i))); });
         }
-        wait_until([&] { return map.count() % threads == 0 && map.count() != 0; });
+        wait_until([&] { return map.count() == threads; });
         disk.block(false);
         for (auto& writer : writers) {
             writer.join();
