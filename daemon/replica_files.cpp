@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/replica_files.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <sys/stat.h>
@@ -115,7 +116,9 @@ std::uint64_t ReplicaFiles::data_bytes() const {
         return info_.size;
     }
     constexpr std::uint64_t stat_block = 512;
-    return static_cast<std::uint64_t>(found.st_blocks) * stat_block;
+    // The filesystem counts blocks of its own among them: the map of a file in pieces.
+    return std::min(static_cast<std::uint64_t>(found.st_blocks) * stat_block,
+                    static_cast<std::uint64_t>(found.st_size));
 }
 
 Result<void> ReplicaFiles::make(const Superblock& first) {
