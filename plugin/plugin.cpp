@@ -314,10 +314,10 @@ Connection* open_volume(Volume& volume) {
         return new Connection(volume, nullptr, std::move(place));
     }
     if (places.first_refusal()) {
-        nbdkit_error(
-            "%d clients of other users than root and the engine's are connected, and no "
-            "more are taken: close some, or use %s",
-            most_clients_of_others, volume.express_socket().c_str());
+        log(LogLevel::warning,
+            "volume {}: {} clients of users other than root and the engine's are connected to the "
+            "plain socket, and no more are accepted: close some, or use {}",
+            volume.name(), most_clients_of_others, volume.express_socket());
     }
     nbdkit_set_error(EBUSY);
     return nullptr;
