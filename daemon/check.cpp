@@ -204,7 +204,7 @@ Json own_entry(const Context& context, bool settled) {
             {"clock_skew_seconds", 0.0},
             {"clock_uncertainty_seconds", 0.0},
             {"same_config", settled},
-            {"message", settled ? "this node" : "this node, where not all of it is in force"}};
+            {"message", settled ? "this node" : "this node, where part of it is not in force yet"}};
 }
 
 /// `seen` is what is known of it now.

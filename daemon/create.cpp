@@ -230,7 +230,8 @@ Result<Json> create_alone(VolumeKeeper& keeper, const VolumeKeeper::Operation& o
     if (auto made = files.make(block); !made) {
         return Failure(made.error());
     }
-    return finish(keeper, operation, files, text + "; the other replica is not made yet", watch);
+    return finish(keeper, operation, files, text + "; the other replica has not been created yet",
+                  watch);
 }
 
 Result<Json> create_first(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
