@@ -218,8 +218,8 @@ int mirror_get_ready() noexcept {
 void open_socket(const std::string& socket) {
     const Volume& volume = *process().volume;
     if (const auto opened = open_socket_to(socket, volume.io_group()); !opened) {
-        log(LogLevel::error, "{}: {} stays its owner's alone: {}", volume.name(), socket,
-            opened.error().text());
+        log(LogLevel::error, "{}: {} remains accessible to its owner only: {}", volume.name(),
+            socket, opened.error().text());
     }
 }
 
@@ -315,8 +315,8 @@ Connection* open_volume(Volume& volume) {
     }
     if (places.first_refusal()) {
         nbdkit_error(
-            "%d clients of other users than root and the engine's are connected, and no "
-            "more are taken: close some, or use %s",
+            "%d clients of other users than root and the engine's are connected, and no more are "
+            "accepted: close some, or use %s",
             most_clients_of_others, volume.express_socket().c_str());
     }
     nbdkit_set_error(EBUSY);
