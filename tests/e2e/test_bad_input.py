@@ -141,7 +141,7 @@ def test_a_peer_that_answers_without_a_replica_is_not_called_unreachable(make_cl
     assert "on beta: mirrorctl create r0" in cluster.alpha.ctl("status", "r0", check=False).out
     cluster.alpha.ctl("demote", "r0")
     plan = cluster.alpha.ctl("promote", "r0", "--dry-run").out
-    assert "beta answers, but has no usable replica of r0: r0 was not created on beta yet" in plan
+    assert "beta answers, but has no usable replica of r0: r0 has not been created on beta yet" in plan
 
 
 def test_a_node_that_was_renamed_is_not_sent_to_its_disk(make_cluster):

@@ -84,7 +84,7 @@ def test_who_holds_the_lock_is_named_and_not_who_held_it_last(make_cluster):
     pid = alpha.daemon.pid
     first, alpha.daemon = alpha.daemon, None
     try:
-        assert f"mirrord runs already in {alpha.run_dir} (pid {pid})" in refuses_to_start(alpha)
+        assert f"mirrord is already running in {alpha.run_dir} (pid {pid})" in refuses_to_start(alpha)
     finally:
         alpha.daemon = first
 

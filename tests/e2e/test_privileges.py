@@ -192,7 +192,7 @@ def test_members_of_io_group_take_so_many_places_and_leave_root_its_own(make_clu
                            str(cluster.alpha.socket_at("nbdkit"))],
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
         assert crowd.stdout.readline() == "16\n"
-        assert cluster.alpha.log_tail(1000).count("no more are taken") == 1
+        assert cluster.alpha.log_tail(1000).count("no more are accepted") == 1
         handle = nbd.NBD()
         handle.connect_unix(str(cluster.alpha.socket_at("nbdkit")))
         handle.pwrite(b"root's", 0)
