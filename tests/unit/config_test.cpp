@@ -487,7 +487,7 @@ TEST_CASE("keys that need another one say so, with file and line") {
     CHECK(refusal_of_line("mount_options = \"noatime\"") ==
           "m.toml:8: volume.r0.mount_options: the volume has no mount; add mount = \"/srv/data\"");
     CHECK(refusal_of_line("active_at_boot = \"gamma\"") ==
-          "m.toml:8: volume.r0.active_at_boot: 'gamma' is not a node of this volume; take "
+          "m.toml:8: volume.r0.active_at_boot: 'gamma' is not a node of this volume; use "
           "\"alpha\" or \"beta\"");
     CHECK(refusal_of_line("mount = \"data\"").find("'data' is not an absolute path") !=
           std::string::npos);
