@@ -136,8 +136,8 @@ void check_steps(const Context& context, Json& problems) {
     }
     if ((mounts || !hooks.hooks.empty()) && !sees_the_machines_mounts()) {
         problems.push_back(
-            "mirrord runs in a mount namespace of its own: what it or a hook mounts is not seen by "
-            "others; remove PrivateTmp=, ProtectSystem= and the like from its service");
+            "mirrord runs in a mount namespace of its own: mounts that it or a hook makes are not "
+            "visible outside it; remove PrivateTmp=, ProtectSystem= and the like from its service");
     }
 }
 

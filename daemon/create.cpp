@@ -217,7 +217,7 @@ std::string then_words(const VolumeKeeper& keeper, const PeerBacking& there, con
     }
     return fmt::format("overwrite {} on {} with {}", there.path, keeper.peer(),
                        source.is_blank ? fmt::format("the zeroes of {}", keeper.node())
-                                       : fmt::format("what {} has", keeper.node()));
+                                       : fmt::format("the data of {}", keeper.node()));
 }
 
 Result<Json> create_alone(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,

@@ -202,8 +202,8 @@ Result<Json> give_up(VolumeKeeper& keeper, const Sides& sides, const ResolvePlan
     const std::string loss = loss_text(sides, plan, options.no_undo);
     const std::string kept = undo.is_null()
                                  ? std::string()
-                                 : fmt::format("; what only {} had is in {}", sides.loser.node,
-                                               undo["path"].get<std::string>());
+                                 : fmt::format("; the writes that only {} had are in {}",
+                                               sides.loser.node, undo["path"].get<std::string>());
     const std::string next = wake_keeper(keeper, sides);
     keeper.record(
         "resolved", Severity::warning,

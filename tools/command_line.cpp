@@ -100,7 +100,7 @@ void add_role_verbs(Verbs& verbs, Options& options) {
 
 void add_split_brain_verbs(Verbs& verbs, Options& options) {
     CLI::App& resolve = verbs.add_change("resolve", "end a split brain: keep one node's data");
-    resolve.add_option("--keep", options.keep, "the node whose data to keep; there is no default")
+    resolve.add_option("--keep", options.keep, "the node whose data to keep (required)")
         ->type_name("NODE");
     resolve.add_flag("--yes", options.yes, "do not ask; required when not on a terminal");
     resolve.add_flag("--no-undo", options.no_undo, "do not save what is given up");

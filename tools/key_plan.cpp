@@ -308,7 +308,7 @@ Result<KeyPlan> plan_take(PskKeys keys, const PskKeys& given, const KeyOwners& o
         }
     }
     keys.insert(keys.end(), taken.begin(), taken.end());
-    auto whole = tls::parse_psk_keys(tls::text_of(keys), "what they are together");
+    auto whole = tls::parse_psk_keys(tls::text_of(keys), "the combined keys");
     if (!whole) {
         return Failure(whole.error());
     }

@@ -183,7 +183,7 @@ Result<void> DeviceUsage::require_none(const std::string& device) const {
                     "stop the program that uses it");
     }
     if (is_held) {
-        return busy(fmt::format("{} is in use, but by what is unknown", device),
+        return busy(fmt::format("{} is in use by an unknown program", device),
                     fmt::format("lsblk {0}; fuser -vm {0}", device));
     }
     return {};

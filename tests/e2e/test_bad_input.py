@@ -119,7 +119,7 @@ def test_what_overwriting_the_peer_destroys_is_said_before(make_cluster):
     for node in cluster.nodes:
         put(cluster.backing(node), node.name.encode() + bytes(64 * MIB - len(node.name)))
     plan = cluster.alpha.ctl("create", "r0", "--overwrite-peer", "--dry-run").out
-    assert f"overwrite {cluster.backing(cluster.beta)} on beta with what alpha has" in plan, plan
+    assert f"overwrite {cluster.backing(cluster.beta)} on beta with the data of alpha" in plan, plan
     assert f"loss:  64 MiB in {cluster.backing(cluster.beta)} on beta is overwritten" in plan, plan
     cluster.alpha.ctl("create", "r0", "--overwrite-peer", "--yes")
     cluster.alpha.ctl("promote", "r0")
