@@ -82,7 +82,7 @@ int give_up_all_capabilities() noexcept {
 
 void report(const std::string& who, const char* what, int error) {
     if (error != 0) {
-        log(LogLevel::warning, "{}: could not give up {} ({}): it continues with them", who, what,
+        log(LogLevel::warning, "{}: could not give up {} ({})", who, what,
             std::generic_category().message(error));
     }
 }
