@@ -170,10 +170,9 @@ Failure refuse_asker(const Rule& rule, Who who, const nbd::Client& client) {
                                   "root may send it",
                                   rule.request));
     }
-    return refuse(Ground::who,
-                  fmt::format("request {} is answered on mirrord's local socket only, and {} asks "
-                              "over the network",
-                              rule.request, describe(client)));
+    return refuse(Ground::who, fmt::format("request {} is accepted on mirrord's local socket only, "
+                                           "and {} sent it over the network",
+                                           rule.request, describe(client)));
 }
 
 std::string_view to_word(Remote remote) noexcept {
@@ -206,7 +205,7 @@ Result<void> require_remote(const Rule& rule, const Asking& asking, const Volume
         return {};
     }
     return refuse_over_network(
-        fmt::format("{} does not take {} for {} from the network (remote_verbs = \"{}\" there)",
+        fmt::format("{} does not accept {} for {} from the network (remote_verbs = \"{}\" there)",
                     node, rule.request, volume.name, mirror::to_word(asking.remote)),
         volume, node,
         fmt::format("{} {}{}", rule.request, volume.name,
@@ -217,7 +216,7 @@ Result<void> require_remote(const Rule& rule, const Asking& asking, const Volume
 Failure refuse_node(const std::string& asker, const VolumeConfig& volume, const std::string& node) {
     return refuse(Ground::who,
                   fmt::format("{} is not the peer of {} for volume {}", asker, node, volume.name),
-                  fmt::format("its peer is {}: have the same configuration on all nodes",
+                  fmt::format("its peer is {}: use the same configuration on all nodes",
                               volume.peer_of(node)));
 }
 
@@ -235,8 +234,8 @@ Failure refuse_place(Places allowed, Place place, const VolumeConfig& volume,
                    ? refuse(Ground::state,
                             fmt::format("volume {} exists on {} already, and is active there", name,
                                         node),
-                            fmt::format("{}; a replica can be replaced on the standby only: "
-                                        "mirrorctl switch {} --to {} before",
+                            fmt::format("{}; a replica can be replaced on the standby only: first "
+                                        "mirrorctl switch {} --to {}",
                                         status, name, volume.peer_of(node)))
                    : refuse(Ground::state, fmt::format("{} is active on {}", name, node), status);
     }

@@ -15,13 +15,13 @@ Result<void> require_no_others(const std::string& path, const struct stat& found
     if (others == 0) {
         return {};
     }
-    return Failure(Error{
-        ErrorKind::refused,
-        fmt::format("{} can be {} by others (mode {:04o}): who can open it has the whole disk, and "
-                    "can keep it from being used by a lock",
-                    path, (others & (S_IWGRP | S_IWOTH)) != 0 ? "read or written" : "read",
-                    found.st_mode & 07777),
-        fmt::format("run: chmod 600 {}", path)});
+    return Failure(
+        Error{ErrorKind::refused,
+              fmt::format("{} can be {} by others (mode {:04o}): anyone who can open it has the "
+                          "whole disk, and can block its use with a lock",
+                          path, (others & (S_IWGRP | S_IWOTH)) != 0 ? "read or written" : "read",
+                          found.st_mode & 07777),
+              fmt::format("run: chmod 600 {}", path)});
 }
 
 }  // namespace

@@ -46,11 +46,11 @@ void BackingWatch::look(VolumeKeeper& keeper) {
     std::string& told = told_[keeper.name()];
     if (std::exchange(told, found) != found) {
         keeper.record("backing-moved", Severity::error,
-                      fmt::format("the backing of {} on {} is not at its path any more",
-                                  keeper.name(), keeper.node()),
+                      fmt::format("the backing of {} on {} is no longer at its path", keeper.name(),
+                                  keeper.node()),
                       found,
                       fmt::format("put it back under its name before {} is switched or mirrord is "
-                                  "restarted; what is found there instead is compared as a whole",
+                                  "restarted; any other file found there is compared as a whole",
                                   keeper.name()));
     }
 }

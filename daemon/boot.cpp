@@ -104,8 +104,9 @@ void BootPromotions::put_off(Task& task, const Error& why) const {
     task.pause = shortest_pause;
     task.keeper->record(
         "boot-promotion-waits", Severity::warning,
-        fmt::format("{} is not active on {} yet, where active_at_boot wants it; it is tried again",
-                    task.keeper->name(), task.keeper->node()),
+        fmt::format(
+            "{} is not active on {} yet, as active_at_boot requires; the promotion is retried",
+            task.keeper->name(), task.keeper->node()),
         why.message, why.remedy);
 }
 

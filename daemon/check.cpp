@@ -136,8 +136,8 @@ void check_steps(const Context& context, Json& problems) {
     }
     if ((mounts || !hooks.hooks.empty()) && !sees_the_machines_mounts()) {
         problems.push_back(
-            "mirrord runs in a mount namespace of its own: what it or a hook mounts is not seen by "
-            "others; remove PrivateTmp=, ProtectSystem= and the like from its service");
+            "mirrord runs in a mount namespace of its own: mounts that it or a hook makes are not "
+            "visible outside it; remove PrivateTmp=, ProtectSystem= and the like from its service");
     }
 }
 
@@ -204,7 +204,7 @@ Json own_entry(const Context& context, bool settled) {
             {"clock_skew_seconds", 0.0},
             {"clock_uncertainty_seconds", 0.0},
             {"same_config", settled},
-            {"message", settled ? "this node" : "this node, where not all of it is in force"}};
+            {"message", settled ? "this node" : "this node, where part of it is not in force yet"}};
 }
 
 /// `seen` is what is known of it now.

@@ -44,7 +44,7 @@ std::string own_problem(const NodeConfig& node, const Numbers& numbers) {
 
 std::string peer_problem(const NodeConfig& node, const std::string& number) {
     return fmt::format(
-        "on this machine the address of {} is {}, a loopback address: what is sent there does not "
+        "on this machine the address of {} is {}, a loopback address: data sent there does not "
         "leave the machine; {}",
         node.name, with_number(node.address.host, number),
         what_to_change(node.name, node.address.host, number));

@@ -75,11 +75,11 @@ void check_links(const Context& context, const Json& links, const std::vector<st
         const std::string to = link["to"].get<std::string>();
         problems.push_back(
             link["volume"].is_null()
-                ? fmt::format("the connection to {} is not to be relied on: {}", to, fault)
-                : fmt::format("volume {0}: the link to {1} is not to be relied on: {2} (one whose "
-                              "key is gone ends within ten seconds; if not: mirrorctl "
-                              "restart-engine {0})",
-                              link["volume"].get<std::string>(), to, fault));
+                ? fmt::format("the connection to {} can't be relied on: {}", to, fault)
+                : fmt::format(
+                      "volume {0}: the link to {1} can't be relied on: {2} (a link whose key was "
+                      "removed ends within ten seconds; if not: mirrorctl restart-engine {0})",
+                      link["volume"].get<std::string>(), to, fault));
     }
 }
 
@@ -106,15 +106,15 @@ void warn_of_keys(const Context& context, const Slots& slots, Json& warnings) {
         }
     }
     if (!two.empty()) {
-        warnings.push_back(fmt::format(
-            "{} are accepted, some of them for a rotation: when both nodes of each have them, and "
-            "no link uses one that is to go, finish it (KEYS in mirrord(8))",
-            fmt::join(two, ", ")));
+        warnings.push_back(
+            fmt::format("{} are accepted, some of them for a rotation: once both nodes have them "
+                        "and no link uses one to be removed, finish it (KEYS in mirrord(8))",
+                        fmt::join(two, ", ")));
     }
     if (!slots.cluster.empty() && slots.pairs.empty() && context.config.nodes.size() > 2) {
         warnings.push_back(
-            "all nodes have one key, so each of them can be any other: mirrorctl keygen --add "
-            "--pairs gives each two nodes their own (KEYS in mirrord(8))");
+            "all nodes have one key, so each of them can pass for any other: mirrorctl keygen "
+            "--add --pairs gives each pair of nodes its own (KEYS in mirrord(8))");
     }
 }
 
@@ -122,7 +122,7 @@ void warn_of_keys(const Context& context, const Slots& slots, Json& warnings) {
 void check_foreign_keys(const Context& context, const Slots& slots, Json& problems) {
     for (const auto& [direction, names] : slots.pairs) {
         if (!direction.has(context.node.name)) {
-            problems.push_back(fmt::format("{} has {}, with which {} can be {}: take it out",
+            problems.push_back(fmt::format("{} has {}, with which {} can pass for {}: remove it",
                                            context.config.tls.psk_file, fmt::join(names, ", "),
                                            context.node.name, direction.client));
         }
@@ -179,7 +179,7 @@ std::string fault_of_link(const Json& tls, const std::vector<std::string>& keys,
     const auto name = key->get<std::string>();
     return std::find(keys.begin(), keys.end(), name) != keys.end()
                ? std::string()
-               : fmt::format("the key {} was taken out of {}", name, psk_file);
+               : fmt::format("the key {} was removed from {}", name, psk_file);
 }
 
 Json check_tls(const Context& context, const PeerWatch& peers, const Keepers& keepers,

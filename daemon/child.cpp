@@ -113,7 +113,8 @@ void reap(pid_t pid, ChildEnd& end) {
 
 std::string ChildEnd::words(milliseconds limit) const {
     if (!in_time) {
-        return fmt::format("killed after {}, with all that it had started", format_duration(limit));
+        return fmt::format("killed after {}, with all processes that it had started",
+                           format_duration(limit));
     }
     return exit_code >= 0 ? fmt::format("exit status {}", exit_code)
                           : fmt::format("ended by signal {}", signal);

@@ -217,7 +217,7 @@ std::string then_words(const VolumeKeeper& keeper, const PeerBacking& there, con
     }
     return fmt::format("overwrite {} on {} with {}", there.path, keeper.peer(),
                        source.is_blank ? fmt::format("the zeroes of {}", keeper.node())
-                                       : fmt::format("what {} has", keeper.node()));
+                                       : fmt::format("the data of {}", keeper.node()));
 }
 
 Result<Json> create_alone(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
@@ -230,7 +230,8 @@ Result<Json> create_alone(VolumeKeeper& keeper, const VolumeKeeper::Operation& o
     if (auto made = files.make(block); !made) {
         return Failure(made.error());
     }
-    return finish(keeper, operation, files, text + "; the other replica is not made yet", watch);
+    return finish(keeper, operation, files, text + "; the other replica has not been created yet",
+                  watch);
 }
 
 Result<Json> create_first(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,

@@ -99,11 +99,12 @@ Result<void> may_overwrite(const VolumeKeeper& keeper, const ReplicaRequest& wan
         return {};
     }
     if (wanted.overwrite) {
-        return Failure(Error{ErrorKind::refused,
-                             fmt::format("{}, and {} gives it up for its own users only "
-                                         "(remote_verbs = \"{}\" there)",
-                                         held, here, to_word(asking.remote)),
-                             by_own_users(keeper), /*os_error=*/0, Ground::who});
+        return Failure(
+            Error{ErrorKind::refused,
+                  fmt::format(
+                      "{}, and {} lets only its own users discard it (remote_verbs = \"{}\" there)",
+                      held, here, to_word(asking.remote)),
+                  by_own_users(keeper), /*os_error=*/0, Ground::who});
     }
     return Failure(Error{ErrorKind::refused, held,
                          asking.may_all()

@@ -17,8 +17,8 @@ Result<void> CutOff::require() const {
         return {};
     }
     return refuse_over_network(
-        fmt::format("{} serves {} to {} client connection{}, and cuts clients off for its own "
-                    "users only",
+        fmt::format("{} serves {} to {} client connection{}, and disconnects clients only for its "
+                    "own users",
                     keeper_.node(), keeper_.name(), clients, clients == 1 ? "" : "s"),
         keeper_.config(), keeper_.node(), command_, /*would_full_do=*/true);
 }
@@ -26,8 +26,8 @@ Result<void> CutOff::require() const {
 Error CutOff::explain(Error error) const {
     if (is_withheld_) {
         error.remedy += fmt::format(
-            "{}--disconnect-clients was not obeyed, since it was asked for over the network: on "
-            "{}: mirrorctl {}",
+            "{}--disconnect-clients was ignored, because the request came over the network: on {}: "
+            "mirrorctl {}",
             error.remedy.empty() ? "" : "; ", keeper_.node(), command_);
     }
     return error;

@@ -53,7 +53,8 @@ Result<void> free_device(VolumeKeeper& keeper, const DemoteOptions& options) {
         return keeper.devices().drop(device).map([](bool) {});
     }
     return keeper.devices().detach(device).map_error([](Error error) {
-        error.remedy += "; or add --disconnect-clients: what uses the device gets I/O errors";
+        error.remedy +=
+            "; or add --disconnect-clients: programs that use the device get I/O errors";
         return error;
     });
 }
@@ -67,9 +68,9 @@ Result<Json> stop_waiting(VolumeKeeper& keeper, const VolumeKeeper::Operation& o
     if (auto settled = keeper.settle_as_standby(operation); !settled) {
         return Failure(settled.error());
     }
-    const std::string text = fmt::format("{} is standby on {}, and does not go on by itself",
+    const std::string text = fmt::format("{} is standby on {}, and is not resumed automatically",
                                          keeper.name(), keeper.node());
-    keeper.record("demoted", Severity::info, text, "demote was asked for");
+    keeper.record("demoted", Severity::info, text, "demote was requested");
     return Json{{"text", text}, {"seconds", 0}};
 }
 
@@ -124,12 +125,12 @@ Result<Json> give_up_failed(VolumeKeeper& keeper, const VolumeKeeper::Operation&
                     keeper.name(), keeper.node(), keeper.peer());
     keeper.record(
         "demoted", Severity::warning, text,
-        settled ? "demote was asked for" : settled.error().message,
+        settled ? "demote was requested" : settled.error().message,
         left_out.is_backing
             ? fmt::format("repair the disk of {}, then there mirrorctl create {} --replace",
                           keeper.node(), keeper.name())
-            : fmt::format("make {} writable again (the backing is not at fault); {} is "
-                          "compared as a whole then and follows",
+            : fmt::format("make {} writable again (the backing is not at fault); {} is then "
+                          "compared as a whole and resynced",
                           keeper.meta_file(), keeper.node()));
     return Json{{"text", text}, {"seconds", watch.seconds()}};
 }
@@ -182,7 +183,7 @@ Result<Json> give_up(VolumeKeeper& keeper, const VolumeKeeper::Operation& operat
     }
     keeper.record("demoted", Severity::info,
                   fmt::format("{} is standby on {}", keeper.name(), keeper.node()),
-                  was_running ? "demote was asked for" : "demoted while its engine did not run");
+                  was_running ? "demote was requested" : "demoted while its engine did not run");
     return Json{{"text", fmt::format("{} is standby on {}", keeper.name(), keeper.node())},
                 {"seconds", watch.seconds()}};
 }
@@ -232,11 +233,11 @@ Result<void> require_no_clients(VolumeKeeper& keeper, const DemoteOptions& optio
     if (others == 0) {
         return {};
     }
-    return Failure(Error{
-        ErrorKind::busy,
-        fmt::format("volume {} is in use on {} by {} client connection{}", keeper.name(),
-                    keeper.node(), others, others == 1 ? "" : "s"),
-        "unmount it and close what uses it, or add --disconnect-clients: they get I/O errors"});
+    return Failure(Error{ErrorKind::busy,
+                         fmt::format("volume {} is in use on {} by {} client connection{}",
+                                     keeper.name(), keeper.node(), others, others == 1 ? "" : "s"),
+                         "unmount it and stop the programs that use it, or add "
+                         "--disconnect-clients: they get I/O errors"});
 }
 
 Result<Json> plan_to_leave(VolumeKeeper& keeper, const DemoteOptions& options) {
@@ -396,10 +397,10 @@ Result<Json> ask_active(VolumeKeeper& keeper, const Json& request, bool may_forw
                                       quiesce_deadline(keeper) + std::chrono::seconds(5));
         }
     }
-    return Failure(Error{
-        ErrorKind::refused,
-        fmt::format("{} is active on no node, so there is nothing to {}", keeper.name(), *verb),
-        fmt::format("mirrorctl promote {}", keeper.name())});
+    return Failure(Error{ErrorKind::refused,
+                         fmt::format("{} is not active on any node, so there is nothing to {}",
+                                     keeper.name(), *verb),
+                         fmt::format("mirrorctl promote {}", keeper.name())});
 }
 
 }  // namespace mirror::daemon

@@ -111,7 +111,7 @@ Result<void> Swap::start_new() {
         keeper_.leave_start_to_supervisor(operation_, started.error());
         Error error = started.error();
         error.remedy =
-            fmt::format("it is tried again by itself; {}",
+            fmt::format("it is retried automatically; {}",
                         error.remedy.empty() ? fmt::format("mirrorctl status {}", keeper_.name())
                                              : error.remedy);
         return Failure(error);
@@ -160,12 +160,11 @@ Result<void> require_swap(VolumeKeeper& keeper, const SwapOptions& options) {
     const auto clients = control::uint_field(*status, "clients");
     const std::uint64_t others = besides_device(keeper, clients.value_or(0));
     if (others != 0 && !options.disconnect_clients) {
-        return Failure(
-            Error{ErrorKind::busy,
-                  fmt::format("{} client connection{} would be cut off, besides the device", others,
-                              others == 1 ? "" : "s"),
-                  "where the clients connect again by themselves (QEMU: reconnect-delay), add "
-                  "--disconnect-clients; else end them first"});
+        return Failure(Error{ErrorKind::busy,
+                             fmt::format("{} client connection{} would be disconnected", others,
+                                         others == 1 ? "" : "s"),
+                             "if the clients reconnect automatically (QEMU: reconnect-delay), add "
+                             "--disconnect-clients; otherwise stop them first"});
     }
     return {};
 }

@@ -61,7 +61,7 @@ std::string generation_words(const Generation& generation) {
         case GenerationReason::created:
             return fmt::format("the volume was created on {}", node);
         case GenerationReason::peer_lost:
-            return fmt::format("{} was active and went on without its peer", node);
+            return fmt::format("{} was active and continued without its peer", node);
         case GenerationReason::forced_promotion:
             return fmt::format("{} was promoted with --force", node);
         case GenerationReason::fenced_promotion:
@@ -69,7 +69,7 @@ std::string generation_words(const Generation& generation) {
         case GenerationReason::local_disk_failed:
             return fmt::format("the disk of {} failed, and its peer had the only good copy", node);
         case GenerationReason::resolved:
-            return fmt::format("a split brain was decided on {}", node);
+            return fmt::format("a split brain was resolved on {}", node);
     }
     return fmt::format("{} began it", node);
 }

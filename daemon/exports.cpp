@@ -62,10 +62,10 @@ Result<void> Exports::require_replica_reader(const VolumeKeeper& keeper,
         return {};
     }
     if (is_local(who)) {
-        return Failure(Error{
-            ErrorKind::refused,
-            fmt::format("what is on the disk of {} is for root and the peer node", keeper.name()),
-            "", /*os_error=*/0, Ground::who});
+        return Failure(
+            Error{ErrorKind::refused,
+                  fmt::format("only root and the peer node may read the disk of {}", keeper.name()),
+                  "", /*os_error=*/0, Ground::who});
     }
     Failure refusal = refuse_node(describe(client), keeper.config(), keeper.node());
     requests_.refusals().note(client, refusal.value());

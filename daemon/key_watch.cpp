@@ -26,8 +26,8 @@ Event key_retired_event(const std::string& whose, const std::string& objection) 
             "",
             fmt::format("{} ended", whose),
             objection,
-            "a node that is to stay connects again with what is valid now: mirrorctl check says "
-            "what it lacks"};
+            "a node that should stay reconnects with the current key or certificate: mirrorctl "
+            "check says what it lacks"};
 }
 
 Result<void> KeyWatch::start() {
@@ -56,7 +56,7 @@ void KeyWatch::tell_trouble() {
     const std::string& trouble = standing_->trouble();
     if (!trouble.empty() && !in_trouble_) {
         context_.events.record({"key-file-unusable", Severity::warning, "",
-                                "nobody new is let in, and no new link begins", trouble,
+                                "no new connection is accepted, and no new link starts", trouble,
                                 "mirrorctl check"});
     }
     in_trouble_ = !trouble.empty();

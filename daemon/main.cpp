@@ -83,7 +83,7 @@ void tell_listening(const Context& context, const Endpoint& endpoint,
     log(LogLevel::info, "node {} listens on {} and {}", context.node.name, fmt::join(numbers, ", "),
         context.node.daemon_socket());
     for (const Error& error : listening.failed) {
-        log(LogLevel::warning, "an address of {} is left out: {}", endpoint.host, error.text());
+        log(LogLevel::warning, "an address of {} is ignored: {}", endpoint.host, error.text());
     }
     if (is_local && !endpoint.is_loopback()) {
         log(LogLevel::warning,
@@ -208,12 +208,13 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     }
     notify_service_manager("READY=1");
     context.events.record({"daemon-started", Severity::info, "",
-                           fmt::format("mirrord of {} runs (version {}, process {})",
+                           fmt::format("mirrord of {} is running (version {}, process {})",
                                        context.node.name, MIRROR_VERSION, ::getpid())});
     const std::string why = wait_for_end();
     context.events.record(
         {"daemon-stopped", Severity::info, "",
-         fmt::format("mirrord of {} stops; engines of active volumes continue", context.node.name),
+         fmt::format("mirrord of {} is stopping; engines of active volumes continue",
+                     context.node.name),
          why});
     notify_service_manager("STOPPING=1");
     run_dir.stop();
@@ -264,15 +265,15 @@ Result<void> run(const Options& options, StderrRelay& relay) {
 
 int run_program(int argc, char** argv) {
     Options options;
-    CLI::App app{"mirrord - keeps the volumes of one node of a mirrored disk", "mirrord"};
-    app.add_option("--config", options.config,
-                   "the configuration (default: $MIRRORDISK_CONFIG, else "
-                   "/etc/mirrordisk/mirrordisk.toml)")
+    CLI::App app{"mirrord - the mirrordisk daemon: serves this node's volumes", "mirrord"};
+    app.add_option(
+           "--config", options.config,
+           "the configuration (default: $MIRRORDISK_CONFIG or /etc/mirrordisk/mirrordisk.toml)")
         ->option_text("FILE");
     app.add_option("--node", options.node,
-                   "the node to be (default: $MIRRORDISK_NODE, else the host name)")
+                   "this node's name (default: $MIRRORDISK_NODE or the host name)")
         ->option_text("NAME");
-    app.add_option("--listen", options.listen, "bind this address instead of the node's")
+    app.add_option("--listen", options.listen, "listen on this address instead of the node's")
         ->option_text("HOST:PORT");
     app.add_flag("--verbose", options.verbose, "log more");
     app.set_version_flag("--version", "mirrord " MIRROR_VERSION);

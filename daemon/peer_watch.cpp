@@ -34,7 +34,7 @@ Result<PeerAnswer> check_answer(const std::string& node, const Result<Json>& rep
         return Failure(answer.error().within(node));
     }
     if (answer->node != node) {
-        return fail(ErrorKind::protocol, "at the address of {} answers a mirrord for node {}", node,
+        return fail(ErrorKind::protocol, "the mirrord at the address of {} is for node {}", node,
                     answer->node);
     }
     if (answer->protocol != control::protocol_version) {

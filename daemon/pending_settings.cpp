@@ -112,9 +112,8 @@ std::string pending_step(const VolumeHome& home, const std::vector<PendingSettin
     }
     if (has(pending, Reach::next_role)) {
         return fmt::format(
-            "put the old value back on {0}; or make {1} standby there (mirrorctl "
-            "switch {1}, or mirrorctl demote {1}), move what belongs elsewhere, and "
-            "restart mirrord on {0}",
+            "put the old value back on {0}; or make {1} standby there (mirrorctl switch {1}, or "
+            "mirrorctl demote {1}), move the files concerned, and restart mirrord on {0}",
             node, volume);
     }
     return fmt::format("on {}: mirrorctl restart-engine {}", node, volume);
@@ -126,9 +125,8 @@ std::string pending_words(const VolumeHome& home, const std::vector<PendingSetti
     const std::string& volume = home.volume.name;
     if (!home.is_configured) {
         return fmt::format(
-            "{0} is not in the configuration of {1}, where it {2}; mirrord looks after it as it "
-            "was "
-            "promoted: put it back in the file and restart mirrord, or {3}",
+            "{0} is not in the configuration of {1}, where it {2}; mirrord still manages it with "
+            "the settings of its promotion: put it back in the file and restart mirrord, or {3}",
             volume, node, is_active ? "is active" : "was active when mirrord started",
             is_active ? fmt::format("end it: mirrorctl demote {}", volume) : "restart mirrord");
     }
@@ -159,8 +157,8 @@ std::vector<std::string> config_drift(const Context& context) {
     const auto now = load_config(read.path);
     if (!now) {
         return {
-            fmt::format("mirrord works with the configuration that it read when it started, and "
-                        "could not start with what is there now: {}",
+            fmt::format("mirrord uses the configuration that it read when it started, and could "
+                        "not start with the current file: {}",
                         now.error().text())};
     }
     std::string changes;

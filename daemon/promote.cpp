@@ -137,8 +137,8 @@ Result<void> become_active(VolumeKeeper& keeper, const PromotionVerdict& verdict
     });
     if (recorded && !is_as_judged) {
         return Failure(Error{ErrorKind::busy,
-                             fmt::format("{} began to replicate {} to {} meanwhile", keeper.peer(),
-                                         keeper.name(), keeper.node()),
+                             fmt::format("in the meantime {} began to replicate {} to {}",
+                                         keeper.peer(), keeper.name(), keeper.node()),
                              fmt::format("mirrorctl status {}, then try again", keeper.name())});
     }
     return recorded;
@@ -195,7 +195,7 @@ Json dry_run_answer(VolumeKeeper& keeper, const PromotionVerdict& verdict) {
             fmt::format("begin a new generation ({})", to_string(*verdict.new_generation)));
     }
     if (!verdict.loss.empty()) {
-        would.push_back("accept this loss: " + verdict.loss);
+        would.push_back("accept the loss");
     }
     if (!keeper.config().device.empty()) {
         would.push_back("attach it as " + keeper.config().device);

@@ -38,7 +38,7 @@ void report(VolumeKeeper& keeper, const std::string& what) {
         "backing-changed", Severity::warning,
         fmt::format("the backing of {} on {} is not as it was left", keeper.name(), keeper.node()),
         what,
-        fmt::format("nothing, if that is meant: all of it is compared with {} when {} is "
+        fmt::format("nothing, if that was intended: all of it is compared with {} when {} is "
                     "active there. Until then it is not promoted without --force",
                     keeper.peer(), keeper.name()));
 }
@@ -82,18 +82,14 @@ std::string look_for_backing(const VolumeKeeper& keeper, const Superblock& block
     const std::string& path = keeper.backing_path();
     const auto identity = identity_at(path);
     if (!identity) {
-        return fmt::format(
-            "{} is gone, and is still open ({}): what is written goes to a file "
-            "that has no name",
-            path, identity.error().message);
+        return fmt::format("{} is gone, but still open ({}): writes go to a file that has no name",
+                           path, identity.error().message);
     }
     if (block.backing_identity.empty() || *identity == block.backing_identity) {
         return {};
     }
-    return fmt::format(
-        "{} was replaced while it was open: what is written goes to the former one, "
-        "{}",
-        path, block.backing_identity);
+    return fmt::format("{} was replaced while it was open: writes go to the former one, {}", path,
+                       block.backing_identity);
 }
 
 }  // namespace mirror::daemon

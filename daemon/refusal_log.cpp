@@ -26,10 +26,11 @@ void RefusalLog::note(const nbd::Client& client, const Error& error) {
         {"request-refused", Severity::warning, "",
          fmt::format(
              "a request of {} was refused{}", describe(client),
-             untold == 0 ? "" : fmt::format(", and {} before that were not told of", untold)),
+             untold == 0 ? "" : fmt::format(", and {} earlier ones were not reported", untold)),
          error.message,
-         error.remedy.empty() ? "see who that is; only the nodes should reach the port"
-                              : error.remedy});
+         error.remedy.empty()
+             ? "find out where it comes from; only the nodes should be able to reach the port"
+             : error.remedy});
 }
 
 }  // namespace mirror::daemon

@@ -51,7 +51,7 @@ Result<void> require_still_unusable(const VolumeKeeper& keeper) {
     if (!block || holds_nothing_of_worth(*block)) {
         return {};  // what can't be read is of no worth either
     }
-    return refuse(fmt::format("the replica of {} on {} was filled meanwhile: it is {}",
+    return refuse(fmt::format("the replica of {} on {} was filled in the meantime: it is {}",
                               keeper.name(), keeper.node(), to_string(block->state)),
                   fmt::format("mirrorctl status {}", keeper.name()));
 }
@@ -237,8 +237,8 @@ Result<Json> replace_replica(VolumeKeeper& keeper, bool dry_run, ReplicaFiles::A
         return Failure(opened.error());
     }
     const std::string text = fmt::format(
-        "the replica of {} on {} was made anew ({}); {} fills it by a full resync while "
-        "it is active",
+        "the replica of {} on {} was recreated ({}); {} fills it by a full resync while it is "
+        "active",
         keeper.name(), keeper.node(), keeper.backing_path(), keeper.peer());
     keeper.record("replica-replaced", Severity::info, text);
     return Json{{"text", text}, {"seconds", watch.seconds()}};

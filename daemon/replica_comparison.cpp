@@ -70,7 +70,7 @@ Result<void> collect_regions(const Ask& ask, Bitmap& regions) {
             return {};
         }
         if (**next <= from) {
-            return fail(ErrorKind::protocol, "the list of differing regions does not go on");
+            return fail(ErrorKind::protocol, "the list of differing regions does not continue");
         }
         from = **next;
     }

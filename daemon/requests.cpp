@@ -55,11 +55,11 @@ Result<Json> handle_create(VolumeKeeper& keeper, const Json& request, const Aski
         }
     }
     if (*from_empty && !*overwrite) {
-        return fail(ErrorKind::invalid, "--from-empty goes with --overwrite-peer only");
+        return fail(ErrorKind::invalid, "--from-empty requires --overwrite-peer");
     }
     if (*replace && (*overwrite || *local_only)) {
         return fail(ErrorKind::invalid,
-                    "--replace goes with neither --overwrite-peer nor --local-only");
+                    "--replace can't be combined with --overwrite-peer or --local-only");
     }
     if (*replace) {
         return replace_replica(
@@ -151,7 +151,7 @@ Result<Json> handle_resolve(VolumeKeeper& keeper, const Json& request, const Ask
         fmt::format("resolve {} --keep {}", keeper.name(), keep->substr(0, 64));
     if (*no_undo && !asking.is_local) {
         return refuse_over_network(
-            fmt::format("{} gives up its data of {} without an undo file for its own users only",
+            fmt::format("{} gives up its data of {} without an undo file only for its own users",
                         keeper.node(), keeper.name()),
             keeper.config(), keeper.node(), command + " --no-undo", /*would_full_do=*/false);
     }
@@ -171,7 +171,7 @@ void note_carried_out(VolumeKeeper& keeper, const Json& request, const Result<Js
     }
     keeper.record(
         "verb-accepted", Severity::info,
-        fmt::format("{} of {} was asked for", request.value("request", ""), keeper.name()),
+        fmt::format("{} of {} was requested", request.value("request", ""), keeper.name()),
         answer->value("text", ""));
 }
 
@@ -421,7 +421,7 @@ Result<Json> Requests::ask_volume(const Rule& rule, const Json& request,
     }
     const Entry* entry = entry_of(rule.request);
     if (entry == nullptr) {
-        return fail(ErrorKind::internal, "nobody carries out request {}", rule.request);
+        return fail(ErrorKind::internal, "nothing here carries out request {}", rule.request);
     }
     return entry->handler(keeper, request, asking);
 }
@@ -434,9 +434,9 @@ Result<void> Requests::require_node(const std::string& claimed, const nbd::Clien
     }
     if (!claimed.empty() && !context_.config.nodes.contains(claimed)) {
         return Failure(Error{ErrorKind::refused,
-                             fmt::format("{} is no node of {} on {}", claimed, context_.config.path,
-                                         context_.node.name),
-                             "have the same configuration on all nodes", /*os_error=*/0,
+                             fmt::format("{} is not a node of {} on {}", claimed,
+                                         context_.config.path, context_.node.name),
+                             "use the same configuration on all nodes", /*os_error=*/0,
                              Ground::who});
     }
     return {};

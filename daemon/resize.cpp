@@ -185,7 +185,8 @@ Result<void> require_unchanged(VolumeKeeper& keeper, const Sides& before) {
     }
     if (now->active.replica != before.active.replica ||
         now->standby.replica != before.standby.replica) {
-        return fail(ErrorKind::refused, "the size of {} was changed meanwhile", keeper.name());
+        return fail(ErrorKind::refused, "the size of {} was changed in the meantime",
+                    keeper.name());
     }
     return {};
 }
@@ -288,9 +289,9 @@ Result<Json> forward(VolumeKeeper& keeper, const Json& request) {
     }
     const auto found = answer->volumes.find(keeper.name());
     if (found == answer->volumes.end() || found->second.role != Role::active) {
-        return refuse(
-            fmt::format("{} is active on no node, and a resize needs a session", keeper.name()),
-            fmt::format("mirrorctl promote {}", keeper.name()));
+        return refuse(fmt::format("{} is not active on any node, and a resize needs a session",
+                                  keeper.name()),
+                      fmt::format("mirrorctl promote {}", keeper.name()));
     }
     // It may not be active there any more: then the peer refuses.
     return keeper.peers().ask(keeper.peer(), request, backing_deadline);

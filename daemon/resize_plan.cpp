@@ -35,9 +35,7 @@ Result<std::uint64_t> size_by_itself(const ResizeWish& wish, const ResizeSide& a
         }
     }
     if (!active.is_device && !standby.is_device) {
-        return refuse(fmt::format("the backings of {} are files: how large it is to be must be "
-                                  "said",
-                                  wish.volume),
+        return refuse(fmt::format("the backings of {} are files: give the new size", wish.volume),
                       fmt::format("mirrorctl resize {} SIZE", wish.volume));
     }
     return std::max(size, active.replica);
@@ -90,9 +88,10 @@ Result<std::uint64_t> choose_size(const ResizeWish& wish, const ResizeSide& acti
         return Failure(possible.error());
     }
     if (*size < active.replica) {
-        return refuse(fmt::format("{} has {}, and {} is less: a volume never shrinks", wish.volume,
-                                  words(active.replica), words(*size)),
-                      "what lies behind the new end would be gone; make a smaller volume and copy");
+        return refuse(
+            fmt::format("{} has {}, and {} is less: a volume never shrinks", wish.volume,
+                        words(active.replica), words(*size)),
+            "the data beyond the new end would be lost; create a smaller volume and copy the data");
     }
     if (*size < standby.replica) {
         return refuse(fmt::format("an earlier resize of {} to {} was cut short after it reached "
@@ -101,8 +100,9 @@ Result<std::uint64_t> choose_size(const ResizeWish& wish, const ResizeSide& acti
                       fmt::format("mirrorctl resize {} finishes it", wish.volume));
     }
     if (const std::string short_ones = too_short(*size, active, standby); !short_ones.empty()) {
-        return refuse(fmt::format("{} can't have {}: {}", wish.volume, words(*size), short_ones),
-                      "make the devices larger first (lvextend), or name a smaller size");
+        return refuse(
+            fmt::format("{} can't be resized to {}: {}", wish.volume, words(*size), short_ones),
+            "grow the devices first (lvextend), or give a smaller size");
     }
     return size;
 }

@@ -58,11 +58,11 @@ Result<void> require_no_session(VolumeKeeper& keeper) {
     if (!in_session) {
         return {};
     }
-    return Failure(Error{
-        ErrorKind::refused,
-        fmt::format("{} has not diverged on {}: it replicates with {}, in a session of this moment",
-                    keeper.name(), keeper.node(), keeper.peer()),
-        fmt::format("mirrorctl status {} on both nodes", keeper.name())});
+    return Failure(
+        Error{ErrorKind::refused,
+              fmt::format("{} has not diverged on {}: it replicates with {} in a current session",
+                          keeper.name(), keeper.node(), keeper.peer()),
+              fmt::format("mirrorctl status {} on both nodes", keeper.name())});
 }
 
 Result<void> require_resolvable(VolumeKeeper& keeper, const Sides& sides, bool disconnect) {
@@ -84,7 +84,7 @@ std::string loss_text(const Sides& sides, const ResolvePlan& plan, bool no_undo)
     }
     const std::string last = sides.loser.last_update == WallTime{}
                                  ? std::string()
-                                 : fmt::format(" (generation {}, last recorded write {})",
+                                 : fmt::format(" (generation {}, metadata last updated {})",
                                                short_form(sides.loser.lineage.current()),
                                                format_rfc3339(sides.loser.last_update));
     return fmt::format("{}{} in which {} differs from {}{}: {}", plan.blocks ? "" : "up to ",
@@ -112,7 +112,8 @@ Json dry_run_answer(VolumeKeeper& keeper, const Sides& sides, const ResolvePlan&
                                     plan.runs == 1 ? "" : "s", keeper.home().state_dir,
                                     format_size(plan.free_bytes)));
     }
-    would.push_back(fmt::format("give up the data of {} for that of {}", loser, sides.keeper.node));
+    would.push_back(
+        fmt::format("give up the data of {} in favour of that of {}", loser, sides.keeper.node));
     const std::string next = next_command(keeper, sides);
     would.push_back(next.empty() ? fmt::format("resync {} from {}", loser, sides.keeper.node)
                                  : fmt::format("resync {} once {} is active ({})", loser,
@@ -170,8 +171,8 @@ std::string wake_keeper(VolumeKeeper& keeper, const Sides& sides) {
     const auto told = keeper.peers().ask(
         keeper.peer(), {{"request", "connect"}, {"volume", keeper.name()}}, step_deadline);
     return told ? fmt::format("the resync from {} begins", sides.keeper.node)
-                : fmt::format("the resync from {} does not begin by itself: {}", sides.keeper.node,
-                              told.error().text());
+                : fmt::format("the resync from {} does not begin automatically: {}",
+                              sides.keeper.node, told.error().text());
 }
 
 /// On the losing node, with the volume standby and under its Operation. Saving takes hours without
@@ -201,18 +202,18 @@ Result<Json> give_up(VolumeKeeper& keeper, const Sides& sides, const ResolvePlan
     const std::string loss = loss_text(sides, plan, options.no_undo);
     const std::string kept = undo.is_null()
                                  ? std::string()
-                                 : fmt::format("; what only {} had is in {}", sides.loser.node,
-                                               undo["path"].get<std::string>());
+                                 : fmt::format("; the writes that only {} had are in {}",
+                                               sides.loser.node, undo["path"].get<std::string>());
     const std::string next = wake_keeper(keeper, sides);
-    keeper.record("resolved", Severity::warning,
-                  fmt::format("the split brain of {} was decided: {} keeps its data, {} gives up "
-                              "{}{}",
-                              keeper.name(), sides.keeper.node, sides.loser.node,
-                              format_size(plan.lost_bytes), kept),
-                  "mirrorctl resolve was asked for",
-                  undo.is_null() ? std::string()
-                                 : fmt::format("on {}: mirrorctl undo {} --list", sides.loser.node,
-                                               keeper.name()));
+    keeper.record(
+        "resolved", Severity::warning,
+        fmt::format("the split brain of {} was resolved: {} keeps its data, {} gives up {}{}",
+                    keeper.name(), sides.keeper.node, sides.loser.node,
+                    format_size(plan.lost_bytes), kept),
+        "mirrorctl resolve was requested",
+        undo.is_null()
+            ? std::string()
+            : fmt::format("on {}: mirrorctl undo {} --list", sides.loser.node, keeper.name()));
     return Json{{"text", fmt::format("{} of {} is kept{}; {}", keeper.name(), sides.keeper.node,
                                      kept, next)},
                 {"loss", loss},
@@ -256,8 +257,8 @@ Result<Json> lose_as_active(VolumeKeeper& keeper, const Sides& sides, const Reso
     }
     auto done = lose_as_standby(keeper, options, watch);
     if (!done) {
-        return Failure(done.error().within(
-            fmt::format("{} was demoted on {}, and no more", keeper.name(), keeper.node())));
+        return Failure(done.error().within(fmt::format(
+            "{} was demoted on {}, but nothing else was done", keeper.name(), keeper.node())));
     }
     return done;
 }
@@ -295,10 +296,9 @@ Result<Json> lose_there(VolumeKeeper& keeper, const ResolveOptions& options) {
         answer.error().remedy.empty()) {
         // Lost on the way there or on the way back: only that node knows.
         Error error = answer.error();
-        error.remedy = fmt::format(
-            "whether it was done there is seen in the status of {0} once {1} "
-            "is back",
-            keeper.name(), keeper.peer());
+        error.remedy =
+            fmt::format("the status of {0} shows whether it was done there, once {1} is back",
+                        keeper.name(), keeper.peer());
         return Failure(std::move(error));
     }
     return answer;

@@ -18,8 +18,9 @@ Result<void> require_diverged(const ResolveCase& facts) {
     if (yields(loser, keeper)) {
         return Failure(
             Error{ErrorKind::refused,
-                  fmt::format("the split brain of {} is decided already: {} was given up for {}",
-                              facts.volume, loser.node, keeper.node),
+                  fmt::format(
+                      "the split brain of {} is already resolved: {} was given up in favour of {}",
+                      facts.volume, loser.node, keeper.node),
                   keeper.role == Role::active
                       ? fmt::format("mirrorctl status {} shows the resync", facts.volume)
                       : fmt::format("on {}: mirrorctl promote {}", keeper.node, facts.volume)});
@@ -72,10 +73,11 @@ Result<void> judge_resolution(const ResolveCase& facts) {
     }
     return Failure(Error{
         ErrorKind::busy,
-        fmt::format("{} serves {} to {} client connection{}, and its data would go away under them",
-                    facts.loser.node, facts.volume, facts.clients, facts.clients == 1 ? "" : "s"),
-        fmt::format("on {}: unmount it and close what uses it, or add --disconnect-clients: they "
-                    "get I/O errors",
+        fmt::format(
+            "{} serves {} to {} client connection{}, and its data would be replaced under them",
+            facts.loser.node, facts.volume, facts.clients, facts.clients == 1 ? "" : "s"),
+        fmt::format("on {}: unmount it and stop the programs that use it, or add "
+                    "--disconnect-clients: they get I/O errors",
                     facts.loser.node)});
 }
 
@@ -101,7 +103,7 @@ Result<ResolvePlan> make_plan(VolumeKeeper& keeper, const ReplicaSummary& loser,
         Error error = blocks.error().within(
             fmt::format("{} and {} can't be compared", loser.node, kept.node));
         if (error.kind == ErrorKind::io) {
-            error.remedy = "--no-undo gives up what can't be read";
+            error.remedy = "--no-undo discards what can't be read";
         }
         return Failure(error);
     }
@@ -122,7 +124,7 @@ Result<void> require_space(const ResolvePlan& plan, const std::string& folder,
               fmt::format("the undo file may take {} and {} of {} has {} free; nothing was changed",
                           format_size(plan.undo_bytes + spare_bytes), folder, node,
                           format_size(plan.free_bytes)),
-              "make room there, or add --no-undo: then the data is gone for good"});
+              "free some space there, or add --no-undo: then the data is gone for good"});
 }
 
 }  // namespace mirror::daemon

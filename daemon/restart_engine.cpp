@@ -10,7 +10,7 @@ namespace {
 
 std::string pause_words(const VolumeKeeper& keeper, const SwapOutcome& outcome) {
     if (outcome.stall) {
-        return fmt::format("no I/O on {} was answered for {}", keeper.config().device,
+        return fmt::format("I/O on {} was held for {}", keeper.config().device,
                            format_duration(*outcome.stall));
     }
     return fmt::format("the volume was not served for {}", format_duration(outcome.unserved));
@@ -27,11 +27,12 @@ Result<Json> restart_engine(VolumeKeeper& keeper, const RestartOptions& options)
         return Failure(possible.error());
     }
     if (options.dry_run) {
-        return Json{{"would", Json::array({fmt::format("replace the engine of {} on {}; I/O waits "
-                                                       "meanwhile, one to three seconds as a rule",
-                                                       keeper.name(), keeper.node())})},
-                    {"bytes", nullptr},
-                    {"seconds", nullptr}};
+        return Json{
+            {"would", Json::array({fmt::format("replace the engine of {} on {}; I/O waits in the "
+                                               "meantime, usually for one to three seconds",
+                                               keeper.name(), keeper.node())})},
+            {"bytes", nullptr},
+            {"seconds", nullptr}};
     }
     const auto outcome = swap_engine(keeper, *operation, {options.disconnect_clients},
                                      [] { return Result<void>{}; });
@@ -42,7 +43,7 @@ Result<Json> restart_engine(VolumeKeeper& keeper, const RestartOptions& options)
     keeper.record(
         "engine-replaced", Severity::info,
         fmt::format("the engine of {} on {} was replaced; {}", keeper.name(), keeper.node(), pause),
-        "restart-engine was asked for");
+        "restart-engine was requested");
     return Json{
         {"text", fmt::format("{} has a new engine on {}: {}", keeper.name(), keeper.node(), pause)},
         {"pause_seconds", outcome->pause_seconds()},

@@ -70,11 +70,11 @@ Result<void> RoleSteps::unmount(Service service) {
         return leavable;
     }
     if (service == Service::dead && is_mounted()) {
-        return Failure(Error{
-            ErrorKind::busy,
-            fmt::format("{} can't be unmounted while the engine does not run", config_.mount),
-            "wait until it runs again; or add --disconnect-clients: what uses the mount gets I/O "
-            "errors"});
+        return Failure(
+            Error{ErrorKind::busy,
+                  fmt::format("{} can't be unmounted while the engine does not run", config_.mount),
+                  "wait until it runs again; or add --disconnect-clients: programs that use the "
+                  "mount get I/O errors"});
     }
     for (int layer = 0; layer < most_layers && is_mounted(); ++layer) {
         if (auto done = mounter_.unmount(config_.mount); !done) {

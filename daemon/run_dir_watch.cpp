@@ -47,11 +47,12 @@ void RunDirWatch::look_after_own_files() {
     }
     if (restored) {
         told_.clear();
-        context_.events.record({"run-dir-cleaned", Severity::warning, "",
-                                fmt::format("files of mirrord in {} were gone, and are there again",
-                                            context_.node.run_dir),
-                                "a cleaner of temporary files, or somebody's rm",
-                                fmt::format("keep cleaners away from {}", context_.node.run_dir)});
+        context_.events.record(
+            {"run-dir-cleaned", Severity::warning, "",
+             fmt::format("files of mirrord in {} had disappeared and were made again",
+                         context_.node.run_dir),
+             "a cleaner of temporary files, or rm",
+             fmt::format("keep cleaners away from {}", context_.node.run_dir)});
     } else if (std::exchange(told_, restored.error().message) != restored.error().message) {
         log(LogLevel::error, "files of mirrord in {} are gone: {}", context_.node.run_dir,
             restored.error().text());

@@ -38,10 +38,11 @@ Failure held_by_another(int lock, const std::string& run_dir) {
     struct stat file {};
     const LockHolder holder = ::fstat(lock, &file) == 0 ? lock_holder(file) : LockHolder{};
     if (holder.pid == 0) {
-        return fail(ErrorKind::busy, "mirrord runs already in {}", run_dir);
+        return fail(ErrorKind::busy, "mirrord is already running in {}", run_dir);
     }
     if (holder.program.starts_with("mirrord")) {
-        return fail(ErrorKind::busy, "mirrord runs already in {} (pid {})", run_dir, holder.pid);
+        return fail(ErrorKind::busy, "mirrord is already running in {} (pid {})", run_dir,
+                    holder.pid);
     }
     // From a time when others could open the file.
     return Failure(Error{ErrorKind::busy,

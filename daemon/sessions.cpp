@@ -148,20 +148,19 @@ Result<void> require_proof(VolumeKeeper& keeper, const SessionId& session) {
         }
         return Failure(
             Error{ErrorKind::refused,
-                  fmt::format("somebody begins a session as {}, and {} does not confirm it: {}",
-                              peer, peer, error.message),
+                  fmt::format("a session was begun as {}, and {} does not confirm it: {}", peer,
+                              peer, error.message),
                   fmt::format("make mirrord on {} reachable from {}", peer, keeper.node()),
                   /*os_error=*/0, was_reached(error) ? Ground::who : Ground::other});
     }
     const auto is_ours = answer->find("is_ours");
     if (is_ours != answer->end() && is_ours->is_boolean() && !is_ours->get<bool>()) {
-        return Failure(Error{
-            ErrorKind::refused,
-            fmt::format("somebody begins a session of {} as {}, which did not begin it",
-                        keeper.name(), peer),
-            "see who that is: whoever has the cluster's key may try; keys of each pair of nodes, "
-            "or certificates, keep others out",
-            /*os_error=*/0, Ground::who});
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("a session of {} was begun as {}, which did not begin it",
+                                         keeper.name(), peer),
+                             "find out where it comes from: anyone with the cluster's key can try; "
+                             "keys for each pair of nodes, or certificates, prevent that",
+                             /*os_error=*/0, Ground::who});
     }
     return {};
 }
@@ -227,8 +226,8 @@ Result<Json> session_begin(VolumeKeeper& keeper, const Json& request, const Aski
     if (begun) {
         keeper.record(
             "session-accepted", Severity::info,
-            fmt::format("{} writes to the replica of {} on {} from now on{}", *source,
-                        keeper.name(), keeper.node(), *resync ? ", beginning with a resync" : ""),
+            fmt::format("{} now writes to the replica of {} on {}{}", *source, keeper.name(),
+                        keeper.node(), *resync ? ", starting with a resync" : ""),
             fmt::format("session {}", short_form(parsed->session)));
     }
     return answer_of(begun);
@@ -341,7 +340,7 @@ Result<Json> verify_record(VolumeKeeper& keeper, const Json& request) {
     }
     const auto session = (*lease)->session();
     if (!session || session->id != parsed->session) {
-        return fail(ErrorKind::refused, "that session is over");
+        return fail(ErrorKind::refused, "that session has ended");
     }
     const Superblock block = (*lease)->superblock();
     if (record->volume != block.volume || record->size != block.size) {

@@ -82,7 +82,7 @@ Result<void> require_current_engine(const std::string& volume, const std::string
         fmt::format("the engine of {} on {} was started with other settings than both nodes have "
                     "now: {}",
                     volume, peer_node, differences),
-        fmt::format("mirrord on {0} tells it; where it can't take them, on {0}: mirrorctl "
+        fmt::format("mirrord on {0} updates it; if it can't take them, on {0}: mirrorctl "
                     "restart-engine {1}",
                     peer_node, volume)});
 }

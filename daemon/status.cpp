@@ -59,7 +59,7 @@ std::string peer_name(const VolumeFacts& facts) {
 
 /// Where it is not known what failed, nobody is sent to a disk that may be healthy.
 std::string look_at_events(const std::string& volume) {
-    return fmt::format("look for the reason: mirrorctl events {}", volume);
+    return fmt::format("the reason is in: mirrorctl events {}", volume);
 }
 
 /// A peer that answers, and has nothing that could be used.
@@ -143,7 +143,7 @@ std::string disk_silence(const VolumeFacts& facts) {
         std::chrono::steady_clock::now() - since);
     return since == SteadyTime{} || silent_for < facts.config->peer_timeout / 2
                ? std::string()
-               : fmt::format("; the disk of {} has not answered for {}", facts.node,
+               : fmt::format("; the disk of {} has not responded for {}", facts.node,
                              format_duration(silent_for));
 }
 
@@ -198,22 +198,21 @@ StateWord judge_standby(const VolumeFacts& facts) {
         return judge_in_session(facts);
     }
     const std::string goes_on =
-        facts.waits_for_peer
-            ? fmt::format(
-                  "; {} was active on {} when mirrord ended, and goes on when {} says that "
-                  "it did not take over (or: mirrorctl promote {})",
-                  name, facts.node, peer_node, name)
-            : std::string();
+        facts.waits_for_peer ? fmt::format(
+                                   "; {} was active on {} when mirrord ended, and resumes when {} "
+                                   "confirms that it did not take over (or: mirrorctl promote {})",
+                                   name, facts.node, peer_node, name)
+                             : std::string();
     if (!facts.peer.reachable) {
         return {"peer-unknown",
-                (facts.peer.error.empty() ? fmt::format("{} was not reached yet", peer_node)
+                (facts.peer.error.empty() ? fmt::format("{} has not been reached yet", peer_node)
                                           : facts.peer.error) +
                     goes_on};
     }
     if (peer == nullptr) {
         const auto none = peer_without_replica(facts);
         return {"broken",
-                (none ? none->reason : fmt::format("{} gave no answer yet", peer_node)) + goes_on,
+                (none ? none->reason : fmt::format("{} has not replied yet", peer_node)) + goes_on,
                 none ? none->remedy : std::string()};
     }
     const Decision decision = decide(*facts.summary, peer->summary);
@@ -357,7 +356,7 @@ StateWord judge_place(const VolumeFacts& facts) {
     }
     switch (facts.place) {
         case Place::absent:
-            return {"new", fmt::format("{} was not created on {} yet", name, facts.node)};
+            return {"new", fmt::format("{} has not been created on {} yet", name, facts.node)};
         case Place::failed:
             return {"failed", facts.failure,
                     facts.advice.empty() ? look_at_events(name) : facts.advice};

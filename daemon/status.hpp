@@ -58,7 +58,7 @@ struct StateWord {
 
 /// With tls = "off": a warning in `status` and `check`.
 inline constexpr std::string_view not_encrypted =
-    "the nodes speak to each other in the clear, and anybody who reaches their ports may read and "
+    "the nodes communicate unencrypted, and anyone who can reach their ports can read and "
     "overwrite the volumes: tls = \"off\"";
 
 [[nodiscard]] StateWord judge_state(const VolumeFacts& facts);

@@ -20,11 +20,12 @@ void Strangers::note(const nbd::Client& client, const Error& error) {
         told_ = now;
         others = std::exchange(untold_, 0);
     }
-    context_.events.record({"stranger-refused", Severity::warning, "",
-                            others == 0 ? fmt::format("{} was not let in", client.address)
-                                        : fmt::format("{} was not let in, nor {} others before it",
-                                                      client.address, others),
-                            error.message, error.remedy});
+    context_.events.record(
+        {"stranger-refused", Severity::warning, "",
+         others == 0 ? fmt::format("a connection from {} was refused", client.address)
+                     : fmt::format("a connection from {} was refused, and {} others before it",
+                                   client.address, others),
+         error.message, error.remedy});
 }
 
 }  // namespace mirror::daemon

@@ -63,10 +63,9 @@ bool was_done(VolumeKeeper& keeper, const Error& error, const std::string& node,
 Error demotion_unclear(const VolumeKeeper& keeper, const std::string& node, Error error) {
     error.message = fmt::format("whether {} was demoted on {} is not known: {}", keeper.name(),
                                 node, error.message);
-    error.remedy = fmt::format(
-        "mirrorctl status {0}; where it is active on no node: mirrorctl "
-        "promote {0}",
-        keeper.name());
+    error.remedy =
+        fmt::format("mirrorctl status {0}; if it is not active on any node: mirrorctl promote {0}",
+                    keeper.name());
     return error;
 }
 
@@ -93,10 +92,10 @@ Result<std::string> find_active(VolumeKeeper& keeper) {
     if (found != answer->volumes.end() && found->second.role == Role::active) {
         return keeper.peer();
     }
-    return Failure(
-        Error{ErrorKind::refused,
-              fmt::format("{} is active on no node, so there is nothing to switch", keeper.name()),
-              fmt::format("mirrorctl promote {}", keeper.name())});
+    return Failure(Error{
+        ErrorKind::refused,
+        fmt::format("{} is not active on any node, so there is nothing to switch", keeper.name()),
+        fmt::format("mirrorctl promote {}", keeper.name())});
 }
 
 Result<std::string> find_target(const VolumeKeeper& keeper, const std::string& active,

@@ -61,7 +61,8 @@ Result<Json> save_undo(VolumeKeeper& keeper, Replica& replica, const Sides& side
     auto saved = writer ? save_blocks(keeper, replica, *plan.blocks, *writer)
                         : Result<void>(Failure(writer.error()));
     if (!saved) {
-        Error error = saved.error().within("the undo can't be kept, so nothing was changed");
+        Error error =
+            saved.error().within("the undo file can't be written, so nothing was changed");
         if (error.kind != ErrorKind::busy) {
             error.remedy = "correct that, or add --no-undo: then the data is gone for good";
         }
@@ -91,7 +92,7 @@ Result<Json> drop_undo(VolumeKeeper& keeper, const Json& request) {
         return Failure(dropped.error());
     }
     const std::string text = fmt::format("undo {} of {} was dropped", *id, keeper.name());
-    keeper.record("undo-dropped", Severity::info, text, "mirrorctl undo --drop was asked for");
+    keeper.record("undo-dropped", Severity::info, text, "mirrorctl undo --drop was requested");
     return Json{{"text", text}, {"seconds", 0}};
 }
 

@@ -9,12 +9,12 @@ Unsupervised describe(const Context& context, RunningEngine engine) {
     const std::string reason =
         is_renamed ? fmt::format("it was started for node {}, and this mirrord is node {}",
                                  engine.node, context.node.name)
-                   : fmt::format("mirrord looks after no volume {} here", engine.volume);
+                   : fmt::format("mirrord manages no volume {} here", engine.volume);
     const std::string back =
         is_renamed ? fmt::format("name the node {} again", engine.node)
                    : fmt::format("put volume {} back in {}", engine.volume, context.config.path);
     return {engine,
-            fmt::format("an engine serves {} at {} (pid {}) and nobody looks after it: {}",
+            fmt::format("an engine serves {} at {} (pid {}) and mirrord does not manage it: {}",
                         engine.volume, engine.socket, engine.pid, reason),
             fmt::format("{0} and restart mirrord; or stop what uses {1}, and kill {2}", back,
                         engine.socket, engine.pid)};

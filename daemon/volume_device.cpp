@@ -39,8 +39,8 @@ void VolumeKeeper::drop_device(const std::string& why) {
         log(LogLevel::warning, "{}: {}", name(), dropped.error().text());
     } else if (*dropped) {
         record("device-dropped", Severity::error,
-               fmt::format("{} was taken from {}: what used it gets I/O errors", config_.device,
-                           name()),
+               fmt::format("{} was detached from {}: programs that used it get I/O errors",
+                           config_.device, name()),
                why,
                fmt::format("umount {}, and mount it where {} is active", config_.device, name()));
     }

@@ -245,7 +245,7 @@ std::string VolumeKeeper::note_engine_death() {
     std::string end = engine_ ? engine_->end_reason() : "unknown";
     failure_ = fmt::format("the engine of {} died ({}) and is started again", name(), end);
     advice_ = fmt::format(
-        "nothing, if that lasts for a moment only; the reason is in: mirrorctl events {}", name());
+        "nothing, if that lasts only a moment; the reason is in: mirrorctl events {}", name());
     return end;
 }
 

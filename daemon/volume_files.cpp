@@ -65,7 +65,7 @@ void VolumeKeeper::restore_files(const Operation&) {
 
 void VolumeKeeper::record_lost_files(pid_t engine, const std::vector<std::string>& left,
                                      const Result<void>& marked) {
-    const std::string cause = "a cleaner of temporary files, or somebody's rm";
+    const std::string cause = "a cleaner of temporary files, or rm";
     if (!marked) {
         log(LogLevel::error, "{}: {}", name(), marked.error().text());
     }
@@ -78,8 +78,8 @@ void VolumeKeeper::record_lost_files(pid_t engine, const std::vector<std::string
                  : std::string();
     if (left.empty()) {
         record("run-dir-cleaned", Severity::warning,
-               fmt::format("the files of {} in {} were gone while its engine (process {}) served "
-                           "it; they are there again",
+               fmt::format("the files of {} in {} disappeared while its engine (process {}) served "
+                           "it; they were made again",
                            name(), context_.node.run_dir, engine),
                cause, fmt::format("keep cleaners away from {}{}", context_.node.run_dir, then));
         return;

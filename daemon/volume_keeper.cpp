@@ -230,7 +230,7 @@ VolumeKeeper::Loaded VolumeKeeper::load_replica(std::chrono::seconds patience) {
         return unusable({ErrorKind::invalid,
                          fmt::format("{} has {} bytes, but volume {} has {}", backing_path(),
                                      (*backing)->size(), name(), block.size),
-                         "restore the file, or make the replica anew"},
+                         "restore the file, or recreate the replica"},
                         "backing");
     }
     if (block.volume_name != name() || block.node != node()) {
@@ -342,10 +342,10 @@ void VolumeKeeper::note_disk_error(Replica& replica, const Error& error) {
 
 void VolumeKeeper::note_garbled(const Error& error) {
     record("link-garbled", Severity::warning,
-           fmt::format("a bit was flipped between {} and {} on the way to the replica of {}; "
-                       "nothing of it was written, and it is sent again",
+           fmt::format("a bit was flipped between {} and {} in data for the replica of {}; none of "
+                       "it was written, and it is sent again",
                        peer(), node(), name()),
-           error.message, "look at the network cards, cables and switches between the nodes");
+           error.message, "check the network cards, cables and switches between the nodes");
 }
 
 Result<void> VolumeKeeper::settle_as_standby(const Operation&) {
@@ -405,7 +405,7 @@ void VolumeKeeper::leave_to_supervisor() {
     place_ = Place::active;
     failure_ = fmt::format("the engine of {} does not run; it is being started", name());
     advice_ = fmt::format(
-        "nothing, if that lasts for a moment only; the reason is in: mirrorctl events {}", name());
+        "nothing, if that lasts only a moment; the reason is in: mirrorctl events {}", name());
     death_noted_ = true;
 }
 
@@ -467,7 +467,7 @@ void VolumeKeeper::find_place(const Operation& operation) {
                            name(), node()),
                config_.active_at_boot == node()
                    ? "active_at_boot: it is promoted as soon as a plain promotion is allowed"
-                   : "a node never becomes active by itself after a reboot",
+                   : "a node never becomes active automatically after a reboot",
                fmt::format("mirrorctl promote {}", name()));
     }
     if (auto settled = settle_as_standby(operation); !settled) {

@@ -46,7 +46,7 @@ void VolumeKeeper::note_waiting(const std::string& cause) {
     }
     record(
         "resume-waits", Severity::warning,
-        fmt::format("{} was active on {} when mirrord ended; it goes on when {} has said that it "
+        fmt::format("{} was active on {} when mirrord ended; it resumes when {} confirms that it "
                     "did not take over",
                     name(), node(), peer()),
         cause,
@@ -84,7 +84,7 @@ Result<std::optional<std::string>> VolumeKeeper::ask_whether_replaced() {
         return Failure(Error{ErrorKind::not_found, none.reason, none.remedy});
     }
     if (!ours.last_active) {
-        return fmt::format("{} was told that it may be promoted instead", peer());
+        return fmt::format("{} was allowed to be promoted instead", peer());
     }
     ReplicaSummary theirs = found->second.summary;
     theirs.role = found->second.role;
@@ -106,8 +106,8 @@ Result<void> VolumeKeeper::take_role_again() {
         }
     });
     if (taken && !is_as_judged) {
-        return fail(ErrorKind::busy, "{} began to replicate {} to {} meanwhile", peer(), name(),
-                    node());
+        return fail(ErrorKind::busy, "in the meantime {} began to replicate {} to {}", peer(),
+                    name(), node());
     }
     return taken.and_then([&] { return write_marker(); });
 }

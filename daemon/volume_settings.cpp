@@ -85,7 +85,7 @@ void VolumeKeeper::note_settings_taken(const Json& answer) {
     }
     record(
         "settings-taken", Severity::info,
-        fmt::format("the engine of {} on {} goes on with new settings: {}", name(), node(), text),
+        fmt::format("the engine of {} on {} continues with new settings: {}", name(), node(), text),
         "mirrord was restarted with another configuration");
 }
 

@@ -92,7 +92,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
             facts.is_starting = true;  // it died just now, which the supervisor notes in a moment
             return facts;
         }
-        facts.failure = status ? "the engine's answer is no object" : status.error().message;
+        facts.failure = status ? "the engine's answer is not an object" : status.error().message;
         facts.advice = fmt::format(
             "if that lasts, end the engine (process {}): mirrord starts it again at once",
             engine_pid);
@@ -159,9 +159,8 @@ Json VolumeKeeper::warnings(const VolumeFacts& seen, const Json& metadata) const
         add(words);
     }
     if (metadata.is_object() && !metadata.value("reserved", true)) {
-        add(fmt::format(
-            "the metadata of {} on {} have no space of their own, so a write may fail for that: {}",
-            name(), node(), metadata.value("why", "")));
+        add(fmt::format("the metadata of {} on {} have no space reserved, so a write may fail: {}",
+                        name(), node(), metadata.value("why", "")));
     }
     return list;
 }
@@ -233,7 +232,7 @@ void VolumeKeeper::learn_from_peer(const PeerVolume& theirs) {
     auto recorded =
         (*lease)->update([&](Superblock& block) { become_stale(block, ours.lineage, break_at); });
     record("stale", Severity::warning,
-           fmt::format("the replica of {} on {} is stale: {} went on without it", name(), node(),
+           fmt::format("the replica of {} on {} is stale: {} continued without it", name(), node(),
                        peer()),
            recorded ? "it has begun a generation that is not here" : recorded.error().message);
 }

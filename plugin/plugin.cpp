@@ -218,8 +218,8 @@ int mirror_get_ready() noexcept {
 void open_socket(const std::string& socket) {
     const Volume& volume = *process().volume;
     if (const auto opened = open_socket_to(socket, volume.io_group()); !opened) {
-        log(LogLevel::error, "{}: {} stays its owner's alone: {}", volume.name(), socket,
-            opened.error().text());
+        log(LogLevel::error, "{}: {} remains accessible to its owner only: {}", volume.name(),
+            socket, opened.error().text());
     }
 }
 

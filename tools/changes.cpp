@@ -101,7 +101,7 @@ bool must_ask(const Session& session) {
 
 bool was_confirmed(Session& session) {
     World& world = session.world;
-    world.out << fmt::format("Type the volume's name ({}) to go on: ", session.options.volume)
+    world.out << fmt::format("Type the volume's name ({}) to continue: ", session.options.volume)
               << std::flush;
     std::string typed;
     std::getline(world.in, typed);

@@ -41,19 +41,18 @@ class Verbs {
 
     CLI::App& add_change(const char* name, const char* what) {
         CLI::App& verb = add(name, what, Volume::required);
-        verb.add_flag("--dry-run", options_.dry_run, "say what would happen; change nothing");
+        verb.add_flag("--dry-run", options_.dry_run, "show what would happen; change nothing");
         return verb;
     }
 
   private:
     void add_globals(CLI::App& app) {
         app.add_option("--config", options_.config,
-                       "the configuration ($MIRRORDISK_CONFIG, else "
-                       "/etc/mirrordisk/mirrordisk.toml)")
+                       "the configuration ($MIRRORDISK_CONFIG or /etc/mirrordisk/mirrordisk.toml)")
             ->type_name("FILE")
             ->take_last();
         app.add_option("--node", options_.node,
-                       "the node to act for ($MIRRORDISK_NODE, else the host name)")
+                       "the node to act for ($MIRRORDISK_NODE or the host name)")
             ->type_name("NAME")
             ->take_last();
         app.add_flag("--json", options_.json, "print the answer as JSON");
@@ -65,95 +64,100 @@ class Verbs {
 };
 
 void add_role_verbs(Verbs& verbs, Options& options) {
-    CLI::App& create = verbs.add_change("create", "make the volume's replicas on both nodes");
+    CLI::App& create = verbs.add_change("create", "create the volume's replicas on both nodes");
     create.add_flag("--overwrite-peer", options.overwrite_peer,
                     "the peer's backing may hold data; it is overwritten");
     create.add_flag("--from-empty", options.from_empty,
                     "with --overwrite-peer: also by the zeroes of an empty backing here");
     create.add_flag("--accept-mode", options.accept_mode,
-                    "a backing file may be another user's, or open to others, and stays so");
+                    "accept a backing file of another user, or open to others");
     create.add_flag("--local-only", options.local_only,
-                    "make this node's replica only; the peer's is made later");
+                    "create this node's replica only; the peer's is created later");
     create.add_flag("--replace", options.replace,
-                    "this node's replica failed: make it anew, to be filled by the peer");
+                    "recreate this node's failed replica; the peer fills it");
     create.add_flag("--yes", options.yes, "do not ask before data is overwritten");
 
-    CLI::App& promote = verbs.add_change("promote", "make this node the active one");
+    CLI::App& promote = verbs.add_change("promote", "make the volume active on this node");
     promote.add_flag("--force", options.force,
-                     "without the peer's agreement; what it alone has may be lost");
+                     "promote without the peer's consent; writes that only it has may be lost");
     promote.add_flag("--fenced", options.fenced,
                      "the peer is known to be down (for cluster managers)");
     promote.add_flag("--yes", options.yes, "do not ask before --force loses data");
 
-    CLI::App& demote = verbs.add("demote", "make this node standby", Volume::optional);
-    demote.add_flag("--dry-run", options.dry_run, "say what would happen; change nothing");
+    CLI::App& demote =
+        verbs.add("demote", "make the volume standby on this node", Volume::optional);
+    demote.add_flag("--dry-run", options.dry_run, "show what would happen; change nothing");
     demote.add_flag("--all", options.all, "every volume that is active here, as at shutdown");
     demote.add_flag("--disconnect-clients", options.disconnect_clients,
-                    "also while clients are connected; they are cut off");
+                    "even if clients are connected (they are disconnected)");
 
-    CLI::App& change = verbs.add_change("switch", "exchange the roles of the two nodes");
-    change.add_option("--to", options.to, "the node that shall be active (else the other one)")
+    CLI::App& change = verbs.add_change("switch", "swap the roles of the two nodes");
+    change.add_option("--to", options.to, "the node to make active (default: the other one)")
         ->type_name("NODE");
     change.add_flag("--disconnect-clients", options.disconnect_clients,
-                    "also while clients are connected; they are cut off");
+                    "even if clients are connected (they are disconnected)");
 }
 
 void add_split_brain_verbs(Verbs& verbs, Options& options) {
     CLI::App& resolve = verbs.add_change("resolve", "end a split brain: keep one node's data");
-    resolve.add_option("--keep", options.keep, "the node whose data stays; there is no default")
+    resolve.add_option("--keep", options.keep, "the node whose data to keep (required)")
         ->type_name("NODE");
-    resolve.add_flag("--yes", options.yes, "do not ask; needed where nobody can be asked");
+    resolve.add_flag("--yes", options.yes, "do not ask; required when not on a terminal");
     resolve.add_flag("--no-undo", options.no_undo, "do not save what is given up");
     resolve.add_flag("--disconnect-clients", options.disconnect_clients,
-                     "also while the losing node serves clients; they are cut off");
+                     "even if clients of the losing node are connected (they are disconnected)");
 
-    CLI::App& undo = verbs.add_change("undo", "what a resolved split brain has left on this node");
+    CLI::App& undo = verbs.add_change(
+        "undo", "show, export or remove what a resolved split brain saved on this node");
     undo.add_flag("--list", options.list, "show the undo files");
     undo.add_option("--export", options.export_to, "write the saved blocks to a sparse image")
         ->type_name("FILE");
     undo.add_flag("--over", options.over, "with --export: write over FILE, a copy of the volume");
     undo.add_flag("--drop", options.drop, "remove an undo file");
-    undo.add_option("--id", options.id, "which one, where there are several")->type_name("N");
+    undo.add_option("--id", options.id, "which one, if there are several")->type_name("N");
     undo.add_flag("--yes", options.yes, "do not ask before --drop");
 }
 
 void add_mirror_verbs(Verbs& verbs, Options& options) {
     verbs.add_change("connect", "replicate to the peer again after disconnect");
-    verbs.add_change("disconnect", "stop replicating, in good order, until connect");
+    verbs.add_change("disconnect", "stop replicating cleanly, until connect");
 
     CLI::App& resync = verbs.add_change("resync", "send the peer what it lacks");
-    resync.add_flag("--full", options.full, "compare everything by digest, send what differs");
+    resync.add_flag("--full", options.full, "compare everything by digest, send the differences");
     resync.add_flag("--wait", options.wait, "return when the volume is in sync; show progress");
 
     CLI::App& verify =
         verbs.add("verify", "compare both replicas while they are in use", Volume::optional);
-    verify.add_flag("--dry-run", options.dry_run, "say what would happen; change nothing");
-    verify.add_flag("--repair", options.repair, "send the standby the active's blocks that differ");
+    verify.add_flag("--dry-run", options.dry_run, "show what would happen; change nothing");
+    verify.add_flag("--repair", options.repair,
+                    "overwrite differing blocks of the standby with the active's");
     verify.add_flag("--wait", options.wait, "return when all is compared; show progress");
-    verify.add_flag("--stop", options.stop, "stop; the next verify goes on there");
+    verify.add_flag("--stop", options.stop, "stop; the next verify resumes there");
     verify
-        .add_option("--rate", options.rate, "bytes a second at most, 0 for no limit (verify_rate)")
+        .add_option("--rate", options.rate,
+                    "bytes a second at most, 0 for no limit (default: verify_rate)")
         ->type_name("BYTES");
-    verify.add_flag("--restart", options.restart, "begin at the volume's start");
+    verify.add_flag("--restart", options.restart, "start again at the beginning of the volume");
     verify.add_flag("--all", options.all, "every volume that is active here and in sync");
 
     add_split_brain_verbs(verbs, options);
 
-    CLI::App& resize = verbs.add_change("resize", "make the volume larger on both nodes, in use");
+    CLI::App& resize = verbs.add_change("resize", "grow the volume on both nodes, online");
     resize
-        .add_option("SIZE", options.size,
-                    "the new size (20GiB) or what is added (+5GiB); else all that the devices have")
+        .add_option(
+            "SIZE", options.size,
+            "the new size (20GiB) or what to add (+5GiB); default: all that the devices have")
         ->type_name("");
     resize.add_flag("--disconnect-clients", options.disconnect_clients,
-                    "also while clients other than the device are connected; they are cut off");
+                    "even if clients besides the device are connected (they are disconnected)");
 
     verbs.add_change("attach", "attach the volume to its device (/dev/nbdX)");
     verbs.add_change("detach", "detach the volume from its device");
 
-    CLI::App& restart = verbs.add_change(
-        "restart-engine", "replace the process that serves the volume, while it is in use");
+    CLI::App& restart =
+        verbs.add_change("restart-engine", "replace the process that serves the volume, online");
     restart.add_flag("--disconnect-clients", options.disconnect_clients,
-                     "also while clients other than the device are connected; they are cut off");
+                     "even if clients besides the device are connected (they are disconnected)");
 }
 
 /// Seconds. A number alone is seconds, too.
@@ -167,15 +171,15 @@ Result<double> parse_patience(const std::string& text) {
     const auto limit = parse_duration(text);
     if (!limit) {
         return fail(ErrorKind::invalid,
-                    "'{}' is no time such as 10s, 500ms, 2min or a number of seconds",
+                    "'{}' is not a time such as 10s, 500ms, 2min or a number of seconds",
                     printable(text));
     }
     return std::chrono::duration<double>(*limit).count();
 }
 
 void add_watching_verbs(Verbs& verbs, Options& options) {
-    CLI::App& status = verbs.add("status", "how the volumes are", Volume::optional);
-    status.add_flag("--watch", options.watch, "go on, and show each change");
+    CLI::App& status = verbs.add("status", "show the state of volumes", Volume::optional);
+    status.add_flag("--watch", options.watch, "keep running and show each change");
 
     CLI::App& wait = verbs.add("wait", "wait until a volume is in a state", Volume::required);
     wait.add_option("--for", options.wait_for, "the state to wait for")
@@ -195,19 +199,19 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
             "give up after this time: 10s, 500ms, 2min, or a number of seconds")
         ->type_name("TIME");
 
-    CLI::App& events = verbs.add("events", "what happened on this node", Volume::optional);
-    events.add_flag("--follow", options.follow, "go on, and show what happens");
-    events.add_option("--since", options.since, "only later ones: a time, or an age such as 1h")
+    CLI::App& events = verbs.add("events", "show this node's event log", Volume::optional);
+    events.add_flag("--follow", options.follow, "keep running and show new events");
+    events.add_option("--since", options.since, "only later events: a time, or an age such as 1h")
         ->type_name("TIME");
 
     CLI::App& keygen = verbs.add("keygen", "make or change the keys of the nodes", Volume::none);
-    keygen.add_flag("--dry-run", options.dry_run, "say what would happen; change nothing");
+    keygen.add_flag("--dry-run", options.dry_run, "show what would happen; change nothing");
     CLI::Option* add =
         keygen.add_flag("--add", options.add_key, "a second key: accepted, not used yet");
     CLI::Option* next =
         keygen.add_flag("--next", options.next_key, "use the second key; the first stays accepted");
     CLI::Option* retire =
-        keygen.add_flag("--retire", options.retire_key, "remove the key that is not used any more");
+        keygen.add_flag("--retire", options.retire_key, "remove the key that is no longer used");
     CLI::Option* remove =
         keygen.add_option("--remove", options.remove_keys_of, "remove all keys shared with NODE")
             ->type_name("NODE");
@@ -222,17 +226,17 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
     }
     keygen
         .add_option("--with", options.keys_with,
-                    "with --add, --next, --retire: keys with NODE alone")
+                    "with --add, --next, --retire: only keys shared with NODE")
         ->type_name("NODE")
         ->excludes(remove)
         ->excludes(take);
     keygen
         .add_flag("--pairs", options.pair_keys,
-                  "with --add: keys of each two nodes, in place of the cluster's")
+                  "with --add: a key for each pair of nodes, instead of the cluster's")
         ->needs(add);
 
-    verbs.add("check", "whether the configuration and both nodes are fit", Volume::none);
-    verbs.add("version", "the versions of mirrorctl and mirrord", Volume::none);
+    verbs.add("check", "check the configuration and both nodes", Volume::none);
+    verbs.add("version", "show the versions of mirrorctl and mirrord", Volume::none);
 }
 
 /// Words that belong to an option of this name, which stands before them.
@@ -314,8 +318,7 @@ std::vector<std::string> words_of(int argc, const char* const* argv) {
 std::variant<Options, int> parse_command_line(int argc, const char* const* argv, std::ostream& out,
                                               std::ostream& err) {
     Options options;
-    CLI::App app("mirrorctl: look at mirrored disks and change them; see mirrorctl(8)",
-                 "mirrorctl");
+    CLI::App app("mirrorctl: inspect and control mirrored disks; see mirrorctl(8)", "mirrorctl");
     app.set_version_flag("--version", "mirrorctl " MIRROR_VERSION);
     app.require_subcommand(1);
     app.get_formatter()->label("SUBCOMMAND", "VERB [VOLUME] [OPTIONS]");

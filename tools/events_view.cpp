@@ -16,11 +16,11 @@ Style style_of(const std::string& severity) {
     return severity == "warning" ? Style::warning : Style::plain;
 }
 
-/// "uid 0", or "beta (it says so) at 10.0.0.2:4711, key cluster, for uid 1000 there".
+/// "uid 0", or "beta (unproven) at 10.0.0.2:4711, key cluster, for uid 1000 there".
 std::string asker_words(const Json& asker) {
     const auto uid = count_field(asker, "uid");
     if (text_field(asker, "kind") == "local") {
-        return uid ? fmt::format("uid {}", *uid) : "somebody on this machine";
+        return uid ? fmt::format("uid {}", *uid) : "an unknown user of this machine";
     }
     const std::string address = text_field(asker, "address");
     if (address.empty()) {
@@ -31,7 +31,7 @@ std::string asker_words(const Json& asker) {
     const auto for_uid = count_field(asker, "for_uid");
     return fmt::format(
         "{}{} at {}{}{}", node.empty() ? "a node" : node,
-        node.empty() || bool_field(asker, "proven").value_or(false) ? "" : " (it says so)", address,
+        node.empty() || bool_field(asker, "proven").value_or(false) ? "" : " (unproven)", address,
         key.empty() ? "" : ", key " + key,
         for_uid ? fmt::format(", for uid {} there", *for_uid) : "");
 }

@@ -121,7 +121,7 @@ Result<KeyPlan> add_to_cluster(PskKeys keys, const KeyOwners& owners) {
     if (!key) {
         return Failure(key.error());
     }
-    std::string done = fmt::format("added the key {}: it is accepted, and {} is used still",
+    std::string done = fmt::format("added the key {}: it is accepted, and {} is still used",
                                    key->name, keys.front().name);
     keys.push_back(std::move(*key));
     KeyPlan plan{std::move(keys), std::move(done), {}};
@@ -149,10 +149,11 @@ Result<KeyPlan> add_to_pairs(PskKeys keys, const KeyOwners& owners) {
     if (made.empty()) {
         return Failure(Error{ErrorKind::refused,
                              fmt::format("a rotation of {} is not finished", names_of(keys)),
-                             "go on with mirrorctl keygen --next, then --retire"});
+                             "continue with mirrorctl keygen --next, then --retire"});
     }
-    std::string done = fmt::format(
-        "added {}: what is new is accepted, and what was there is used still", names_of(made));
+    std::string done =
+        fmt::format("added {}: the new keys are accepted, and the previous ones are still used",
+                    names_of(made));
     keys.insert(keys.end(), made.begin(), made.end());
     return KeyPlan{std::move(keys), std::move(done), {}, std::move(others)};
 }
@@ -180,7 +181,7 @@ Result<KeyPlan> plan_add(PskKeys keys, const KeyOwners& owners, bool pairs) {
     if (is_changing_kind(keys) || (!had_pairs && keys.size() >= tls::most_psk_keys)) {
         return Failure(Error{ErrorKind::refused,
                              fmt::format("a rotation of {} is not finished", names_of(keys)),
-                             "go on with mirrorctl keygen --next, then --retire"});
+                             "continue with mirrorctl keygen --next, then --retire"});
     }
     Result<KeyPlan> plan;
     if (!had_pairs && pairs) {
@@ -191,8 +192,7 @@ Result<KeyPlan> plan_add(PskKeys keys, const KeyOwners& owners, bool pairs) {
         all->insert(all->begin(), keys.begin(), keys.end());
         plan = hand_out(*all, owners);
         plan->done = fmt::format(
-            "added keys of each two nodes: they are accepted, and {} is used "
-            "still",
+            "added a key for each pair of nodes: they are accepted, and {} is still used",
             keys.front().name);
     } else {
         plan = had_pairs ? add_to_pairs(std::move(keys), owners)
@@ -227,7 +227,7 @@ Result<KeyPlan> plan_next(PskKeys keys, const KeyOwners& owners) {
                  {},
                  "mirrorctl check shows which key each link uses (mirrorctl restart-engine VOLUME "
                  "renews one), then: mirrorctl keygen --retire"};
-    plan.done = "new connections use the successors; what was used is accepted still";
+    plan.done = "new connections use the successors; the previous keys are still accepted";
     tell_others(plan, owners);
     return plan;
 }
@@ -249,7 +249,7 @@ Result<KeyPlan> plan_retire(PskKeys keys, const KeyOwners& owners) {
     }
     KeyPlan plan{std::move(kept), {}, "mirrorctl check"};
     plan.done =
-        fmt::format("{} {} gone; what was opened with {} ends within seconds", names_of(gone),
+        fmt::format("{} {} removed; connections opened with {} end within seconds", names_of(gone),
                     gone.size() == 1 ? "is" : "are", gone.size() == 1 ? "it" : "them");
     tell_others(plan, owners);
     return plan;
@@ -279,13 +279,11 @@ Result<KeyPlan> plan_remove(PskKeys keys, const KeyOwners& owners) {
         return Failure(
             Error{ErrorKind::refused,
                   fmt::format("{} has no key with any node but {}", owners.node, owners.with),
-                  "delete the file: a minute later no connection stays"});
+                  "delete the file: all connections end within a minute"});
     }
     KeyPlan plan{std::move(keys), {}, "mirrorctl check"};
-    plan.done = fmt::format(
-        "{} are gone: what {} has opened here, or was opened to it, ends "
-        "within seconds",
-        names_of(gone), owners.with);
+    plan.done = fmt::format("{} were removed: connections from and to {} end within seconds",
+                            names_of(gone), owners.with);
     for (const std::string& node : owners.others) {
         if (node != owners.with) {
             plan.others.push_back({node, Way::itself});
@@ -299,7 +297,7 @@ Result<KeyPlan> plan_take(PskKeys keys, const PskKeys& given, const KeyOwners& o
     for (const PskKey& key : given) {
         const Slot slot = slot_of(key);
         if (!slot || !slot->has(owners.node)) {
-            return fail(ErrorKind::refused, "the key {} is not one of {} with another node",
+            return fail(ErrorKind::refused, "the key {} is not shared by {} with another node",
                         key.name, owners.node);
         }
         const auto same = std::find_if(keys.begin(), keys.end(), [&](const PskKey& each) {
@@ -310,7 +308,7 @@ Result<KeyPlan> plan_take(PskKeys keys, const PskKeys& given, const KeyOwners& o
         }
     }
     keys.insert(keys.end(), taken.begin(), taken.end());
-    auto whole = tls::parse_psk_keys(tls::text_of(keys), "what they are together");
+    auto whole = tls::parse_psk_keys(tls::text_of(keys), "the combined keys");
     if (!whole) {
         return Failure(whole.error());
     }

@@ -82,13 +82,13 @@ Result<KeyPlan> make_plan(const std::string& path, const Session& session) {
         return plan_change(path, *owners, options);
     }
     if (!options.keys_with.empty()) {
-        return Failure(Error{ErrorKind::invalid, "--with goes with --add, --next or --retire",
+        return Failure(Error{ErrorKind::invalid, "--with requires --add, --next or --retire",
                              fmt::format("mirrorctl keygen --add --with {}", options.keys_with)});
     }
     if (exists(path)) {
         return Failure(Error{ErrorKind::refused, fmt::format("{} exists", path),
-                             "give the other nodes theirs as it said; to replace the keys without "
-                             "downtime: mirrorctl keygen --add"});
+                             "give the other nodes theirs as that run of keygen said; to replace "
+                             "the keys without downtime: mirrorctl keygen --add"});
     }
     return plan_first(*owners);
 }
@@ -115,8 +115,8 @@ std::string instruction(const Handout& other, const std::string& host, const std
     const std::string file = file_for(other.node, path);
     switch (other.way) {
         case Way::copy:
-            return fmt::format("next: copy it to {}, for root alone: scp -p {} {}:{}\n", other.node,
-                               path, host, path);
+            return fmt::format("next: copy it to {}, readable by root only: scp -p {} {}:{}\n",
+                               other.node, path, host, path);
         case Way::whole_file:
             return fmt::format(
                 "next: give {} its keys, and keep none of them here: scp -p {} {}:{} && rm {}\n",
@@ -133,7 +133,7 @@ std::string instruction(const Handout& other, const std::string& host, const std
 
 void print_plan(const KeyPlan& plan, const std::string& path, const Session& session) {
     std::ostream& out = session.world.out;
-    out << (session.options.dry_run ? "would be done: " : "") << plan.done << " (" << path << ")\n";
+    out << (session.options.dry_run ? "would do: " : "") << plan.done << " (" << path << ")\n";
     for (const Handout& other : plan.others) {
         const auto node = session.config.nodes.find(other.node);
         out << instruction(

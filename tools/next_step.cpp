@@ -33,8 +33,8 @@ std::string step_when_broken(const Json& volume, const std::string& name) {
     const std::string peer = peer_name(volume);
     if (has_gaps(volume)) {
         return fmt::format(
-            "write these ranges anew, for example by restoring the files that lie there from a "
-            "backup: the mirror is in sync by itself then. If the disk can read again: mirrorctl "
+            "rewrite these ranges, for example by restoring the files in them from a backup: the "
+            "mirror is then in sync again automatically. If the disk can be read again: mirrorctl "
             "resync {}",
             name);
     }
@@ -42,25 +42,24 @@ std::string step_when_broken(const Json& volume, const std::string& name) {
         return fmt::format("{} can be reached; start the resync: mirrorctl connect {}", peer, name);
     }
     return fmt::format(
-        "bring {} or the way to it back (mirrorctl check shows which); the resync then starts by "
-        "itself. After mirrorctl disconnect: mirrorctl connect {}",
+        "bring {} or the link to it back (mirrorctl check shows which); the resync then starts "
+        "automatically. After mirrorctl disconnect: mirrorctl connect {}",
         peer, name);
 }
 
 std::string step_when_metadata_failed(const Json& volume, const std::string& name) {
     const std::string writable =
-        "see to the filesystem of the metadata named above: space, and whether it is writable (the "
-        "backing is not at fault)";
+        "check the filesystem of the metadata named above: free space, and whether it is writable "
+        "(the backing is not at fault)";
     if (text_field(volume, "role") != "active") {
         return fmt::format("{}; if the metadata are lost: mirrorctl create {} --replace", writable,
                            name);
     }
-    return is_any_link_up(volume)
-               ? fmt::format(
-                     "{}; then mirrorctl switch {} --to {}: this replica is compared as a "
-                     "whole and follows",
-                     writable, name, peer_name(volume))
-               : writable + "; the volume continues by itself then";
+    return is_any_link_up(volume) ? fmt::format(
+                                        "{}; then mirrorctl switch {} --to {}: this replica is "
+                                        "then compared as a whole and resynced",
+                                        writable, name, peer_name(volume))
+                                  : writable + "; the volume then continues automatically";
 }
 
 std::string step_when_failed(const Json& volume, const std::string& name) {
@@ -106,7 +105,7 @@ std::string next_step(const Json& volume) {
     }
     if (state == "peer-unknown") {
         return fmt::format(
-            "see whether {} lives (mirrorctl check). If it is down for good, this shows what a "
+            "check whether {} is up (mirrorctl check). If it is down for good, this shows what a "
             "takeover would lose: mirrorctl promote {} --force --dry-run",
             peer_name(volume), name);
     }
@@ -114,8 +113,8 @@ std::string next_step(const Json& volume) {
         return step_when_failed(volume, name);
     }
     if (state == "new") {
-        return fmt::format("mirrorctl create {0} if that was not done, then mirrorctl promote {0}",
-                           name);
+        return fmt::format(
+            "mirrorctl create {0} if that has not been done, then mirrorctl promote {0}", name);
     }
     return {};
 }

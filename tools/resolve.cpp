@@ -28,9 +28,9 @@ std::string flags_of(const Options& options) {
 
 int refuse_without_side(const Session& session) {
     session.world.err << fmt::format(
-        "mirrorctl: --keep NODE is needed: which node's data to keep has no default; mirrorctl "
-        "status {0} shows both sides, mirrorctl resolve {0} --keep NODE --dry-run what would be "
-        "lost\n",
+        "mirrorctl: --keep NODE is required: there is no default for which node's data to keep; "
+        "mirrorctl status {0} shows both sides, mirrorctl resolve {0} --keep NODE --dry-run what "
+        "would be lost\n",
         session.options.volume);
     return exit_usage;
 }
@@ -39,8 +39,8 @@ int refuse_without_yes(const Session& session) {
     const Options& options = session.options;
     return report(
         Error{ErrorKind::refused,
-              fmt::format("nobody is there to confirm that {} keeps its data and the other node "
-                          "gives up its own",
+              fmt::format("not a terminal: add --yes to confirm that {} keeps its data and the "
+                          "other node gives up its own",
                           options.keep),
               fmt::format("mirrorctl resolve {0} --keep {1}{2} --yes; to see what would be lost: "
                           "mirrorctl resolve {0} --keep {1} --dry-run",
@@ -69,7 +69,7 @@ void print_plan(const Json& plan, std::ostream& out) {
 bool was_confirmed(Session& session, const Json& plan) {
     World& world = session.world;
     const std::string loser = text_field(plan, "lose");
-    world.out << fmt::format("To go on, type the volume's name ({}) or the losing node's ({}): ",
+    world.out << fmt::format("To continue, type the volume's name ({}) or the losing node's ({}): ",
                              session.options.volume, loser)
               << std::flush;
     std::string typed;

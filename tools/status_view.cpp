@@ -147,12 +147,12 @@ std::string here_words(const Json& replica) {
 std::string peer_words(const Json& peer, const ViewContext& context) {
     std::string text = fmt::format("link {}", or_unknown(text_field(peer, "link")));
     const auto behind = count_field(peer, "behind_bytes");
-    text += behind ? fmt::format(", {} behind", format_size(*behind)) : ", behind by unknown";
+    text += behind ? fmt::format(", {} behind", format_size(*behind)) : ", lag unknown";
     if (const auto broken = time_field(peer, "break_at")) {
         text += fmt::format(", broken at {}", format_when(*broken, context.now));
     }
     const auto seen = time_field(peer, "last_seen");
-    text += seen ? fmt::format(", seen {}", format_when(*seen, context.now)) : ", never seen";
+    text += seen ? fmt::format(", seen {}", format_when(*seen, context.now)) : ", never connected";
     return text;
 }
 

@@ -176,8 +176,10 @@ int export_one(const UndoEntry& entry, Session& session) {
 
 bool was_confirmed(const UndoEntry& entry, Session& session) {
     World& world = session.world;
-    world.out << fmt::format("loss:  {}: gone for good\nType the volume's name ({}) to go on: ",
-                             describe(entry), session.options.volume)
+    world.out << fmt::format(
+                     "loss:  {}: gone for good\n"
+                     "Type the volume's name ({}) to continue: ",
+                     describe(entry), session.options.volume)
               << std::flush;
     std::string typed;
     std::getline(world.in, typed);
@@ -195,7 +197,7 @@ int drop_one(const UndoEntry& entry, Session& session) {
     if (!options.yes && (!world.can_ask || options.json)) {
         return report(
             Error{ErrorKind::refused,
-                  "nobody is there to confirm that this is thrown away: " + describe(entry),
+                  "not a terminal: add --yes to confirm that this is discarded: " + describe(entry),
                   fmt::format("mirrorctl undo {} --drop --id {} --yes", options.volume, entry.id)},
             options, world);
     }

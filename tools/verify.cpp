@@ -92,7 +92,7 @@ Result<Json> ask_volume(Session& session, const std::string& name) {
             return volume;
         }
     }
-    return fail(ErrorKind::not_found, "the daemon says nothing of volume {}", name);
+    return fail(ErrorKind::not_found, "mirrord did not report volume {}", name);
 }
 
 /// Until the comparison that began at `started_at` is over: on another node its record may take a
@@ -122,7 +122,7 @@ Outcome wait_for_end(Session& session, const std::string& name, const std::strin
             }
             if (state == "diverged" || state == "failed") {
                 return failed(Error{ErrorKind::refused,
-                                    fmt::format("{} can't be compared any more: it is {}: {}", name,
+                                    fmt::format("{} can no longer be compared: it is {}: {}", name,
                                                 state, text_field(*volume, "why"))});
             }
             if (is_this_one && !session.options.json) {
@@ -130,7 +130,7 @@ Outcome wait_for_end(Session& session, const std::string& name, const std::strin
             }
         }
         if (!world.pause(look_interval)) {
-            return failed(Error{ErrorKind::timed_out, "nobody waits any more"});
+            return failed(Error{ErrorKind::timed_out, "the wait was interrupted"});
         }
     }
 }
@@ -239,7 +239,7 @@ int verify(Session& session) {
                                         : "name a volume, or take --all");
     }
     if (options.stop && (options.repair || options.restart || !options.rate.empty())) {
-        return usage(world, "--stop goes with no other wish");
+        return usage(world, "--stop can't be combined with other options");
     }
     std::optional<std::uint64_t> rate;
     if (!options.rate.empty()) {

@@ -100,7 +100,7 @@ std::string verify_words(const Json& verify, const std::string& volume, WallTime
                                            found, waits);
     }
     if (state == "stopped") {
-        return fmt::format("stopped at {} % (mirrorctl verify {} goes on there); last {}",
+        return fmt::format("stopped at {} % (mirrorctl verify {} resumes there); last {}",
                            verify_progress(verify).percent(), volume, last_words(verify, now));
     }
     if (state == "finished") {
@@ -128,8 +128,8 @@ std::string verify_verdict(const Json& verify, const std::string& volume) {
     std::string text = fmt::format("{}: of {}, {}\n", volume, size, words) + range_lines(verify);
     if (left != 0) {
         text += fmt::format(
-            "{0}: the active node's blocks are sent by mirrorctl verify {0} --repair; where its "
-            "disk is the bad one, switch first\n",
+            "{0}: to copy the active node's blocks to the standby: mirrorctl verify {0} --repair; "
+            "if the active node's disk is the bad one, switch first\n",
             volume);
     }
     return text;

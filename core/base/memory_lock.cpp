@@ -111,8 +111,8 @@ void stand_memory_pressure(const std::string& who) {
         return error == 0 ? std::string("done") : std::generic_category().message(error);
     };
     log(LogLevel::info,
-        "{}: not protected against memory that runs short (locking memory: {}; "
-        "PR_SET_IO_FLUSHER: {}): a filesystem on a volume of this machine may hang then",
+        "{}: memory-pressure protection is incomplete (locking memory: {}; PR_SET_IO_FLUSHER: {}): "
+        "a filesystem on a volume of this machine may hang when memory is low",
         who, outcome(lock_error), outcome(flusher_error));
 }
 

@@ -82,7 +82,7 @@ int give_up_all_capabilities() noexcept {
 
 void report(const std::string& who, const char* what, int error) {
     if (error != 0) {
-        log(LogLevel::warning, "{}: could not give up {} ({}): it goes on with them", who, what,
+        log(LogLevel::warning, "{}: could not give up {} ({})", who, what,
             std::generic_category().message(error));
     }
 }
@@ -91,7 +91,7 @@ void report(const std::string& who, const char* what, int error) {
 
 void give_up_privileges(const std::string& who) {
     const int no_new = ::prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) == 0 ? 0 : errno;
-    report(who, "privileges that programs bring", no_new);
+    report(who, "privileges gained by executing programs", no_new);
     report(who, "its capabilities", give_up_all_capabilities());
     report(who, "system calls that it does not need", refuse_system_calls());
 }
@@ -103,12 +103,12 @@ void give_up_writing_elsewhere(const std::string& who, std::span<const std::stri
     const int error = limit_writes_to(folders);
     if (error == ENOSYS || error == EOPNOTSUPP) {
         log(LogLevel::info,
-            "{}: this kernel has no Landlock, or it is not switched on (lsm=): it goes on with the "
-            "right to write whatever its user may",
+            "{}: this kernel has no Landlock, or it is not enabled (lsm=): it can still write "
+            "every file that its user can write",
             who);
         return;
     }
-    report(who, "files that are elsewhere than in its folders", error);
+    report(who, "write access to files outside its directories", error);
 }
 
 void give_up_capabilities(const std::string& who, std::span<const unsigned> capabilities) {

@@ -70,7 +70,7 @@ void give_last_words_a_moment(int signal) {
 
 void tell_there_is_none(const std::string& why) {
     log(LogLevel::warning,
-        "stderr is written to directly, so who stops reading it stops this process: {}", why);
+        "stderr is written directly, so this process stops when nothing reads it: {}", why);
 }
 
 }  // namespace
@@ -108,11 +108,11 @@ struct StderrRelay::Pump {
 
     void tell_losses() const {
         if (const std::uint64_t lost = take_lost_lines(); lost != 0) {
-            write_all(
-                to.get(),
-                format_log_line(LogLevel::warning,
-                                fmt::format("{} line{} of this log {} lost: nobody read it", lost,
-                                            lost == 1 ? "" : "s", lost == 1 ? "was" : "were")));
+            write_all(to.get(),
+                      format_log_line(
+                          LogLevel::warning,
+                          fmt::format("{} line{} of this log {} lost: nothing was reading it", lost,
+                                      lost == 1 ? "" : "s", lost == 1 ? "was" : "were")));
         }
     }
 

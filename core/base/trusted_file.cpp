@@ -38,10 +38,11 @@ Failure foreign(const std::string& path, const std::string& part, uid_t owner) {
 }
 
 Failure open_to_others(const std::string& path, const std::string& part, mode_t mode) {
-    return Failure(Error{ErrorKind::refused,
-                         fmt::format("{} can be written by others than its owner (mode {:04o})",
-                                     about(path, part), mode & 07777),
-                         fmt::format("run: chmod go-w {}", part)});
+    return Failure(
+        Error{ErrorKind::refused,
+              fmt::format("{} can be written by users other than its owner (mode {:04o})",
+                          about(path, part), mode & 07777),
+              fmt::format("run: chmod go-w {}", part)});
 }
 
 /// One look at a path, from / down. What a trusted folder has in it stays as it was seen, since
@@ -123,7 +124,7 @@ class Walk {
         if (left_.empty() && last_ == LastLink::refused) {
             return Failure(Error{ErrorKind::refused,
                                  fmt::format("{} is a symbolic link", about(path_, next)),
-                                 "put what it leads to in its place"});
+                                 "replace it with the file that it points to"});
         }
         constexpr int most_links = 40;  // the kernel's own limit
         std::error_code code;
@@ -194,14 +195,14 @@ Result<std::string> read_all(int fd, const std::string& path, std::size_t limit)
             return text;
         }
     }
-    return fail(ErrorKind::invalid, "{} has more than {} bytes: it is not what it should be", path,
-                limit);
+    return fail(ErrorKind::invalid,
+                "{} has more than {} bytes: it is not the expected kind of file", path, limit);
 }
 
 Failure not_opened(int os_error, const std::string& path) {
     if (os_error == ELOOP) {
         return Failure(Error{ErrorKind::refused, fmt::format("{} is a symbolic link", path),
-                             "put what it leads to in its place, or remove it", os_error});
+                             "replace it with the file that it points to, or remove it", os_error});
     }
     return fail_errno(os_error, path);
 }

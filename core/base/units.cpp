@@ -69,12 +69,11 @@ Result<std::uint64_t> scale(const Quantity& quantity, const Units& units, std::u
         }
         return quantity.number * factor;
     }
-    return Failure(Error{
-        ErrorKind::invalid,
-        quantity.unit.empty()
-            ? fmt::format("'{}' has no unit", text.substr(0, 40))
-            : fmt::format("'{}' is not a unit that is known here", quantity.unit.substr(0, 40)),
-        std::string(remedy)});
+    return Failure(Error{ErrorKind::invalid,
+                         quantity.unit.empty()
+                             ? fmt::format("'{}' has no unit", text.substr(0, 40))
+                             : fmt::format("'{}' is not a known unit", quantity.unit.substr(0, 40)),
+                         std::string(remedy)});
 }
 
 bool is_decimal_unit(std::string_view unit) noexcept {

@@ -19,8 +19,8 @@ Result<std::optional<gid_t>> find_control_group(const Config& config) {
         return Failure(found.error().within(key));
     }
     return Failure(Error{ErrorKind::not_found,
-                         fmt::format("{}: '{}' is no group of this machine", key, name),
-                         fmt::format("groupadd --system {}, or take the key out", name)});
+                         fmt::format("{}: '{}' is not a group on this machine", key, name),
+                         fmt::format("groupadd --system {}, or remove the key", name)});
 }
 
 }  // namespace mirror

@@ -32,11 +32,11 @@ Result<void> check_network(const Config& config, const Item& item) {
     for (const auto& [name, node] : config.nodes) {
         if (!node.address.is_loopback()) {
             return item.wrong(
-                fmt::format("\"off\" would send every byte of the disks to and from {} ({}) in the "
-                            "clear, and let anybody on the way change them",
+                fmt::format("\"off\" would send every byte of the disks to and from {} ({}) "
+                            "unencrypted, and let anyone on the network change them",
                             name, node.address.text()),
-                "take tls = \"psk\" and make a key with mirrorctl keygen; or, where nobody else "
-                "can reach this network, add i_know_this_network_is_private = true");
+                "set tls = \"psk\" and make a key with mirrorctl keygen; or, if nobody else can "
+                "reach this network, add i_know_this_network_is_private = true");
         }
     }
     return {};

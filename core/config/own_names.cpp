@@ -34,7 +34,7 @@ std::string lower_case(std::string_view name) {
 std::string why_no_volume_name(std::string_view given) {
     const std::string name = lower_case(given);
     if (name == own_names::control_export) {
-        return fmt::format("the export '{}' is that of control requests", name);
+        return fmt::format("the export '{}' is used for control requests", name);
     }
     for (const std::string_view file : own_names::in_run_dir) {
         const bool is_met = std::any_of(
@@ -48,7 +48,7 @@ std::string why_no_volume_name(std::string_view given) {
         return fmt::format("{} in STATE_DIR is the event log", name);
     }
     if (name.ends_with(express_end)) {
-        return fmt::format("a volume's name can't end in {}: NAME{} is the express door of NAME",
+        return fmt::format("a volume's name can't end in {}: NAME{} is the express socket of NAME",
                            express_end, own_names::express_socket);
     }
     for (const std::string_view suffix : own_names::of_a_volume) {

@@ -150,16 +150,15 @@ Result<void> check_companions(const VolumeConfig& volume, const Item& item) {
         return item.child(entry->first, entry->second).wrong(reason, std::move(remedy));
     };
     if (!volume.mount.empty() && volume.device.empty()) {
-        return wrong("mount", "the volume has no device that could be mounted",
-                     "add device = \"/dev/nbd0\"");
+        return wrong("mount", "the volume has no device to mount", "add device = \"/dev/nbd0\"");
     }
     if (!volume.mount_options.empty() && volume.mount.empty()) {
         return wrong("mount_options", "the volume has no mount", "add mount = \"/srv/data\"");
     }
     if (!volume.active_at_boot.empty() && !volume.backing.contains(volume.active_at_boot)) {
         return wrong("active_at_boot",
-                     fmt::format("'{}' is no node of this volume", volume.active_at_boot),
-                     fmt::format("take \"{}\" or \"{}\"", volume.backing.begin()->first,
+                     fmt::format("'{}' is not a node of this volume", volume.active_at_boot),
+                     fmt::format("use \"{}\" or \"{}\"", volume.backing.begin()->first,
                                  volume.backing.rbegin()->first));
     }
     return {};
@@ -183,8 +182,9 @@ Result<void> read_volume(Config& config, const Item& item, const std::string& na
         }
     }
     if (volume.backing.size() != 2) {
-        return item.wrong(fmt::format("has backing for {} nodes", volume.backing.size()),
-                          "write backing.NODE = \"/PATH\" for exactly two nodes");
+        return item.wrong(
+            fmt::format("needs exactly two backing.NODE entries, has {}", volume.backing.size()),
+            "write backing.NODE = \"/PATH\" for exactly two nodes");
     }
     if (auto fitting = check_companions(volume, item); !fitting) {
         return fitting;

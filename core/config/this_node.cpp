@@ -27,7 +27,7 @@ Result<const NodeConfig*> node_spelled(const Config& config, const std::string& 
     if (alike.size() > 1) {
         return Failure(Error{
             ErrorKind::invalid,
-            fmt::format("{}: this machine is called '{}', which may mean each of the nodes {}",
+            fmt::format("{}: this machine is called '{}', which matches more than one node: {}",
                         config.path, name, names),
             "choose with --node NAME or $MIRRORDISK_NODE"});
     }

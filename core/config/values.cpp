@@ -72,8 +72,8 @@ Result<Endpoint> address_of(const Item& item) {
         return wrong;
     }
     if (endpoint.host == "0.0.0.0" || endpoint.host == "::") {
-        return item.wrong(fmt::format("'{}' is no address that a peer can connect to", *text),
-                          "write the address by which the other node reaches this one");
+        return item.wrong(fmt::format("'{}' is not an address that a peer can connect to", *text),
+                          "write the address at which the other node reaches this one");
     }
     return endpoint;
 }
@@ -95,7 +95,7 @@ Result<std::uint64_t> size_of(const Item& item) {
     }
     if (*size == 0 || *size % sector != 0) {
         return item.wrong(fmt::format("{} bytes is not a size that a disk can have", *size),
-                          fmt::format("take a multiple of {} bytes, above 0", sector));
+                          fmt::format("use a multiple of {} bytes, above 0", sector));
     }
     if (*size > largest_size) {
         return item.wrong(fmt::format("{} bytes is too large", *size),
@@ -117,8 +117,8 @@ Result<std::uint64_t> rate_of(const Item& item) {
         return item.wrong(rate.error().message, rate.error().remedy);
     }
     if (*rate != 0 && *rate < slowest_rate) {
-        return item.wrong(fmt::format("{} bytes a second would take for ever", *rate),
-                          fmt::format("take {} bytes or more, or 0 for no limit", slowest_rate));
+        return item.wrong(fmt::format("{} bytes a second would take forever", *rate),
+                          fmt::format("use {} bytes or more, or 0 for no limit", slowest_rate));
     }
     return rate;
 }
@@ -143,7 +143,8 @@ Result<std::chrono::milliseconds> timeout_of(const Item& item) {
         return item.wrong(timeout.error().message, timeout.error().remedy);
     }
     if (*timeout < shortest_timeout || *timeout > longest_timeout) {
-        return item.wrong(fmt::format("'{}' is out of range", *text), "take 100ms to 10min");
+        return item.wrong(fmt::format("'{}' is out of range", *text),
+                          "use a value from 100ms to 10min");
     }
     return timeout;
 }
@@ -170,7 +171,7 @@ Result<std::string> mount_of(const Item& item) {
 Result<std::string> mount_options_of(const Item& item) {
     Result<std::string> options = string_of(item, "noatime");
     if (options && (options->empty() || options->find('\0') != std::string::npos)) {
-        return item.wrong("these are no options of mount(8)", "such as \"noatime\"");
+        return item.wrong("these are not options of mount(8)", "such as \"noatime\"");
     }
     return options;
 }

@@ -55,7 +55,7 @@ Result<std::vector<std::uint64_t>> region_numbers(const Json& request, std::uint
     for (const Json& number : **array) {
         if (!number.is_number_unsigned() ||
             number.get<std::uint64_t>() >= divide_up(size, region_size)) {
-            return fail(ErrorKind::invalid, "'regions' has an entry that is no region");
+            return fail(ErrorKind::invalid, "'regions' has an entry that is not a region");
         }
         regions.push_back(number.get<std::uint64_t>());
     }
@@ -101,13 +101,13 @@ Result<std::optional<std::uint64_t>> add_regions(const Json& answer, Bitmap& reg
         if (!run.is_array() || run.size() != 2 || !run[0].is_number_unsigned() ||
             !run[1].is_number_unsigned() || run[1].get<std::uint64_t>() > regions.size() ||
             run[0].get<std::uint64_t>() >= run[1].get<std::uint64_t>()) {
-            return fail(ErrorKind::protocol, "'runs' has an entry that is no run of regions");
+            return fail(ErrorKind::protocol, "'runs' has an entry that is not a run of regions");
         }
         regions.set({run[0].get<std::uint64_t>(), run[1].get<std::uint64_t>()});
     }
     auto next = optional_uint_field(answer, "next");
     if (next && *next && **next >= regions.size()) {
-        return fail(ErrorKind::protocol, "'next' is no region");
+        return fail(ErrorKind::protocol, "'next' is not a region");
     }
     return next;
 }

@@ -48,10 +48,9 @@ std::string error_reply(const Error& error) {
 
 Error not_as_sent(std::string_view what) {
     return {ErrorKind::corrupt,
-            fmt::format("{} was garbled on the way: its checksum does not fit; nothing of it was "
-                        "believed",
-                        what),
-            "look at the network cards, cables and switches on the way"};
+            fmt::format(
+                "{} was corrupted in transit: its checksum does not match; it was discarded", what),
+            "check the network cards, cables and switches between the nodes"};
 }
 
 /// The handler is foreign code at the border to a connection: nothing leaves it but a value.
@@ -248,7 +247,7 @@ Result<std::string> MailboxClient::receive(std::uint32_t request_sum) {
     }
     return Failure(Error{ErrorKind::protocol,
                          fmt::format("{}'s reply carries no checksum: it speaks an older protocol "
-                                     "than {}, or is no mirrordisk",
+                                     "than {}, or is not mirrordisk",
                                      name_, protocol_version),
                          "run the same version of mirrordisk on both nodes"});
 }

@@ -160,7 +160,8 @@ Result<std::uint64_t> uint_field(const Json& json, std::string_view name) {
 Result<std::uint64_t> step_field(const Json& json, std::string_view name) {
     return uint_field(json, name).and_then([&](std::uint64_t step) -> Result<std::uint64_t> {
         if (step > largest_step) {
-            return fail(ErrorKind::invalid, "'{}' is no step: larger than {}", name, largest_step);
+            return fail(ErrorKind::invalid, "'{}' is not a valid step: larger than {}", name,
+                        largest_step);
         }
         return step;
     });

@@ -20,13 +20,13 @@ Event damaged_metadata(const std::string& volume, const std::string& node,
     return {.id = "metadata-damaged",
             .severity = Severity::warning,
             .volume = volume,
-            .text = fmt::format("{} sector{} of the metadata of {} on {} can't be read or fail{} "
-                                "the check; up to {} count as different for that, and are compared "
-                                "with the peer",
-                                damage.sectors, damage.sectors == 1 ? "" : "s", volume, node,
-                                damage.sectors == 1 ? "s" : "", format_size(damage.bytes)),
-            .cause = "the disk under STATE_DIR, or somebody wrote to the file",
-            .remedy = "look at the error counters of the disk under STATE_DIR"};
+            .text = fmt::format(
+                "{} sector{} of the metadata of {} on {} can't be read or fail{} the check; "
+                "because of that up to {} are treated as different and compared with the peer",
+                damage.sectors, damage.sectors == 1 ? "" : "s", volume, node,
+                damage.sectors == 1 ? "s" : "", format_size(damage.bytes)),
+            .cause = "a bad disk under STATE_DIR, or another program wrote to the file",
+            .remedy = "check the error counters of the disk under STATE_DIR"};
 }
 
 }  // namespace mirror::control

@@ -41,7 +41,7 @@ bool Comparison::in_sync() const {
 }
 
 Failure Comparison::over() const {
-    return fail(ErrorKind::unreachable, "the mirror is not in sync any more");
+    return fail(ErrorKind::unreachable, "the mirror is no longer in sync");
 }
 
 Comparison::Piece Comparison::piece_at(std::uint64_t offset) {
@@ -178,8 +178,8 @@ void Comparison::mend(VerifyFinding& finding, ByteRange block) {
     if (!sent) {
         finding.cause = sent.error().message;
     } else if (!std::equal(ours.begin(), ours.end(), theirs.begin())) {
-        finding.cause =
-            fmt::format("{} took the blocks, and reads back something else", session_->peer_node());
+        finding.cause = fmt::format("{} accepted the blocks, but reads back different data",
+                                    session_->peer_node());
     } else {
         finding.repaired = true;
     }

@@ -9,7 +9,7 @@ namespace mirror {
 namespace {
 
 Failure not_served_here() {
-    return fail(ErrorKind::internal, "requests of the express door go another way");
+    return fail(ErrorKind::internal, "requests on the express socket take another path");
 }
 
 /// What the handshake shows of the volume, and one client in its count of them.
@@ -62,7 +62,7 @@ Result<std::unique_ptr<nbd::Export>> ExpressDoor::Provider::open(
         return std::make_unique<Front>(volume_);
     }
     if (name == control::mailbox_export) {
-        return Failure(Error{ErrorKind::not_found, "the express door has no control export",
+        return Failure(Error{ErrorKind::not_found, "the express socket has no control export",
                              "use RUN_DIR/VOLUME.sock"});
     }
     return fail(ErrorKind::not_found, "no export '{}' here; this is volume '{}'", name,
@@ -79,7 +79,7 @@ ExpressDoor::ExpressDoor(Volume& volume)
 Result<std::unique_ptr<ExpressDoor>> ExpressDoor::open(Volume& volume, const std::string& path) {
     std::unique_ptr<ExpressDoor> door(new ExpressDoor(volume));
     if (auto listening = door->server_.listen(path); !listening) {
-        return Failure(listening.error().within("the express door"));
+        return Failure(listening.error().within("the express socket"));
     }
     return door;
 }
@@ -89,7 +89,7 @@ Result<void> ExpressDoor::serve() {
     if (started) {
         started = server_.start();
     }
-    return started ? started : Failure(started.error().within("the express door"));
+    return started ? started : Failure(started.error().within("the express socket"));
 }
 
 ExpressDoor::~ExpressDoor() {

@@ -328,20 +328,21 @@ void Membership::report_local_failure(const Error& error, FailedPart fault) {
                          is_backing ? "the replica" : "the metadata of the replica", options_.node,
                          is_backing ? "failed" : "can't be written", options_.peer),
          .cause = error.message,
-         .remedy = is_backing
-                       ? fmt::format("mirrorctl switch {} --to {}, repair the disk of {}, then "
-                                     "there mirrorctl create {} --replace",
-                                     options_.volume, options_.peer, options_.node, options_.volume)
-                       : fmt::format("make that file writable again (the backing is not at fault), "
-                                     "then mirrorctl switch {} --to {}: {} is compared as a whole "
-                                     "and follows",
-                                     options_.volume, options_.peer, options_.node)});
+         .remedy =
+             is_backing
+                 ? fmt::format("mirrorctl switch {} --to {}, repair the disk of {}, then "
+                               "there mirrorctl create {} --replace",
+                               options_.volume, options_.peer, options_.node, options_.volume)
+                 : fmt::format(
+                       "make that file writable again (the backing is not at fault), then "
+                       "mirrorctl switch {} --to {}: {} is then compared as a whole and resynced",
+                       options_.volume, options_.peer, options_.node)});
 }
 
 Result<void> Membership::install(std::shared_ptr<Session> session, bool resync) {
     MutexLock lock(mutex_);
     if (!resync && !differences_.empty()) {
-        return fail(ErrorKind::busy, "{} was left out of a write while its session began",
+        return fail(ErrorKind::busy, "a write was completed without {} while its session began",
                     options_.peer);
     }
     session_ = std::move(session);
@@ -363,7 +364,7 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
             return fail(ErrorKind::unreachable, "the session with {} was lost", options_.peer);
         }
         if (!differences_.empty()) {
-            return fail(ErrorKind::busy, "differences came up at the end of the resync");
+            return fail(ErrorKind::busy, "new differences appeared at the end of the resync");
         }
         // From here on going alone needs a new generation, since the standby is about to adopt
         // this one; that must be durable before it does. While it is written, and while the standby
@@ -544,7 +545,7 @@ Membership::View Membership::view() const {
         view.fault = local_failed_ ? fault_ : FailedPart::metadata;
         view.why = local_failed_
                        ? no_replica_left().value().message
-                       : fmt::format("{} is lost ({}), and that can't be written down on {}: {}",
+                       : fmt::format("{} is lost ({}), and that can't be recorded on {}: {}",
                                      options_.peer, why_, options_.node, cannot_record_);
     }
     return view;

@@ -166,10 +166,10 @@ Result<void> Peer::attempt() {
         end_session(*session, by_hand ? "disconnect" : "demote");
         return {};
     }
-    (*session)->lose("the session is over");
+    (*session)->lose("the session has ended");
     parts_.membership.session_lost(
         **session,
-        up_to_date ? Error{ErrorKind::unreachable, "the session is over"} : up_to_date.error());
+        up_to_date ? Error{ErrorKind::unreachable, "the session has ended"} : up_to_date.error());
     report_break();
     if (const auto loss = (*session)->loss(); loss && loss->kind == ErrorKind::corrupt) {
         return Failure(*loss);  // what garbles one session garbles the next: not at once again
@@ -191,8 +191,7 @@ void Peer::note_session_over(Session& session, SteadyTime began, const Result<vo
     if (silent && retry_.wants_probe()) {
         log(LogLevel::warning,
             "volume {}: a session with {} fell silent after {}; the next one begins in {} or "
-            "later, "
-            "when {} of data got through in time",
+            "later, once {} of data get through in time",
             parts_.volume.name, peer_node_, format_duration(lived), format_duration(retry_.wait()),
             format_size(probe_bytes));
     }
@@ -235,7 +234,7 @@ Result<std::shared_ptr<Session>> Peer::open_session(const Way& way) {
             return Failure(recorded.error());
         }
         report("session-started", Severity::info,
-               fmt::format("{} takes part again: {}", peer_node_, decision->reason));
+               fmt::format("replication to {} started: {}", peer_node_, decision->reason));
     }
     return session;
 }
@@ -277,8 +276,8 @@ Result<Decision> Peer::shake_hands(const Way& way, PeerControl& control) {
     note_decision(decision, *theirs);
     if (to_string(mirrored(decision.action)) != *their_action) {
         report("handshake-disagreement", Severity::error,
-               fmt::format("{} decides '{}' where we decide '{}'; nothing is sent", peer_node_,
-                           *their_action, to_string(decision.action)),
+               fmt::format("{} decides '{}' but this node decides '{}'; nothing is sent",
+                           peer_node_, *their_action, to_string(decision.action)),
                decision.reason, "run the same version of mirrordisk on both nodes");
         return fail(ErrorKind::refused, "{} and {} disagree about what to do", parts_.node,
                     peer_node_);
@@ -310,12 +309,11 @@ Result<Json> Peer::ask_at_full_size(const Way& way, PeerControl& control, Json r
     const auto took =
         std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - asked);
     if (reply && took > way.address.timeout) {
-        return Failure(
-            Error{ErrorKind::timed_out,
-                  fmt::format("{}: {} take longer than {} to get there and be answered", peer_node_,
-                              format_size(probe_bytes), format_duration(way.address.timeout)),
-                  "look at the network between the nodes; sessions begin again when it "
-                  "is faster"});
+        return Failure(Error{
+            ErrorKind::timed_out,
+            fmt::format("{}: sending {} and getting the reply takes longer than {}", peer_node_,
+                        format_size(probe_bytes), format_duration(way.address.timeout)),
+            "check the network between the nodes; sessions begin again when it is faster"});
     }
     return reply;
 }
@@ -336,7 +334,7 @@ Result<void> Peer::bring_up_to_date(const std::shared_ptr<Session>& session) {
         }
         if (total != 0 && !left) {
             report("resync-started", Severity::info,
-                   fmt::format("{} to bring up to date on {}: {} known to differ, {} to compare",
+                   fmt::format("{} to resync to {}: {} known to differ, {} to compare",
                                format_size(total), peer_node_,
                                format_size(parts_.differences.changed_bytes()),
                                format_size(parts_.differences.suspect_bytes())));
@@ -351,7 +349,7 @@ Result<void> Peer::bring_up_to_date(const std::shared_ptr<Session>& session) {
         if (!done) {
             if (total != 0) {
                 report("resync-interrupted", Severity::warning,
-                       fmt::format("{} of {} done; the rest stays marked",
+                       fmt::format("{} of {} done; the rest remains to be resynced",
                                    format_size(progress.done_bytes), format_size(total)),
                        done.error().message);
             }
@@ -420,7 +418,7 @@ void Peer::end_session(const std::shared_ptr<Session>& session, const std::strin
         // Before the standby is told: it shuts the links, which is not to count as a loss.
         parts_.membership.retire(
             session, by_hand ? fmt::format("{} was disconnected by mirrorctl", peer_node_)
-                             : "the session was ended in good order");
+                             : "the session was ended cleanly");
     }
     // The checkpoint may have found that the disk here fails: only now it is known whether the peer
     // goes on alone. A failure that could not be written down before gets one more chance.
@@ -430,11 +428,12 @@ void Peer::end_session(const std::shared_ptr<Session>& session, const std::strin
         told = session->tell_end(reason);
     }
     if (by_hand) {
-        report(
-            "disconnected", Severity::warning,
-            fmt::format("{} was disconnected by mirrorctl; writes go on here alone", peer_node_),
-            told ? "" : fmt::format("{} could not be told: {}", peer_node_, told.error().message),
-            fmt::format("mirrorctl connect {}", parts_.volume.name));
+        report("disconnected", Severity::warning,
+               fmt::format("{} was disconnected by mirrorctl; writes continue on this node alone",
+                           peer_node_),
+               told ? ""
+                    : fmt::format("{} could not be notified: {}", peer_node_, told.error().message),
+               fmt::format("mirrorctl connect {}", parts_.volume.name));
     }
 }
 

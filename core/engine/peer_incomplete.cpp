@@ -38,8 +38,8 @@ Peer::Incomplete Peer::describe_incomplete() const {
                           parts_.differences.behind_bytes(), unreadable_cause_, next_try_};
     if (gave_up_) {
         incomplete.text = fmt::format(
-            "more than {} of the disk of {} can't be read, so the resync was given up; "
-            "{} lacks up to {}, and every write goes to both",
+            "more than {} of the disk of {} can't be read, so the resync was abandoned; {} lacks "
+            "up to {}, and every write goes to both",
             format_size(Salvage::most_unreadable), parts_.node, peer_node_,
             format_size(incomplete.bytes));
         return incomplete;
@@ -74,9 +74,9 @@ Result<void> Peer::leave_incomplete(const std::shared_ptr<Session>& session, con
     }
     reported = now.lacking;
     report("resync-incomplete", Severity::warning, now.text, now.cause,
-           fmt::format("write these ranges anew (restore the files that lie there from a backup): "
-                       "the mirror is in sync by itself then. They are read again now and then; at "
-                       "once with: mirrorctl resync {}",
+           fmt::format("rewrite these ranges (restore the files in them from a backup): the mirror "
+                       "is then in sync again automatically. They are also read again from time to "
+                       "time; to do it now: mirrorctl resync {}",
                        parts_.volume.name));
     // For its status, and for whoever may have to promote it. What it can't note is known here.
     (void)session->tell_incomplete(now.bytes, now.text);

@@ -85,7 +85,8 @@ void Peer::report_break() {
         fmt::format("{} no longer receives the writes of {}", peer_node_, parts_.node), view.why,
         parts_.membership.stops_without_peer()
             ? fmt::format("bring {} back: writes wait for it (on_peer_loss = \"stop\")", peer_node_)
-            : fmt::format("bring {} back: what changes is recorded and sent then", peer_node_));
+            : fmt::format("bring {} back: changes are recorded and sent when it returns",
+                          peer_node_));
 }
 
 }  // namespace mirror

@@ -28,7 +28,7 @@ Result<std::string> Peer::disconnect() {
         wake_.wait(lock);
     }
     return was ? fmt::format("{} was disconnected already", peer_node_)
-               : fmt::format("{} is disconnected; writes go on at {} alone", peer_node_,
+               : fmt::format("{} is disconnected; writes continue on {} alone", peer_node_,
                              parts_.node);
 }
 
@@ -54,10 +54,10 @@ Result<std::string> Peer::connect() {
     }
     if (was) {
         parts_.membership.may_return(fmt::format(
-            "{} was disconnected; mirrorctl connect was asked for, and it does not answer yet",
+            "{} was disconnected; mirrorctl connect was requested, and it has not replied yet",
             peer_node_));
-        report("connected", Severity::info, fmt::format("{} may take part again", peer_node_),
-               "mirrorctl connect was asked for");
+        report("connected", Severity::info, fmt::format("{} may reconnect", peer_node_),
+               "mirrorctl connect was requested");
     }
     // In a split brain, too: what was true at the last attempt may have been resolved since.
     hint();
@@ -171,7 +171,7 @@ Result<std::string> Peer::resync(bool full) {
         return fmt::format("{} is not connected; the resync starts when it is", peer_node_);
     }
     return full ? fmt::format("comparing everything with {}", peer_node_)
-                : fmt::format("{} is connected; what differs is being sent", peer_node_);
+                : fmt::format("{} is connected; differing blocks are being sent", peer_node_);
 }
 
 Peer::View Peer::view() const {

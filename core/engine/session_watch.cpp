@@ -40,10 +40,11 @@ void SessionWatch::look() {
         {.id = "key-retired-link-ended",
          .severity = Severity::warning,
          .volume = names_.volume,
-         .text = fmt::format("the session with {} was ended: it gets no more writes", names_.peer),
+         .text = fmt::format("the session with {} was ended: no more writes are sent to it",
+                             names_.peer),
          .cause = objection,
-         .remedy = fmt::format("if {} is to stay in the mirror, give it the key or "
-                               "certificate that is valid now: mirrorctl check",
+         .remedy = fmt::format("to keep {} in the mirror, give it the key or certificate that is "
+                               "valid now: mirrorctl check",
                                names_.peer)});
 }
 

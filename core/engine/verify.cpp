@@ -57,9 +57,9 @@ void Verify::stop() {
     if (was_running) {
         save();
         report("verify-interrupted", Severity::info,
-               fmt::format("the comparison with {} rests at {}", peer_node_, format_size(position)),
+               fmt::format("verify with {} paused at {}", peer_node_, format_size(position)),
                fmt::format("{} stops serving the volume", parts_.node),
-               "nothing: it goes on where the volume is active next");
+               "nothing: it resumes on the node where the volume is active next");
     }
 }
 
@@ -70,10 +70,10 @@ void Verify::load() {
         loaded && *loaded && (*loaded)->volume == block.volume && (*loaded)->size <= block.size;
     if (!loaded || (*loaded && !is_ours)) {
         report("verify-record-lost", Severity::warning,
-               "how far the last comparison was, and what it found, is not known any more",
+               "the result of the last verify was discarded",
                loaded ? fmt::format("{} belongs to another volume", parts_.path)
                       : loaded.error().message,
-               fmt::format("mirrorctl verify {} begins anew", parts_.volume.name));
+               fmt::format("to compare everything again: mirrorctl verify {}", parts_.volume.name));
     }
     bool dropped_repair = false;
     {
@@ -93,13 +93,14 @@ void Verify::load() {
         }
     }
     if (dropped_repair) {
-        report("verify-resumed", Severity::warning,
-               fmt::format("the comparison goes on without repair: it was to send the blocks of {}",
-                           peer_node_),
-               fmt::format("{} is active on {} now", parts_.volume.name, parts_.node),
-               fmt::format("if the blocks of {} are the good ones: mirrorctl verify {} --repair "
-                           "--restart",
-                           parts_.node, parts_.volume.name));
+        report(
+            "verify-resumed", Severity::warning,
+            fmt::format("verify continues without repair: it was started to send the blocks of {}",
+                        peer_node_),
+            fmt::format("{} is active on {} now", parts_.volume.name, parts_.node),
+            fmt::format("if the blocks of {} are the good ones: mirrorctl verify {} --repair "
+                        "--restart",
+                        parts_.node, parts_.volume.name));
     }
 }
 
@@ -155,7 +156,7 @@ void Verify::run_pass(const std::shared_ptr<Session>& session) {
     // A request may end this run from here on: looked at before each piece, and by note() after it.
     if (from != 0) {
         report("verify-resumed", Severity::info,
-               fmt::format("the comparison with {} goes on at {}", peer_node_, format_size(from)));
+               fmt::format("verify with {} resumes at {}", peer_node_, format_size(from)));
     }
     while (true) {
         std::uint64_t offset = 0;
@@ -231,23 +232,23 @@ void Verify::report_finding(const VerifyFinding& finding) {
                     finding.range.offset, parts_.volume.name);
     const std::string what =
         finding.unreadable
-            ? fmt::format("{} could not be read on one of {} and {}", where, parts_.node,
-                          peer_node_)
+            ? fmt::format("{} could not be read on {} or {}", where, parts_.node, peer_node_)
             : fmt::format("{} differ between {} and {}", where, parts_.node, peer_node_);
     if (finding.repaired) {
         report("verify-repaired", Severity::warning,
-               fmt::format("{}; {} has the blocks of {} now", what, peer_node_, parts_.node),
-               "a disk changed what it was given, or something wrote past the mirror",
-               "look at the error counters of both disks");
+               fmt::format("{}; {} now has the blocks of {}", what, peer_node_, parts_.node),
+               "a disk returned other data than was written, or another program wrote to a backing",
+               "check the error counters of both disks");
         return;
     }
-    report("verify-mismatch", Severity::error, what,
-           finding.cause.empty()
-               ? "a disk changed what it was given, or something wrote past the mirror"
-               : finding.cause,
-           fmt::format("find out which node's disk is bad; if that is {}: mirrorctl verify {} "
-                       "--repair; if it is {}: switch first",
-                       peer_node_, parts_.volume.name, parts_.node));
+    report(
+        "verify-mismatch", Severity::error, what,
+        finding.cause.empty()
+            ? "a disk returned other data than was written, or another program wrote to a backing"
+            : finding.cause,
+        fmt::format("find out which node's disk is bad; if that is {}: mirrorctl verify {} "
+                    "--repair; if it is {}: switch first",
+                    peer_node_, parts_.volume.name, parts_.node));
 }
 
 void Verify::finish(unsigned run) {
@@ -274,13 +275,13 @@ void Verify::finish(unsigned run) {
         report("verify-finished", Severity::warning,
                fmt::format("{} of {} differed on {} and were repaired",
                            format_size(done.mismatched_bytes), size, peer_node_),
-               "a disk changed what it was given, or something wrote past the mirror",
-               "look at the error counters of both disks");
+               "a disk returned other data than was written, or another program wrote to a backing",
+               "check the error counters of both disks");
     } else {
         report("verify-finished", Severity::error,
                fmt::format("{} of {} differ between {} and {}", format_size(done.left_bytes()),
                            size, parts_.node, peer_node_),
-               "a disk changed what it was given, or something wrote past the mirror",
+               "a disk returned other data than was written, or another program wrote to a backing",
                fmt::format("mirrorctl status {} has the ranges; mirrorctl verify {} --repair sends "
                            "the blocks of {}",
                            parts_.volume.name, parts_.volume.name, parts_.node));
@@ -302,8 +303,8 @@ void Verify::interrupted(const std::string& why, unsigned run) {
     }
     save();
     report("verify-interrupted", Severity::info,
-           fmt::format("the comparison with {} rests at {}", peer_node_, format_size(position)),
-           cause, "nothing: it goes on when the mirror is in sync again");
+           fmt::format("verify with {} paused at {}", peer_node_, format_size(position)), cause,
+           "nothing: it resumes when the mirror is in sync again");
 }
 
 void Verify::rest(Pacer::Duration time, unsigned run, const Comparison& comparison) {
@@ -335,7 +336,7 @@ void Verify::save() {
         }
         // Who changes the record meanwhile saves it again after this.
         if (auto saved = save_verify_record(parts_.path, record); !saved) {
-            log(LogLevel::warning, "volume {}: how far the comparison is can't be saved: {}",
+            log(LogLevel::warning, "volume {}: the progress of verify can't be saved: {}",
                 parts_.volume.name, saved.error().text());
         }
     }
@@ -376,7 +377,7 @@ void Verify::tell_once() {
     // meanwhile is told after this. Only a copy for the day on which the peer is active: without
     // it, a comparison begins anew.
     if (auto told = parties.session->tell_verify(encode(record)); !told) {
-        log(LogLevel::info, "volume {}: {} does not keep the result of the comparison: {}",
+        log(LogLevel::info, "volume {}: {} did not store the result of verify: {}",
             parts_.volume.name, peer_node_, told.error().message);
     }
 }

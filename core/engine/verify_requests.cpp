@@ -13,7 +13,8 @@ namespace {
 using control::Json;
 
 std::string rate_words(std::uint64_t rate) {
-    return rate == 0 ? "as fast as it goes" : fmt::format("at most {} a second", format_size(rate));
+    return rate == 0 ? "as fast as possible"
+                     : fmt::format("at most {} a second", format_size(rate));
 }
 
 unsigned percent(const VerifyRecord& record) {
@@ -143,7 +144,7 @@ Result<Json> Verify::begin(const Wishes& wishes) {
     save();
     const std::string pace = rate_words(rate_of(wishes.rate));
     if (resumed) {
-        return answer(fmt::format("the comparison of {} goes on at {}, {}", parts_.volume.name,
+        return answer(fmt::format("the comparison of {} resumes at {}, {}", parts_.volume.name,
                                   format_size(position), pace),
                       true);
     }
@@ -153,7 +154,7 @@ Result<Json> Verify::begin(const Wishes& wishes) {
         wishes.repair
             ? fmt::format("; where they differ, {} gets the blocks of {}", peer_node_, parts_.node)
             : "");
-    report("verify-started", Severity::info, text, "mirrorctl verify was asked for");
+    report("verify-started", Severity::info, text, "mirrorctl verify was requested");
     return answer(text, false);
 }
 
@@ -163,7 +164,7 @@ Result<std::string> Verify::adjust(const Wishes& wishes, const std::string& wait
         return Failure(Error{
             ErrorKind::refused,
             fmt::format("{} is being compared without repair, {} % done", name, percent(record_)),
-            fmt::format("wait for its end, or mirrorctl verify {} --repair --restart", name)});
+            fmt::format("wait until it ends, or mirrorctl verify {} --repair --restart", name)});
     }
     std::string text =
         fmt::format("{} is being compared already, {} % done", name, percent(record_));
@@ -174,7 +175,7 @@ Result<std::string> Verify::adjust(const Wishes& wishes, const std::string& wait
         text += fmt::format("; from here on {}", rate_words(*wishes.rate));
     }
     if (!waits_for.empty()) {
-        text += fmt::format("; it waits: {}", waits_for);
+        text += fmt::format("; it is waiting: {}", waits_for);
     }
     return text;
 }
@@ -200,8 +201,8 @@ Json Verify::halt() {
     save();
     const std::string text =
         fmt::format("the comparison of {} was stopped at {}", name, format_size(position));
-    report("verify-stopped", Severity::info, text, "mirrorctl verify --stop was asked for",
-           fmt::format("mirrorctl verify {} goes on there", name));
+    report("verify-stopped", Severity::info, text, "mirrorctl verify --stop was requested",
+           fmt::format("mirrorctl verify {} resumes there", name));
     return answer(text, false);
 }
 

@@ -175,8 +175,8 @@ std::string Volume::why() const {
         const auto silent_for = std::chrono::duration_cast<milliseconds>(
             std::chrono::steady_clock::now() - silent_since);
         return fmt::format(
-            "the disk of {} has not answered for {}; waiting for it is all that is safe, since {} "
-            "lacks data or can't be reached ({})",
+            "the disk of {} has not responded for {}; waiting for it is the only safe choice, "
+            "because {} lacks data or can't be reached ({})",
             node_, format_duration(silent_for), settings_.peer_of(node_), members.why);
     }
     std::string reason = reason_of(members, peer_.view(), settings_.peer_of(node_));
@@ -249,11 +249,11 @@ Json Volume::status() const {
 Result<Json> Volume::quiesce(bool disconnect_clients) {
     const int clients = disconnect_clients ? 0 : clients_.wait_none(closing_patience);
     if (clients != 0) {
-        return Failure(Error{
-            ErrorKind::busy,
-            fmt::format("volume {} is in use on {} by {} client connection{}", name(), node_,
-                        clients, clients == 1 ? "" : "s"),
-            "unmount it and close what uses it, or add --disconnect-clients: they get I/O errors"});
+        return Failure(Error{ErrorKind::busy,
+                             fmt::format("volume {} is in use on {} by {} client connection{}",
+                                         name(), node_, clients, clients == 1 ? "" : "s"),
+                             "unmount it and stop the programs that use it, or add "
+                             "--disconnect-clients: they get I/O errors"});
     }
     gate_.close();
     membership_.shut_down();
@@ -310,7 +310,8 @@ void Volume::keep_house() {
         // What is written again and again is not to wait for its intent each time.
         const auto what = many ? IntentMap::Clear::all : IntentMap::Clear::at_rest;
         if (auto done = checkpoint(what); !done) {
-            log(LogLevel::warning, "volume {}: the intents stay: {}", name(), done.error().message);
+            log(LogLevel::warning, "volume {}: the write-intent marks are kept: {}", name(),
+                done.error().message);
         }
         lock.lock();
     }

@@ -48,7 +48,8 @@ Result<void> Volume::settle_for_replacement(SteadyTime until) {
     if (!gate_.hold(until)) {
         return Failure(
             Error{ErrorKind::busy,
-                  fmt::format("requests on {} wait, and can't be answered now ({})", name(), why()),
+                  fmt::format("requests on {} are waiting and can't be completed now ({})", name(),
+                              why()),
                   fmt::format("mirrorctl status {}", name())});
     }
     if (auto suspended = peer_.suspend(until); !suspended) {
@@ -77,7 +78,7 @@ void Volume::end_old_hold() {
             return;
         }
     }
-    log(LogLevel::warning, "volume {}: held requests go on, since nobody replaced the engine",
+    log(LogLevel::warning, "volume {}: held requests continue, because the engine was not replaced",
         name());
     let_go();
 }

@@ -74,7 +74,7 @@ void Volume::note_media(MediaOperation operation, ByteRange range, MediaAction a
                                         to_string(error.operation), format_size(error.range.length),
                                         error.range.offset, to_string(error.action), more),
                     .cause = cause.message,
-                    .remedy = "look at the disk's own error counters"});
+                    .remedy = "check the disk's own error counters"});
 }
 
 Result<std::optional<IntentMap::Entered>> Volume::enter(ByteRange range) {

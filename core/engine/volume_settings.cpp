@@ -77,7 +77,7 @@ Result<Json> Volume::take_settings(const Json& request) {
     taken_ = std::move(after);
     Json told = Json::object();
     for (const auto& [setting, values] : changed) {
-        log(LogLevel::info, "volume {}: {} is {} now (it was {})", name(), setting, values.second,
+        log(LogLevel::info, "volume {}: {} is now {} (it was {})", name(), setting, values.second,
             values.first);
         told[setting] = {values.first, values.second};
     }

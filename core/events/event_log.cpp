@@ -101,7 +101,7 @@ Result<void> write_whole(int fd, off_t size, const std::string& line, const std:
     }
     const int error = written < 0 ? errno : ENOSPC;
     if (written > 0 && ::ftruncate(fd, size) != 0) {
-        log(LogLevel::warning, "{}: a part of a line stays", path);
+        log(LogLevel::warning, "{}: part of a line remains", path);
     }
     return fail_errno(error, path);
 }

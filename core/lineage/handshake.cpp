@@ -28,23 +28,20 @@ bool has_usable_content(const ReplicaSummary& replica) noexcept {
 }
 
 std::string describe(const ReplicaSummary& replica) {
-    return fmt::format("{} ({}, {}, generation {})", replica.node, to_string(replica.role),
-                       to_string(replica.state),
-                       replica.lineage.empty() ? "none" : short_form(replica.lineage.current()));
+    return fmt::format("{} ({}, {})", replica.node, to_string(replica.role),
+                       to_string(replica.state));
 }
 
 Decision decide_diverged(const ReplicaSummary& ours, const ReplicaSummary& theirs,
                          Relation relation) {
     if (relation == Relation::unrelated) {
-        return {Action::diverged,
-                fmt::format("the histories of {} and {} have no generation in common, and both "
-                            "hold data: which one to keep must be chosen",
-                            describe(ours), describe(theirs))};
+        return {Action::diverged, fmt::format("{} and {} have no generation in common, and both "
+                                              "hold data: you must choose which one to keep",
+                                              describe(ours), describe(theirs))};
     }
-    return {Action::diverged,
-            fmt::format("{} and {} went on apart from a common ancestor: both have writes that "
-                        "the other lacks",
-                        describe(ours), describe(theirs))};
+    return {Action::diverged, fmt::format("{} and {} have diverged since a common generation: both "
+                                          "have writes that the other lacks",
+                                          describe(ours), describe(theirs))};
 }
 
 bool names_as_heir(const ReplicaSummary& loser, const ReplicaSummary& keeper) noexcept {
@@ -57,7 +54,7 @@ std::string who_is_newer(const ReplicaSummary& ours, const ReplicaSummary& their
                          Relation relation) {
     if (yields(ours, theirs) || yields(theirs, ours)) {
         const bool we_yield = yields(ours, theirs);
-        return fmt::format("the data of {} was given up for that of {}: promote {}",
+        return fmt::format("the data of {} was given up in favour of that of {}: promote {}",
                            (we_yield ? ours : theirs).node, (we_yield ? theirs : ours).node,
                            (we_yield ? theirs : ours).node);
     }
@@ -97,23 +94,23 @@ Decision decide_with_source(const ReplicaSummary& active, const ReplicaSummary& 
         return {Action::peer_is_newer, describe_put_back(active, standby)};
     }
     if (relation == Relation::behind) {
-        return {Action::peer_is_newer,
-                fmt::format("{} has gone beyond {}, which is active on older data",
-                            describe(standby), describe(active))};
+        return {Action::peer_is_newer, fmt::format("{} has newer data than {}, which is active",
+                                                   describe(standby), active.node)};
     }
     if (missed_by_failed_disk(active, standby)) {
-        return {Action::full_to_peer,
-                fmt::format("the disk of {} failed and {} went on from the other copy: nothing on "
-                            "{} is believed, all of it is compared",
-                            standby.node, describe(active), describe(standby))};
+        return {
+            Action::full_to_peer,
+            fmt::format(
+                "the disk of {} failed and {} continued from the other copy: all of {} is compared",
+                standby.node, describe(active), standby.node)};
     }
     const bool told_nothing = standby.state == ReplicaState::fresh ||
                               standby.state == ReplicaState::failed ||
                               relation == Relation::unrelated;
     if (told_nothing) {
         return {Action::full_to_peer,
-                fmt::format("{} can't tell what it holds: all of it is compared with {}",
-                            describe(standby), describe(active))};
+                fmt::format("{} has unknown content: all of it is compared with {}",
+                            describe(standby), active.node)};
     }
     if (standby.doubtful || was_put_back(standby, active)) {
         return {Action::full_to_peer,
@@ -121,27 +118,30 @@ Decision decide_with_source(const ReplicaSummary& active, const ReplicaSummary& 
     }
     if (!maps_speak_of(active, standby)) {
         return {Action::full_to_peer,
-                fmt::format("{} last took part in session {} (step {}) and {} in session {} (step "
-                            "{}), as after a restore from a backup: all of it is compared",
-                            describe(standby), short_form(standby.session), standby.steps.newest(),
-                            active.node, short_form(active.session), active.steps.newest())};
+                fmt::format("{} and {} disagree about their last session, as after a restore from "
+                            "a backup: all of {} is compared",
+                            describe(standby), active.node, standby.node)};
     }
     if (yields(standby, active)) {
-        return {Action::resync_to_peer,
-                fmt::format("{} gave up what it alone had for the data of {} (mirrorctl resolve): "
-                            "what differs since their common ancestor is sent",
-                            describe(standby), describe(active))};
+        return {
+            Action::resync_to_peer,
+            fmt::format("{} gave up its own writes in favour of the data of {} (mirrorctl "
+                        "resolve): the blocks that differ since their common generation are sent",
+                        describe(standby), describe(active))};
     }
     if (standby.unclean) {
         return {Action::resync_to_peer,
-                fmt::format("{} was active and did not end cleanly: what it wrote and never "
-                            "answered is rolled back to the data of {}",
+                fmt::format("{} was active and did not end cleanly: its unacknowledged writes are "
+                            "replaced with the data of {}",
                             describe(standby), describe(active))};
     }
+    if (relation == Relation::equal) {
+        return {Action::resync_to_peer, fmt::format("{} and {} are at the same point of their "
+                                                    "history: only blocks that may differ are sent",
+                                                    active.node, standby.node)};
+    }
     return {Action::resync_to_peer,
-            fmt::format("{} is {} {}: what the maps name is sent", describe(active),
-                        relation == Relation::equal ? "of the same generation as" : "ahead of",
-                        describe(standby))};
+            fmt::format("{} is behind {}: changed blocks are sent", standby.node, active.node)};
 }
 
 /// A resize that was cut short leaves the standby larger, and all that the active has fits into it.

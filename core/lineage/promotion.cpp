@@ -71,8 +71,8 @@ Obstacle gaps_obstacle(const PromotionRequest& request) {
     return {fmt::format("the replica of {} lacks {} that {} could not read for it", node, amount,
                         request.peer_name),
             promote_there(request),
-            fmt::format("up to {} are old or missing on {}, in whatever files lie there (the "
-                        "ranges: resync-incomplete in mirrorctl events {}){}",
+            fmt::format("up to {} are old or missing on {}, in the files that use these ranges "
+                        "(see resync-incomplete in mirrorctl events {}){}",
                         amount, node, request.volume_name, rest)};
 }
 
@@ -96,19 +96,18 @@ Obstacle stale_obstacle(const PromotionRequest& request) {
         ours.break_at == WallTime{}
             ? std::string("since the mirror broke")
             : fmt::format("since the mirror broke at {}", format_rfc3339(ours.break_at));
-    return {
-        fmt::format("the replica of {} is stale: {} is known to have gone on without it", ours.node,
-                    request.peer_name),
-        promote_there(request),
-        fmt::format("what {} has written {} is not on {}", request.peer_name, since, ours.node)};
+    return {fmt::format("the replica of {} is stale: {} is known to have continued without it",
+                        ours.node, request.peer_name),
+            promote_there(request),
+            fmt::format("the writes of {} {} are not on {}", request.peer_name, since, ours.node)};
 }
 
 Obstacle yielded_obstacle(const PromotionRequest& request) {
     const std::string& node = request.ours.node;
-    return {fmt::format("the data of {} was given up for that of {} (mirrorctl resolve)", node,
-                        request.peer_name),
+    return {fmt::format("the data of {} was given up in favour of that of {} (mirrorctl resolve)",
+                        node, request.peer_name),
             promote_there(request),
-            fmt::format("{} has writes that {} lacks, and that were chosen to be kept",
+            fmt::format("{} has writes that {} lacks and that were chosen to be kept",
                         request.peer_name, node)};
 }
 
@@ -116,9 +115,7 @@ Obstacle behind_obstacle(const PromotionRequest& request, const ReplicaSummary& 
     const std::string& node = request.ours.node;
     const std::string amount = peer.changed_bytes == 0 ? std::string("an unknown amount of data")
                                                        : "up to " + format_size(peer.changed_bytes);
-    return {fmt::format("{} has newer data than {} (generation {} there, {} here)",
-                        request.peer_name, node, short_form(peer.lineage.current()),
-                        short_form(request.ours.lineage.current())),
+    return {fmt::format("{} has newer data than {}", request.peer_name, node),
             peer_may_serve(request)
                 ? fmt::format("{}; then, when the resync has ended, mirrorctl switch {} --to {}",
                               promote_there(request), request.volume_name, node)
@@ -129,21 +126,22 @@ Obstacle behind_obstacle(const PromotionRequest& request, const ReplicaSummary& 
 /// Nobody can say how much: the replica that was put back has forgotten what it knew.
 Obstacle put_back_obstacle(const PromotionRequest& request, const ReplicaSummary& peer) {
     const std::string& node = request.ours.node;
-    return {describe_put_back(request.ours, peer), promote_there(request),
-            fmt::format("whatever was written since the older state that {} was put back to, an "
-                        "unknown amount of data (it stays on {} until mirrorctl resolve, which "
-                        "saves it first)",
-                        node, request.peer_name)};
+    return {
+        describe_put_back(request.ours, peer), promote_there(request),
+        fmt::format("everything written since the older state that {} was restored to, an unknown "
+                    "amount of data (it stays on {} until mirrorctl resolve, which saves it first)",
+                    node, request.peer_name)};
 }
 
 Obstacle doubtful_obstacle(const PromotionRequest& request) {
     const std::string& node = request.ours.node;
-    return {fmt::format("the backing of {} was replaced or changed while it was closed: what it "
-                        "holds is not what {} knows of it",
-                        node, node),
-            promote_there(request),
-            fmt::format("whatever the backing of {} lacks or has instead: it is served as it is",
-                        node)};
+    return {
+        fmt::format("the backing of {} was replaced or changed while it was closed: its content is "
+                    "not what {} last recorded",
+                    node, node),
+        promote_there(request),
+        fmt::format("everything that the backing of {} lacks or has changed: it is served as it is",
+                    node)};
 }
 
 Obstacle diverged_obstacle(const PromotionRequest& request, const ReplicaSummary& peer) {
@@ -154,7 +152,7 @@ Obstacle diverged_obstacle(const PromotionRequest& request, const ReplicaSummary
     return {fmt::format("{} and {} have diverged: each has writes that the other lacks", node,
                         request.peer_name),
             fmt::format("mirrorctl resolve {} --keep NODE", request.volume_name),
-            fmt::format("{} that {} took apart from {} are not here, and keeping {} discards them",
+            fmt::format("{} that {} accepted without {} are not here, and keeping {} discards them",
                         amount, request.peer_name, node, node)};
 }
 
@@ -165,7 +163,7 @@ Obstacle larger_obstacle(const PromotionRequest& request, const ReplicaSummary& 
                         request.ours.size, request.peer_name, peer.size),
             fmt::format("while {} is active: mirrorctl resize {}", request.peer_name,
                         request.volume_name),
-            fmt::format("no data, but {} can't take part again before mirrorctl resize {}",
+            fmt::format("no data, but {} can't be a standby again before mirrorctl resize {}",
                         request.peer_name, request.volume_name)};
 }
 
@@ -223,11 +221,10 @@ PromotionVerdict judge_obstacles(const PromotionRequest& request,
     }
     std::string reason = obstacles.front().reason;
     if (request.fenced) {
-        reason += "; that the peer is fenced makes it no better";
+        reason += "; --fenced does not change this";
     }
     std::string remedy = obstacles.front().remedy;
-    remedy +=
-        remedy.empty() ? "--force, at the price of this: " : ", or --force at the price of this: ";
+    remedy += remedy.empty() ? "--force, with this loss: " : ", or --force with this loss: ";
     return refuse(std::move(reason), remedy + join_losses(obstacles));
 }
 
@@ -267,9 +264,10 @@ PromotionVerdict judge_with_peer(const PromotionRequest& request, const ReplicaS
         verdict.allowed = true;
         verdict.reason =
             peer.unclean
-                ? fmt::format("{} was active and did not end cleanly; {} has every answered write",
-                              request.peer_name, ours.node)
-                : fmt::format("{} is up-to-date and {} is a standby within reach", ours.node,
+                ? fmt::format(
+                      "{} was active and did not end cleanly; {} has every acknowledged write",
+                      request.peer_name, ours.node)
+                : fmt::format("{} is up to date and {} is reachable as a standby", ours.node,
                               request.peer_name);
     }
     // A failed disk may have kept the peer from writing down that it gave its say to us.
@@ -280,18 +278,17 @@ PromotionVerdict judge_with_peer(const PromotionRequest& request, const ReplicaS
 
 std::string loss_without_peer(const PromotionRequest& request) {
     const ReplicaSummary& ours = request.ours;
-    const std::string alone = fmt::format("what {} took alone", request.peer_name);
+    const std::string alone = fmt::format("every write that {} accepted alone", request.peer_name);
     if (ours.break_at != WallTime{}) {
-        return fmt::format("{} lost touch with {} at {}: {} after that is not here", ours.node,
+        return fmt::format("{} lost contact with {} at {}: {} after that is lost", ours.node,
                            request.peer_name, format_rfc3339(ours.break_at), alone);
     }
-    const std::string contact =
-        ours.last_update == WallTime{}
-            ? std::string()
-            : fmt::format(" (the last write came at {})", format_rfc3339(ours.last_update));
+    const std::string contact = ours.last_update == WallTime{}
+                                    ? std::string()
+                                    : fmt::format(" (its metadata was last updated at {})",
+                                                  format_rfc3339(ours.last_update));
     return fmt::format(
-        "every answered write is on {}{}, unless {} went on without it: {} is not "
-        "here",
+        "every acknowledged write is on {}{}, unless {} continued without it: then {} is lost",
         ours.node, contact, request.peer_name, alone);
 }
 
@@ -304,14 +301,14 @@ PromotionVerdict judge_alone(const PromotionRequest& request) {
     PromotionVerdict verdict;
     if (ours.last_active) {
         verdict.allowed = true;
-        verdict.reason = fmt::format("{}, but {} was active last and gave that up to nobody",
+        verdict.reason = fmt::format("{}, but {} was the last active node and has not handed over",
                                      why_no_answer(request), ours.node);
         return verdict;
     }
     if (request.fenced) {
         verdict.allowed = true;
         verdict.new_generation = GenerationReason::fenced_promotion;
-        verdict.reason = fmt::format("{} is up-to-date, and {} is confirmed to be down", ours.node,
+        verdict.reason = fmt::format("{} is up to date, and {} is confirmed to be down", ours.node,
                                      request.peer_name);
         verdict.loss = loss_without_peer(request);
         return verdict;
@@ -321,12 +318,13 @@ PromotionVerdict judge_alone(const PromotionRequest& request) {
             fmt::format("forced, although {} and {}", why_no_answer(request), what_it_may(request)),
             loss_without_peer(request));
     }
-    return refuse(fmt::format("{} and {}: {} was not active last", why_no_answer(request),
-                              what_it_may(request), ours.node),
-                  fmt::format("{}, or pass --fenced when a cluster manager has "
-                              "confirmed that {} is down, or --force to go on without it "
-                              "(two actives and a split brain, if it runs)",
-                              make_it_answer(request), request.peer_name));
+    return refuse(
+        fmt::format("{} and {}: {} was not active last", why_no_answer(request),
+                    what_it_may(request), ours.node),
+        fmt::format(
+            "{}, or pass --fenced when a cluster manager has confirmed that {} is down, or --force "
+            "to continue without it (if it is still running, this creates a split brain)",
+            make_it_answer(request), request.peer_name));
 }
 
 PromotionVerdict refuse_unusable(const PromotionRequest& request) {
@@ -334,7 +332,7 @@ PromotionVerdict refuse_unusable(const PromotionRequest& request) {
     const std::string reason =
         ours.state == ReplicaState::failed
             ? fmt::format("the disk under the replica of {} has failed", ours.node)
-            : fmt::format("the replica of {} is new and was never filled", ours.node);
+            : fmt::format("the replica of {} is new and has never been filled", ours.node);
     if (!peer_may_serve(request)) {
         return refuse(fmt::format("{}, and the replica of {} is {}", reason, request.peer_name,
                                   to_string(request.peer->state)),
@@ -402,7 +400,7 @@ std::optional<std::string> why_not_resume(const ReplicaSummary& ours,
     const Relation relation = relate(ours, theirs);
     const bool gave_up = yields(theirs, ours);
     if (relation == Relation::behind || (relation == Relation::diverged && !gave_up)) {
-        return fmt::format("{} has gone on from the data of {}", theirs.node, ours.node);
+        return fmt::format("{} has continued from the data of {}", theirs.node, ours.node);
     }
     // One that was half overwritten when it was forced begins a history of its own.
     if (relation == Relation::unrelated && ours.volume == theirs.volume && !gave_up &&

@@ -80,7 +80,7 @@ std::string describe_put_back(const ReplicaSummary& replica, const ReplicaSummar
         return fmt::format("the backing of {} is not as it was left", replica.node);
     }
     return fmt::format(
-        "{} was put back to an older state, as from an image or a backup: {} followed the volume "
+        "{} was restored to an older state, as from an image or a backup: {} followed the volume "
         "to step {}, {} knows of step {}",
         replica.node, other.node, other.steps.taken, replica.node, replica.steps.newest());
 }

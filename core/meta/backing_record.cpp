@@ -24,10 +24,8 @@ std::string describe_verdict(BackingVerdict verdict, const Superblock& block,
             return fmt::format("{} was changed by another program since it was closed", path);
         case BackingVerdict::another:
             return fmt::format(
-                "{} is another file or disk than the replica was on (it is {}, and "
-                "was {})",
-                path, identity.empty() ? "one without an identity" : identity,
-                block.backing_identity);
+                "{} is not the file or disk that the replica was on (it is {}, and was {})", path,
+                identity.empty() ? "one without an identity" : identity, block.backing_identity);
         default:
             return fmt::format("{} is as it was left", path);
     }

@@ -62,7 +62,7 @@ Result<Superblock> read_slot(Store& store, std::uint64_t number) {
     auto block = decode(slot);
     // A write that went astray must not make the next one overwrite the only good slot.
     if (block && block->sequence % 2 != number) {
-        return fail(ErrorKind::corrupt, "it belongs into the other slot");
+        return fail(ErrorKind::corrupt, "it belongs in the other slot");
     }
     return block;
 }
@@ -133,9 +133,9 @@ Result<std::unique_ptr<MetaFile>> MetaFile::load(std::unique_ptr<Store> store,
 
 Result<Superblock> MetaFile::look(Store& store, const std::string& name) {
     const auto corrupt = [&](const std::string& what) {
-        return Failure(Error{ErrorKind::corrupt, fmt::format("{}: {}", name, what),
-                             "remove the directory of the volume and make the replica anew with "
-                             "mirrorctl create"});
+        return Failure(Error{
+            ErrorKind::corrupt, fmt::format("{}: {}", name, what),
+            "remove the directory of the volume and recreate the replica with mirrorctl create"});
     };
     if (store.size() < maps_at) {
         return corrupt(fmt::format("{} bytes are too few for a metadata file", store.size()));

@@ -28,7 +28,7 @@ Result<void> make_directory(const files::path& directory) {
 Error without_space(const Error& error, const std::string& path) {
     Error told = error;
     if (told.kind == ErrorKind::no_space) {
-        told.remedy = fmt::format("free space in {}; its backing is not what is full",
+        told.remedy = fmt::format("free space in {}; the backing is not full",
                                   files::path(path).parent_path().parent_path().string());
     }
     return told;

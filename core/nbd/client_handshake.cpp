@@ -39,15 +39,15 @@ std::string_view meaning_of(std::uint32_t error) noexcept {
         case OptionReply::err_unsupported:
             return "it does not know this request";
         case OptionReply::err_policy:
-            return "its rules forbid it";
+            return "denied by its policy";
         case OptionReply::err_invalid:
-            return "it finds the request invalid";
+            return "it reports the request as invalid";
         case OptionReply::err_unknown:
             return "there is no such export";
         case OptionReply::err_too_big:
             return "the request is too large for it";
         case OptionReply::err_tls_required:
-            return "it wants TLS";
+            return "it requires TLS";
         default:
             return "it gives no reason";
     }
@@ -90,7 +90,7 @@ Result<void> ClientHandshake::greet() {
         return got;
     }
     if (load_be<std::uint64_t>(greeting.data()) != init_magic) {
-        return broken("no NBD server speaks there");
+        return broken("what replies is not an NBD server");
     }
     const auto flags = load_be<std::uint16_t>(greeting.data() + 16);
     if (load_be<std::uint64_t>(greeting.data() + 8) != option_magic ||
@@ -171,7 +171,7 @@ Result<ExportFacts> ClientHandshake::go(const std::string& export_name) {
             facts.minimum_block = load_be<std::uint32_t>(data + 2);
         }
     }
-    return broken("the server does not come to an answer");
+    return broken("the server does not complete its reply");
 }
 
 Result<void> ClientHandshake::send_option(Option option, std::span<const std::byte> data) {

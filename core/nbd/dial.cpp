@@ -65,10 +65,10 @@ struct Dialling {
         if (denied) {
             return "a firewall of this machine forbids it";
         }
-        return os_error == ECONNREFUSED ? "that machine answers, and nothing listens at this "
-                                          "address there: start mirrord on it, or see what "
-                                          "mirrorctl check says there"
-                                        : "";
+        return os_error == ECONNREFUSED
+                   ? "that machine is up, but nothing listens at this address: start mirrord on "
+                     "it, or run mirrorctl check there"
+                   : "";
     }
 };
 

@@ -83,7 +83,7 @@ std::uint32_t copy_summed(std::span<std::byte> to, std::span<const std::byte> fr
 Result<FrameHeader> load_frame(ConstHeader header, std::span<const std::byte> data) {
     if (load_be<std::uint32_t>(header.data()) != frame_magic ||
         load_be<std::uint32_t>(header.data() + 4) != sum_with_fields(header, crc32c(data))) {
-        return fail(ErrorKind::corrupt, "its checksum does not fit");
+        return fail(ErrorKind::corrupt, "its checksum does not match");
     }
     const FrameHeader loaded{
         .op = static_cast<FrameOp>(header[8]),
@@ -93,7 +93,7 @@ Result<FrameHeader> load_frame(ConstHeader header, std::span<const std::byte> da
                   load_be<std::uint64_t>(header.data() + 32)},
     };
     if (!is_sensible(loaded, header, data.size())) {
-        return fail(ErrorKind::protocol, "it makes no sense, though its checksum fits");
+        return fail(ErrorKind::protocol, "it makes no sense, although its checksum matches");
     }
     return loaded;
 }

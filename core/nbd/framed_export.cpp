@@ -29,11 +29,11 @@ Traits FramedExport::traits() const {
 
 Result<void> FramedExport::read(std::span<std::byte> into, std::uint64_t offset) {
     if (over_) {
-        return refuse(ErrorKind::corrupt, "the connection is over");
+        return refuse(ErrorKind::corrupt, "the connection has ended");
     }
     if (into.size() < trailer_size ||
         !ByteRange{offset, into.size() - trailer_size}.fits_in(inner_traits_.size)) {
-        return refuse(ErrorKind::corrupt, "a read that nobody asks for");
+        return refuse(ErrorKind::corrupt, "an unexpected read");
     }
     const std::span<std::byte> data = into.first(into.size() - trailer_size);
     // An empty read is a sign of life, which the inner export wants to see, too.
@@ -47,17 +47,17 @@ Result<void> FramedExport::read(std::span<std::byte> into, std::uint64_t offset)
 Result<void> FramedExport::write(std::span<const std::byte> from, std::uint64_t offset) {
     wants_flush_ = false;
     if (over_) {
-        return refuse(ErrorKind::corrupt, "the connection is over");
+        return refuse(ErrorKind::corrupt, "the connection has ended");
     }
     if (waiting_) {
         const RawHeader header = *waiting_;
         waiting_.reset();
         return offset == apart_offset
                    ? take(header, from)
-                   : refuse(ErrorKind::corrupt, "a frame came where another one's data belong");
+                   : refuse(ErrorKind::corrupt, "a frame arrived in place of another one's data");
     }
     if (offset != frame_offset || from.size() < FrameHeader::wire_size) {
-        return refuse(ErrorKind::corrupt, "a write that is no frame");
+        return refuse(ErrorKind::corrupt, "a write that is not a frame");
     }
     const auto header = from.first<FrameHeader::wire_size>();
     const std::span<const std::byte> data = from.subspan(FrameHeader::wire_size);

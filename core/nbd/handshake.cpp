@@ -187,9 +187,9 @@ Result<Handshake::Step> Handshake::answer_starttls() {
     if (!session) {
         admission_.failed_to_prove(client_, session.error());
         // The reason names files of this machine: it is for this node's log and `check`.
-        return reply(Option::starttls, OptionReply::err_policy,
-                     "this node's own key or certificate can't be used: mirrorctl check there "
-                     "says why");
+        return reply(
+            Option::starttls, OptionReply::err_policy,
+            "that node's own key or certificate can't be used: mirrorctl check there says why");
     }
     if (auto acknowledged = reply(Option::starttls, OptionReply::ack); !acknowledged) {
         return acknowledged;

@@ -299,12 +299,12 @@ Error LinkDriver::silence(SteadyTime submitted, const SignsOfLife* signs) const 
     }
     if (waited >= options_.patience) {
         return {ErrorKind::timed_out,
-                fmt::format("{}: no answer for {}, though its disk worked all the time", peer_,
+                fmt::format("{}: no answer for {}, although its disk was working", peer_,
                             format_duration(options_.patience)),
-                "the disk there is too slow for what is written: look at what else uses it"};
+                "the disk there is too slow for these writes: check what else uses it"};
     }
     return {ErrorKind::timed_out,
-            fmt::format("{}: no answer for {}: its disk got nothing done for {}", peer_,
+            fmt::format("{}: no answer for {}: its disk made no progress for {}", peer_,
                         format_duration(waited), format_duration(options_.deadline))};
 }
 
@@ -423,10 +423,10 @@ bool LinkDriver::means_garbled(int os_error) const noexcept {
 
 Error LinkDriver::garbled(const std::string& what) const {
     return {.kind = ErrorKind::corrupt,
-            .message = fmt::format("{}: {}: garbled on the way, a bit was flipped between here and "
-                                   "there; nothing of it was believed",
+            .message = fmt::format("{}: {}: corrupted in transit, a bit was flipped between the "
+                                   "nodes; the data was discarded",
                                    peer_, what),
-            .remedy = "look at the network cards, cables and switches on the way"};
+            .remedy = "check the network cards, cables and switches between the nodes"};
 }
 
 /// `reason`: why it was not sent; null for the peer's own answer.

@@ -132,13 +132,14 @@ Result<void> LinkDriver::take_replies() {
 /// and a flipped bit in its number cannot make a success of it for another command.
 Result<void> LinkDriver::begin_reply(std::span<const std::byte> header) {
     if (load_be<std::uint32_t>(header.data()) != simple_reply_magic) {
-        return fail(ErrorKind::protocol, "{}: the connection broke: what came is no answer", peer_);
+        return fail(ErrorKind::protocol, "{}: the connection broke: what arrived is not a reply",
+                    peer_);
     }
     Command* const command = find_outstanding(load_be<std::uint64_t>(header.data() + 8));
     if (command == nullptr) {
-        return framed_ ? Failure(garbled("an answer came that is not due"))
+        return framed_ ? Failure(garbled("an unexpected reply arrived"))
                        : fail(ErrorKind::protocol,
-                              "{}: the connection broke: an answer came to no question", peer_);
+                              "{}: the connection broke: a reply to no request arrived", peer_);
     }
     command->os_error = static_cast<int>(load_be<std::uint32_t>(header.data() + 4));
     if (command->os_error != 0) {

@@ -59,8 +59,8 @@ Result<Fd> bind_tcp(const addrinfo& address, const Endpoint& endpoint, Listener:
     return fd;
 }
 
-/// The supplementary groups of who connected to a Unix socket. None where the kernel does not tell
-/// them: nobody may more for that.
+/// The supplementary groups of the client of a Unix socket. None if the kernel does not report
+/// them, which never grants more.
 std::vector<gid_t> groups_of(int socket) {
     std::vector<gid_t> groups(64);
     while (true) {

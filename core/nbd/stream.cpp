@@ -92,7 +92,7 @@ Result<void> SocketStream::wait(short events, const Patience& patience) const {
             return fail_errno(errno, "wait for the client");
         }
         if (std::chrono::steady_clock::now() >= deadline) {
-            return fail(ErrorKind::timed_out, "the client did not go on in time");
+            return fail(ErrorKind::timed_out, "the client did not continue in time");
         }
     }
 }

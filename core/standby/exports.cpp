@@ -215,7 +215,7 @@ class ProgressExport final : public ReadOnlyExport {
     [[nodiscard]] nbd::Traits traits() const override {
         return {.size = nbd::work_report_size,
                 .read_only = true,
-                .description = "how the work at the replica's disk gets on"};
+                .description = "progress of the work on the replica's disk"};
     }
     [[nodiscard]] Result<void> read(std::span<std::byte> into, std::uint64_t offset) override {
         if (offset == 0) {  // who reads on wants what he has seen the beginning of

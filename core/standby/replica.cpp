@@ -38,15 +38,15 @@ constexpr std::chrono::milliseconds drain_patience{5000};
 constexpr std::chrono::milliseconds look_period{250};
 
 Failure disk_is_busy() {
-    return Failure(Error{ErrorKind::busy,
-                         fmt::format("its disk has not answered requests of an earlier session for "
-                                     "more than {}",
-                                     format_duration(drain_patience)),
-                         "look at the disk there: it hangs"});
+    return Failure(Error{
+        ErrorKind::busy,
+        fmt::format("its disk has not completed requests of an earlier session for more than {}",
+                    format_duration(drain_patience)),
+        "check the disk there: it hangs"});
 }
 
 Failure was_promoted() {
-    return fail(ErrorKind::refused, "this replica was promoted meanwhile");
+    return fail(ErrorKind::refused, "this replica has been promoted in the meantime");
 }
 
 /// Marks a session change in progress for a scope, and wakes the next one at its end.
@@ -265,7 +265,7 @@ Result<void> Replica::take_step(const SessionId& session, std::uint64_t step) {
         }
     });
     if (recorded && !current) {
-        return fail(ErrorKind::refused, "session {} is over", short_form(session));
+        return fail(ErrorKind::refused, "session {} has ended", short_form(session));
     }
     return recorded;
 }
@@ -421,8 +421,7 @@ void Replica::on_disk_error(std::function<void(const Error&)> callback) {
 
 Result<void> Replica::require_session(const SessionId& session) const {
     if (!session_ || session_->id != session || session.is_none()) {
-        return fail(ErrorKind::refused, "session {} is over or was never begun",
-                    short_form(session));
+        return fail(ErrorKind::refused, "session {} has ended or never began", short_form(session));
     }
     return {};
 }

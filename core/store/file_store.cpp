@@ -198,7 +198,7 @@ Result<void> FileStore::sync() {
 
 Result<void> FileStore::flush_failed(int os_error) {
     flush_error_ = fail_errno(os_error, path_ + ": flush").value();
-    flush_error_->remedy = "what was written since the last flush may be lost";
+    flush_error_->remedy = "data written since the last flush may be lost";
     return Failure(*flush_error_);
 }
 

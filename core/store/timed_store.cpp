@@ -209,7 +209,7 @@ Result<void> TimedStore::await(Worker& worker) {
 Result<std::shared_ptr<TimedStore::Worker>> TimedStore::run(const Request& request,
                                                             std::span<const std::byte> from) {
     if (crew_->given_up.load()) {
-        return fail(ErrorKind::timed_out, "{}: was given up, since it did not answer", name_);
+        return fail(ErrorKind::timed_out, "{}: was abandoned, because it did not respond", name_);
     }
     auto worker = Crew::hire(crew_);
     if (!worker) {

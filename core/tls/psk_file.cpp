@@ -111,7 +111,7 @@ Result<Secret> read_all(int file, const std::string& path) {
         have += static_cast<std::size_t>(got);
     }
     if (have > longest_file) {
-        return fail(ErrorKind::invalid, "{} has more than {} bytes: it is no file of keys", path,
+        return fail(ErrorKind::invalid, "{} has more than {} bytes: it is not a key file", path,
                     longest_file);
     }
     text.resize(have);
@@ -154,9 +154,9 @@ Secret secret_text_of(const PskKeys& keys) {
         std::for_each(letters.begin(), letters.end(), put);
     };
     put_all(
-        "# mirrordisk: who has this file can be a node of the cluster. For root alone. The first "
-        "key\n"
-        "# that fits is used, all that fit are accepted; see KEYS in mirrord(8).\n");
+        "# mirrordisk: anyone who has this file can join the cluster: only root may read it. The "
+        "first key\n"
+        "# that matches is used, all that match are accepted; see KEYS in mirrord(8).\n");
     for (const PskKey& key : keys) {
         put_all(key.name);
         put(':');
@@ -238,7 +238,7 @@ Result<PskKeys> read_psk_file(const std::string& path) {
         error.remedy = fmt::format("{} on one node, and copy it to the others", how_to_make);
     } else if (error.kind == ErrorKind::refused) {
         error.remedy +=
-            "; a key that others know keeps nobody out: if they may have read it, replace it: "
+            "; a key that others know protects nothing: if they may have read it, replace it: "
             "mirrorctl keygen --add";
     }
     return Failure(std::move(error));

@@ -58,11 +58,11 @@ ssize_t push(gnutls_transport_ptr_t pointer, const void* from, std::size_t count
 Error refusal_by_other_side(const Session::Impl& impl) {
     const auto alert = gnutls_alert_get(impl.session.get());
     const char* name = gnutls_alert_get_name(alert);
-    Error error{ErrorKind::refused, fmt::format("it refused our side of TLS ({})",
+    Error error{ErrorKind::refused, fmt::format("it refused this node's side of TLS ({})",
                                                 name != nullptr ? name : "unknown alert")};
     if (alert == GNUTLS_A_BAD_RECORD_MAC && impl.is_established) {
         error.kind = ErrorKind::corrupt;
-        error.message = "what was sent was changed on its way; nothing of it was believed there";
+        error.message = "what was sent was altered in transit; it was discarded there";
     } else if (impl.psk_client && !impl.is_established) {
         error.message = fmt::format("it does not know the key '{}' ({})", impl.keys.front().name,
                                     name != nullptr ? name : "unknown alert");
@@ -85,8 +85,9 @@ Error error_of(const Session::Impl& impl, int status) {
         return refusal_by_other_side(impl);
     }
     if (status == GNUTLS_E_DECRYPTION_FAILED) {
-        return {ErrorKind::corrupt, "what came was changed on its way; nothing of it was believed",
-                "look at the network cards, cables and switches on the way, and at who is on it"};
+        return {ErrorKind::corrupt, "what arrived was altered in transit; it was discarded",
+                "check the network cards, cables and switches between the nodes, and who else has "
+                "access to them"};
     }
     if (status == GNUTLS_E_PREMATURE_TERMINATION) {
         return {ErrorKind::unreachable, "the connection was cut"};
@@ -163,7 +164,7 @@ Result<Session::Progress> Session::handshake() {
     if (status == GNUTLS_E_SUCCESS) {
         note_proof(*impl_);
         if (!is_what_was_asked_for(*impl_)) {
-            return fail(ErrorKind::refused, "TLS: the other side proved nothing");
+            return fail(ErrorKind::refused, "TLS: the other side did not prove its identity");
         }
         impl_->is_established = true;
         forget_keys(*impl_);

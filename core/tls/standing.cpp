@@ -76,10 +76,11 @@ void Standing::note_trouble(const Error& error, bool is_gone, SteadyTime now) {
     unusable_since_ = unusable_since_.value_or(now);
     trouble_ = error.message;
     if (is_gone) {
-        trouble_ += patience_is_over(now)
-                        ? ": nobody is let in, and no connection stays"
-                        : fmt::format(": unless it comes back within {}, no connection stays",
-                                      format_duration(patience));
+        trouble_ +=
+            patience_is_over(now)
+                ? ": no connection is accepted, and existing ones are closed"
+                : fmt::format(": unless it comes back within {}, existing connections are closed",
+                              format_duration(patience));
     }
 }
 
@@ -95,9 +96,9 @@ std::string Standing::objection_to(const Proof& proof) const {
         return {};
     }
     const std::string fault = proof.chain ? trust_->fault_of(*proof.chain) : "it showed none";
-    return fault.empty() ? fault
-                         : fmt::format("the certificate of {} is not accepted any more: {}",
-                                       proof.node, fault);
+    return fault.empty()
+               ? fault
+               : fmt::format("the certificate of {} is no longer accepted: {}", proof.node, fault);
 }
 
 std::string Standing::objection_to_key(const Proof& proof) const {
@@ -106,8 +107,8 @@ std::string Standing::objection_to_key(const Proof& proof) const {
     }
     const std::string& path = credentials_->files().psk_file;
     return names_.count(proof.key) != 0
-               ? fmt::format("the key {} has another secret in {} now", proof.key, path)
-               : fmt::format("the key {} was taken out of {}", proof.key, path);
+               ? fmt::format("the key {} now has another secret in {}", proof.key, path)
+               : fmt::format("the key {} was removed from {}", proof.key, path);
 }
 
 }  // namespace mirror::tls

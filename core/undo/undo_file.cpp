@@ -98,7 +98,7 @@ Result<void> UndoFile::read(const UndoPiece& piece, std::span<std::byte> into) c
         return got;
     }
     if (crc32c(into) != piece.crc) {
-        return fail(ErrorKind::corrupt, "{}: what was saved of bytes {} to {} is damaged", path_,
+        return fail(ErrorKind::corrupt, "{}: the saved content of bytes {} to {} is damaged", path_,
                     piece.range.offset, piece.range.end() - 1);
     }
     return {};

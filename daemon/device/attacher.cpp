@@ -128,7 +128,7 @@ Result<std::size_t> NbdAttacher::renew(const Found& found, const std::string& so
     }
     if (!complete) {
         return fail(ErrorKind::timed_out,
-                    "the kernel took {} of {} new connections for {}: it holds on to old ones",
+                    "the kernel accepted {} of {} new connections for {}: it still holds old ones",
                     renewed, wanted, device_of_index(found.index));
     }
     return driver_.set_replay_after(found.index, usual_time(volume)).map([&] { return renewed; });
@@ -158,14 +158,14 @@ Result<void> NbdAttacher::attach(const std::string& device, const std::string& s
         const std::string& other = found->attachment->backend;
         return Failure(Error{ErrorKind::busy,
                              fmt::format("{} is attached to {} already", device,
-                                         other.empty() ? "something that gave no name" : other),
+                                         other.empty() ? "an unnamed NBD server" : other),
                              fmt::format("free it (nbd-client -d {}), or set another device for "
                                          "{}",
                                          device, volume)});
     }
     if (found->is_dropped) {
         auto unused = driver_.claim(found->index);
-        return unused ? fail(ErrorKind::busy, "{} is just being freed", device)
+        return unused ? fail(ErrorKind::busy, "{} is being released", device)
                       : Failure(unused.error());
     }
     Need need = Need::some;
@@ -215,7 +215,7 @@ Result<void> NbdAttacher::detach(const std::string& device) {
     }
     if (found->is_ours &&
         !wait_until(release_patience, [&] { return !driver_.attachment(found->index); })) {
-        return fail(ErrorKind::busy, "{} is detached, but somebody still has it open", device);
+        return fail(ErrorKind::busy, "{} is detached, but a program still has it open", device);
     }
     return {};
 }

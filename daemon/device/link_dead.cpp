@@ -38,7 +38,7 @@ LinkDeadListener::LinkDeadListener(Callback callback)
     }
     if (!started) {
         log(LogLevel::warning,
-            "nobody here hears when the kernel gives up a connection of a device: {}",
+            "mirrord is not told when the kernel drops a connection of a device: {}",
             started.error().message);
     }
 }

@@ -58,7 +58,7 @@ void NbdAttacher::mend(const std::string& device, Device& here) {
         }
         record(volume, "device-lost", Severity::error,
                fmt::format("{} is no longer attached to {}", device, volume),
-               "it was detached behind mirrord's back", fmt::format("mirrorctl attach {}", volume));
+               "it was detached by another program", fmt::format("mirrorctl attach {}", volume));
         return;
     }
     const auto renewed = renew(*found, socket, volume, need);
@@ -95,10 +95,12 @@ void NbdAttacher::note_failure(const std::string& device, Device& here, const Er
         here.retry_due = context_.clock.steady_now() + here.backoff;
     }
     if (is_news) {
-        record(volume, "device-reconnect-failed", Severity::warning,
-               fmt::format("{} has lost its connection to the engine of {}; what uses it waits",
-                           device, volume),
-               error.message, error.remedy);
+        record(
+            volume, "device-reconnect-failed", Severity::warning,
+            fmt::format(
+                "{} has lost its connection to the engine of {}; programs that use it are waiting",
+                device, volume),
+            error.message, error.remedy);
     }
 }
 

@@ -48,7 +48,7 @@ Failure refused_by_kernel(DeviceIndex index, const char* what, int error) {
     if (error == EPERM || error == EACCES) {
         return Failure(Error{
             .kind = ErrorKind::refused,
-            .message = fmt::format("{} {}: the kernel wants CAP_SYS_ADMIN for it", what, device),
+            .message = fmt::format("{} {}: the kernel requires CAP_SYS_ADMIN for it", what, device),
             .remedy = "run mirrord as root",
             .os_error = error});
     }

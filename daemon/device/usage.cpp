@@ -176,14 +176,14 @@ Result<void> DeviceUsage::require_none(const std::string& device) const {
     }
     if (!holders.empty()) {
         return busy(fmt::format("{} is used by {}", device, fmt::join(holders, ", ")),
-                    fmt::format("take it out of use (lsblk {} shows what is on it)", device));
+                    fmt::format("stop its use (lsblk {} shows what is on it)", device));
     }
     if (!openers.empty()) {
         return busy(fmt::format("{} is open in {}", device, fmt::join(openers, ", ")),
-                    "end what uses it");
+                    "stop the program that uses it");
     }
     if (is_held) {
-        return busy(fmt::format("{} is in use, and it can't be seen by whom", device),
+        return busy(fmt::format("{} is in use by an unknown program", device),
                     fmt::format("lsblk {0}; fuser -vm {0}", device));
     }
     return {};

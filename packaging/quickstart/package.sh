@@ -44,9 +44,9 @@ make_packages() {
 package_obstacle() { # deb|rpm
     case $1 in
         deb) command -v dh >/dev/null && command -v dpkg-buildpackage >/dev/null && return 1
-            echo "debhelper is not here (it is Debian's)" ;;
+            echo "debhelper is not installed (it needs Debian)" ;;
         rpm) command -v rpmbuild >/dev/null && return 1
-            echo "rpmbuild is not here" ;;
+            echo "rpmbuild is not installed" ;;
     esac
 }
 

@@ -45,7 +45,7 @@ package_tool() {
     elif command -v dnf >/dev/null; then
         echo dnf
     else
-        die "neither apt-get nor dnf is here: install the packages that packaging/quickstart/packages.sh lists by hand"
+        die "neither apt-get nor dnf is available: install the packages listed in packaging/quickstart/packages.sh by hand"
     fi
 }
 

@@ -70,7 +70,7 @@ begin_run() { # CHOSEN…
     install_packages "${purposes[@]}"
     mkdir -p "$run_dir"
     exec 8>"$run_dir/lock"
-    flock -n 8 || die "another test run is at work in $run_dir"
+    flock -n 8 || die "another test run is in progress in $run_dir"
     if [ $continue_run = no ] && [ $# -eq 0 ]; then
         rm -f "$run_dir"/*.log "$run_dir"/*.results "$run_dir"/*.done "$run_dir"/summary.txt
     fi
@@ -148,9 +148,9 @@ run_stage() { # STAGE
     [ ! -e "$run_dir/stop" ] || return 0
     heading "$stage: $(stage_words "$stage")"
     if [ $code = 124 ] || [ $code = 137 ]; then
-        printf 'failed\t%s\tended after %s s\tit hung: four times its budget; build-test/%s.log has all it said\n' \
+        printf 'failed\t%s\tended after %s s\tit hung: it took four times its budget; its whole output is in build-test/%s.log\n' \
             "$stage" "$took" "$stage" >>"$run_dir/$stage.results"
-        echo "   ended after $(duration "$took"); the last that it said:"
+        echo "   ended after $(duration "$took"); its last output:"
         tail -n 40 "$run_dir/$stage.log"
     else
         cat "$run_dir/$stage.log"
@@ -179,7 +179,7 @@ interrupted() {
     done
     [ -z "$teller" ] || kill "$teller" 2>/dev/null
     wait
-    printf '\nstopped. What had ended is kept: the same command with --continue does the rest.\n' >&2
+    printf '\nstopped. The results of finished stages are kept: run the same command with --continue for the rest.\n' >&2
     exit 130
 }
 
@@ -190,8 +190,8 @@ end_run() { # CHOSEN…
         # shellcheck disable=SC2207
         stages=($(stages_of 0) $(stages_of 1) $(stages_of 2))
         if [ $run_all = no ]; then
-            note "left out, since they take hours: $(left_out_stages | paste -sd ' ')"
-            note "./quickstart test --all runs everything; --only STAGE one of them"
+            note "not run, because they take hours: $(left_out_stages | paste -sd ' ')"
+            note "./quickstart test --all runs everything; --only STAGE runs one of them"
         fi
     fi
     results summary "$tree" "$((SECONDS - run_began))" "${stages[@]}" | tee "$run_dir/summary.txt"

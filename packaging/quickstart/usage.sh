@@ -15,18 +15,18 @@ usage_all() {
 Usage: ./quickstart VERB [options]
 
   demo       two nodes on this machine, a filesystem on a mirrored volume, a crash of one
-             node, a failover, and the way back; nothing is left behind
+             node, a failover, and the way back; cleans up afterwards
   build      compile the product into build/
-  test       everything that this machine can test; says what was skipped and why
+  test       all tests that can run here; skipped ones are listed with the reason
   bench      compare speed with similar programs, side by side; writes docs/performance
   package    build the .deb and .rpm packages into build-packages/
   help       this text; ./quickstart VERB --help has the options of a verb
 
 Options of all verbs:
-  --no-install   install nothing: say which packages are missing, and stop
+  --no-install   install nothing: list the missing packages and stop
 
 Each verb first installs the packages that it needs and that are missing (as root, or through
-sudo). It says which, how many, and how large they are.
+sudo). It lists them, with their number and size.
 TEXT
 }
 
@@ -34,7 +34,7 @@ usage_build() {
     cat <<'TEXT'
 Usage: ./quickstart build [--no-install]
 
-Compiles the product into build/: about three minutes on two processors, then only what changed.
+Compiles the product into build/: about three minutes on two processors; later only what has changed.
 TEXT
 }
 
@@ -42,14 +42,14 @@ usage_demo() {
     cat <<'TEXT'
 Usage: ./quickstart demo [options]
 
-Plays on this machine what happens to two: a filesystem on a mirrored volume, a crash of one node,
+Shows on this machine what happens on two: a filesystem on a mirrored volume, a crash of one node,
 a failover, and the way back. Compiles first: about five minutes on a new machine with two
-processors, eleven seconds from then on. Needs root, for the filesystem. Leaves nothing behind but
-the packages and build/.
+processors, eleven seconds from then on. Needs root, to mount the filesystem. Only the packages and
+build/ remain afterwards.
 
-  --keep-logs    keep the log files and say where they are
-  --fuse         use nbdfuse and a loop device even where the kernel has nbd
-  --no-install   install nothing: say which packages are missing, and stop
+  --keep-logs    keep the log files and show where they are
+  --fuse         use nbdfuse and a loop device even if the kernel has nbd
+  --no-install   install nothing: list the missing packages and stop
 TEXT
 }
 
@@ -57,8 +57,8 @@ usage_test() {
     cat <<'TEXT'
 Usage: ./quickstart test [options]
 
-Runs the tests in stages, two at a time: about half an hour on two processors. What the stages
-leave is in build-test/: a log each, and summary.txt.
+Runs the tests in stages, two at a time: about half an hour on two processors. Each stage leaves a
+log in build-test/; the summary is in summary.txt.
 
   --list         list the stages with their budgets
   --all          run the long stages too: sanitizers, clang-tidy, fuzzers, every test in virtual
@@ -66,11 +66,11 @@ leave is in build-test/: a log each, and summary.txt.
   --continue     do not repeat the stages that have passed in the last run
   --only STAGE   run this stage; may be given more than once
   -k EXPR        in the stages that use pytest: only tests whose names match
-  --no-install   install nothing: say which packages are missing, and stop
+  --no-install   install nothing: list the missing packages and stop
 
 Environment:
   QUICKSTART_SLOWNESS   how many times slower this machine is than two current processors
-                        (default: 1): by that much later a stage is taken for hung
+                        (default: 1): a stage is taken for hung that much later
 TEXT
 }
 
@@ -83,12 +83,12 @@ kind, eight for both.
 
   --deb, --rpm   only this kind
   --revision N   the packages' revision (default: 1)
-  --no-install   install nothing: say which packages are missing, and stop
+  --no-install   install nothing: list the missing packages and stop
 
 SHA256SUMS and a bill of materials, sbom.cdx.json (CycloneDX), are written beside them.
 
 Environment:
-  MIRRORDISK_RELEASE=1          for others to use: fails without the two addresses below
+  MIRRORDISK_RELEASE=1          packages for release: fails without the two addresses below
   MIRRORDISK_SECURITY_CONTACT   an address or URL for reports of vulnerabilities, for SECURITY.md
   MIRRORDISK_MAINTAINER         "NAME <ADDRESS>" of the packages
   MIRRORDISK_URL                the rpm's URL (optional)
@@ -100,16 +100,16 @@ usage_bench() {
     cat <<'TEXT'
 Usage: ./quickstart bench [options]
 
-Measures this project and what it is compared with, side by side: half an hour; docs/performance is
-made by it. The most important options; tests/bench/bench --help has them all:
+Measures this project and similar programs, side by side: half an hour. It makes docs/performance.
+The most important options; tests/bench/bench --help has them all:
 
   --quick            the most important jobs, short: a few minutes
   --list             list the jobs and the targets
   --json FILE        write the figures there
   --publish          write docs/performance: tables, plots, the figures as JSON
-  --jobs, --targets  NAME,…: these alone
+  --jobs, --targets  NAME,…: only these
   --rounds N         how often each is measured (5)
-  --scale            also what size and number cost: 16 TiB, 100 volumes; eight minutes more
+  --scale            also the cost of size and number: 16 TiB, 100 volumes; eight minutes more
   --guests           afterwards also in two virtual machines, beside DRBD and md; a quarter of an hour more
   --no-install       install nothing: say which packages are missing, and stop
 TEXT

@@ -97,7 +97,7 @@ def test_an_active_that_was_away_goes_on_when_its_peer_says_that_it_did_not_take
     cluster.wait_event(cluster.alpha, "resume-waits", count=2)
     status = cluster.alpha.status()
     assert (status["role"], status["state"]) == ("standby", "peer-unknown"), status
-    assert "goes on when beta says" in status["why"], status
+    assert "resumes when beta confirms" in status["why"], status
     assert cluster.alpha.engine_pid() is None
     cluster.beta.start()
     cluster.wait_in_sync(cluster.alpha)
@@ -152,7 +152,7 @@ def test_a_demote_ends_the_waiting_for_the_peer(cluster):
     cluster.alpha.ctl("demote", "r0")
     cluster.beta.start()
     cluster.wait_state(cluster.beta, "broken")
-    assert "goes on when" not in cluster.alpha.status()["why"]
+    assert "resumes when" not in cluster.alpha.status()["why"]
     cluster.beta.ctl("promote", "r0")
     cluster.wait_in_sync(cluster.beta)
     cluster.beta.ctl("demote", "r0")

@@ -119,7 +119,7 @@ def test_what_overwriting_the_peer_destroys_is_said_before(make_cluster):
     for node in cluster.nodes:
         put(cluster.backing(node), node.name.encode() + bytes(64 * MIB - len(node.name)))
     plan = cluster.alpha.ctl("create", "r0", "--overwrite-peer", "--dry-run").out
-    assert f"overwrite {cluster.backing(cluster.beta)} on beta with what alpha has" in plan, plan
+    assert f"overwrite {cluster.backing(cluster.beta)} on beta with the data of alpha" in plan, plan
     assert f"loss:  64 MiB in {cluster.backing(cluster.beta)} on beta is overwritten" in plan, plan
     cluster.alpha.ctl("create", "r0", "--overwrite-peer", "--yes")
     cluster.alpha.ctl("promote", "r0")
@@ -141,7 +141,7 @@ def test_a_peer_that_answers_without_a_replica_is_not_called_unreachable(make_cl
     assert "on beta: mirrorctl create r0" in cluster.alpha.ctl("status", "r0", check=False).out
     cluster.alpha.ctl("demote", "r0")
     plan = cluster.alpha.ctl("promote", "r0", "--dry-run").out
-    assert "beta answers, but has no usable replica of r0: r0 was not created on beta yet" in plan
+    assert "beta answers, but has no usable replica of r0: r0 has not been created on beta yet" in plan
 
 
 def test_a_node_that_was_renamed_is_not_sent_to_its_disk(make_cluster):

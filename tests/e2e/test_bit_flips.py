@@ -80,7 +80,7 @@ def test_a_garbled_control_message_is_not_carried_out(make_cluster, what):
     cluster.alpha.ctl("connect", "r0")
     cluster.wait(lambda: link.flips == 1, "the message to be garbled")
     cluster.wait_in_sync(cluster.alpha)
-    assert "garbled on the way" in cluster.alpha.log.read_text(encoding="utf-8")
+    assert "corrupted in transit" in cluster.alpha.log.read_text(encoding="utf-8")
 
 
 @pytest.mark.door

@@ -31,7 +31,7 @@ def wait_settled(cluster, node):
     def settled():
         status = node.status()
         assert status["settings_pending"] == [], status["settings_pending"]
-        assert not status["warnings"] or "in the clear" in status["warnings"][0], status["warnings"]
+        assert not status["warnings"] or "unencrypted" in status["warnings"][0], status["warnings"]
         return True
     cluster.wait(settled, f"the settings of {node.name} to be in force")
     assert "no problems" in node.ctl("check").out

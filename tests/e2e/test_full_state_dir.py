@@ -177,7 +177,7 @@ def test_metadata_of_an_older_version_without_any_space_lose_no_replica(cramped)
     cluster.wait_in_sync(cluster.alpha)
     status = cluster.alpha.status()
     assert not status["replica"]["metadata"]["reserved"]
-    assert any("no space of their own" in line for line in status["warnings"])
+    assert any("have no space reserved" in line for line in status["warnings"])
     application = Application(cluster.alpha)
     with pytest.raises(nbd.Error) as failed:
         application.write(FAR_APART, 1)

@@ -84,7 +84,7 @@ def test_who_holds_the_lock_is_named_and_not_who_held_it_last(make_cluster):
     pid = alpha.daemon.pid
     first, alpha.daemon = alpha.daemon, None
     try:
-        assert f"mirrord runs already in {alpha.run_dir} (pid {pid})" in refuses_to_start(alpha)
+        assert f"mirrord is already running in {alpha.run_dir} (pid {pid})" in refuses_to_start(alpha)
     finally:
         alpha.daemon = first
 
@@ -142,7 +142,7 @@ def test_a_configuration_that_others_can_change_is_refused_with_the_next_step(ma
     for path, bits, usual in ((alpha.config, 0o666, 0o644), (alpha.directory, 0o777, 0o755)):
         path.chmod(bits)
         for said in (refuses_to_start(alpha), alpha.ctl("check", check=False).err):
-            assert f"{path} can be written by others" in said, said
+            assert f"{path} can be written by users other than its owner" in said, said
             assert f"chmod go-w {path}" in said, said
         path.chmod(usual)
     tools.require_root("to give a file away")
@@ -202,7 +202,7 @@ def test_hooks_of_a_folder_that_somebody_else_can_exchange_are_not_run(open_clus
     folder.mkdir()
     (folder / "10-hook").symlink_to(hook)
     elsewhere.chmod(0o777)
-    assert f"{elsewhere} can be written by others" in problems(alpha)
+    assert f"{elsewhere} can be written by users other than its owner" in problems(alpha)
     alpha.ctl("promote", "r0")
     alpha.ctl("demote", "r0")
     assert not (cluster.directory / "ran").exists()

@@ -214,7 +214,7 @@ def test_what_the_active_cannot_read_for_the_standby_is_named_and_a_write_heals_
     for offset, _ in GAPS:
         assert f"offset {offset}" in event["text"] and f"offset {offset}" in status["why"]
     text = cluster.alpha.ctl("status", "r0", check=False)
-    assert text.code == 1 and "write these ranges anew" in text.out, str(text)
+    assert text.code == 1 and "rewrite these ranges" in text.out, str(text)
 
     # Tried again, in vain: said at once, and nothing is told or sent twice.
     waited = cluster.alpha.ctl("resync", "r0", "--wait", check=False)

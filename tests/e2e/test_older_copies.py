@@ -69,7 +69,7 @@ def test_an_active_that_was_put_back_is_not_promoted_and_gets_what_it_lacks(
     cluster.wait_event(cluster.alpha, "demoted")
 
     refused = cluster.alpha.ctl("promote", "r0", check=False)
-    assert refused.code != 0 and "was put back to an older state" in refused.err, refused
+    assert refused.code != 0 and "was restored to an older state" in refused.err, refused
     assert "on beta: mirrorctl promote r0" in refused.err, refused
     assert not cluster.alpha.engine_pid()
 
@@ -97,7 +97,7 @@ def test_an_active_that_was_put_back_does_not_go_on_by_itself(make_cluster, boot
     if boot == "active_at_boot":
         cluster.wait_event(cluster.alpha, "boot-promotion-waits")
         told = cluster.alpha.events("boot-promotion-waits", "r0")[-1]
-        assert "was put back to an older state" in told["cause"], told
+        assert "was restored to an older state" in told["cause"], told
     cluster.wait(lambda: cluster.alpha.status()["role"] == "standby", "alpha to be a standby")
     assert not cluster.alpha.engine_pid()
     cluster.beta.ctl("promote", "r0")
@@ -115,7 +115,7 @@ def test_a_promotion_by_force_of_an_older_copy_overwrites_nothing_unsaved(cluste
     cluster.alpha.start()
     cluster.wait_event(cluster.alpha, "demoted")
     told = cluster.alpha.ctl("promote", "r0", "--force", "--dry-run")
-    assert "whatever was written since" in told.out, told
+    assert "everything written since" in told.out, told
     cluster.alpha.ctl("promote", "r0", "--force")
     cluster.wait_state(cluster.alpha, "diverged")
     with open(cluster.backing(cluster.beta), "rb") as backing:

@@ -76,7 +76,7 @@ def test_a_run_tells_what_failed_hung_broke_or_tested_nothing(copy):
     assert "over budget: hangs" in outcome.stdout
     assert outcome.stdout.splitlines()[-1] == "5 passed, 4 failed, 1 skipped"
     assert "good: two (no time)" in outcome.stdout
-    assert "left out, since they take hours: long" in outcome.stdout
+    assert "not run, because they take hours: long" in outcome.stdout
     assert (copy / "build-test/summary.txt").read_text(encoding="utf-8") in outcome.stdout
     assert "the last words" in (copy / "build-test/hangs.log").read_text(encoding="utf-8")
 

@@ -81,7 +81,7 @@ def test_both_sides_are_shown_with_what_each_alone_has(both_active):
     assert mirrored["here"]["changed_bytes"] == evidence["there"]["changed_bytes"]
     text = cluster.alpha.ctl("status", "r0", check=False).out
     assert "beta was promoted with --force" in text
-    assert "went on without its peer" in text
+    assert "continued without its peer" in text
     assert "resolve r0 --keep NODE" in text
     # Both go on serving.
     for node in cluster.nodes:
@@ -171,7 +171,7 @@ def test_with_no_node_active_the_resync_waits_for_the_promotion(both_active, kee
     assert f"on {keep}: mirrorctl promote r0" in said
     assert cluster.backing(loser).read_bytes() == images[loser.name]
     again = loser.ctl("resolve", "r0", "--keep", keep, "--yes", check=False)
-    assert again.code == 1 and "decided already" in again.err, str(again)
+    assert again.code == 1 and "already resolved" in again.err, str(again)
     refused = loser.ctl("promote", "r0", check=False)
     assert refused.code == 1 and "given up" in refused.err, str(refused)
     keeper.ctl("promote", "r0")

@@ -47,7 +47,7 @@ def test_clients_that_would_be_cut_off_are_counted_first(cluster, make_load):
     for options in ([], ["--dry-run"]):
         refused = cluster.alpha.ctl("restart-engine", "r0", *options, check=False)
         assert refused.code == 1
-        assert "1 client connection would be cut off" in refused.err
+        assert "1 client connection would be disconnected" in refused.err
     assert cluster.alpha.engine_pid() == old
     load.stop()
     load.assert_undisturbed()

@@ -145,7 +145,7 @@ def test_a_backing_with_data_is_not_overwritten_for_the_peer(make_cluster, insis
     words = ["--from-empty"] if insists else []
     said = alpha.ctl("create", "r0", "--overwrite-peer", "--yes", *words, check=False)
     assert said.code == 1, str(said)
-    for word in ("for its own users only", "mirrorctl create r0 --local-only on alpha",
+    for word in ("lets only its own users discard it", "mirrorctl create r0 --local-only on alpha",
                  "on beta: mirrorctl create r0 --replace", 'remote_verbs = "full"'):
         assert word in said.err, str(said)
     assert cluster.backing(beta).read_bytes() == image

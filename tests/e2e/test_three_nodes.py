@@ -145,7 +145,7 @@ def test_a_connection_that_is_reflected_begins_no_session(make_cluster, make_loa
     way.open()
     cluster.wait_state(cluster.alpha, "broken")
     words = ("does not know the key alpha+beta+" if keys == "pairs"
-             else "at the address of beta answers a mirrord for node alpha")
+             else "the mirrord at the address of beta is for node alpha")
     wait_for(lambda: words.replace("key ", "key '" if keys == "pairs" else "key ")
              in problems(cluster.alpha), "check to say where the connection ends")
     load.wait_progress()

@@ -279,7 +279,7 @@ def test_a_client_without_a_certificate_is_refused(make_cluster):
 
 def test_off_is_a_warning_in_status_and_check(make_cluster):
     cluster = make_cluster(tls="off").start_active()
-    assert "clear" in cluster.alpha.status()["warnings"][0]
+    assert "unencrypted" in cluster.alpha.status()["warnings"][0]
     assert "warn" in cluster.alpha.ctl("status", "r0").out
     outcome = cluster.alpha.ctl("check")
     assert "warning:" in outcome.out and "not encrypted" in outcome.out, str(outcome)

@@ -188,7 +188,7 @@ def test_what_is_refused_says_what_would_be_accepted(full):
     assert again.code == 1 and "--repair --restart" in again.err, str(again)
     assert "was stopped at" in alpha.ctl("verify", "r0", "--stop").out
     assert verify_of(alpha)["state"] == "stopped"
-    assert "goes on at" in alpha.ctl("verify", "r0", "--rate", "0").out
+    assert "resumes at" in alpha.ctl("verify", "r0", "--rate", "0").out
     alpha.ctl("disconnect", "r0")
     broken = alpha.ctl("verify", "r0", "--restart", "--json", check=False)
     assert broken.code == 1 and broken.json["error"]["remedy"].startswith("mirrorctl wait r0")

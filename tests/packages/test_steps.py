@@ -85,8 +85,8 @@ def test_what_is_no_configuration_is_not_read(run, tmp_path, which):
     if which == "large":
         os.truncate(os.open(config, os.O_CREAT | os.O_WRONLY, 0o600), 2**20 + 1)
     done, asked = run("restart-engines", (0, "nbdkit", *words("r0", config)))
-    assert done.returncode == 0 and not asked and "no configuration" in done.stderr, done
-    assert "goes on with the engine of the old version" in done.stdout
+    assert done.returncode == 0 and not asked and "not a configuration file" in done.stderr, done
+    assert "continues with the engine of the old version" in done.stdout
 
 
 def test_an_engine_of_mirrords_own_user_is_restarted_by_that_user(run, tmp_path):

@@ -12,7 +12,7 @@ TEST_CASE(
     const Json link{{"key", "k1"}, {"certificate", nullptr}, {"cipher", "AES-128-GCM"}};
     CHECK(fault_of_link(link, {"k1"}, "/etc/x.psk").empty());
     CHECK(fault_of_link(link, {"k2", "k1"}, "/etc/x.psk").empty());
-    CHECK(fault_of_link(link, {"k2"}, "/etc/x.psk") == "the key k1 was taken out of /etc/x.psk");
+    CHECK(fault_of_link(link, {"k2"}, "/etc/x.psk") == "the key k1 was removed from /etc/x.psk");
     CHECK(fault_of_link(link, {}, "/etc/x.psk").empty());  // the file's own trouble is told apart
 }
 

@@ -62,8 +62,8 @@ TEST_CASE("a group that this machine lacks is named, with the key and what to do
     const auto missing = find_control_group(config);
     REQUIRE_FALSE(missing);
     CHECK(missing.error().text() ==
-          "m.toml: control_group: 'no-such-group' is no group of this machine; groupadd --system "
-          "no-such-group, or take the key out");
+          "m.toml: control_group: 'no-such-group' is not a group on this machine; groupadd "
+          "--system no-such-group, or remove the key");
 }
 
 TEST_CASE("a whole configuration is read") {
@@ -211,7 +211,7 @@ TEST_CASE("addresses are checked") {
     }
     for (const char* address : {"0.0.0.0:1", "[::]:1"}) {
         CHECK(refusal(fmt::format("[node.a]\naddress = '{}'\n", address))
-                  .find("no address that a peer can connect to") != std::string::npos);
+                  .find("not an address that a peer can connect to") != std::string::npos);
     }
 }
 
@@ -229,11 +229,12 @@ TEST_CASE("names are checked") {
 
 TEST_CASE("a volume has backing on exactly two known nodes, by absolute paths") {
     CHECK(refusal(nodes + "[volume.r0]\nbacking.alpha = '/x'\n") ==
-          "m.toml:5: volume.r0: has backing for 1 nodes; write backing.NODE = \"/PATH\" for "
-          "exactly two nodes");
-    CHECK(refusal(nodes + "[volume.r0]\n").find("has backing for 0 nodes") != std::string::npos);
+          "m.toml:5: volume.r0: needs exactly two backing.NODE entries, has 1; write backing.NODE "
+          "= \"/PATH\" for exactly two nodes");
+    CHECK(refusal(nodes + "[volume.r0]\n").find("needs exactly two backing.NODE entries, has 0") !=
+          std::string::npos);
     CHECK(refusal(nodes + r0 + "backing.gamma = '/x'\n[node.gamma]\naddress = 'h:1'\n")
-              .find("has backing for 3 nodes") != std::string::npos);
+              .find("needs exactly two backing.NODE entries, has 3") != std::string::npos);
     CHECK(refusal_of_line("backing.gamma = '/x'") ==
           "m.toml:8: volume.r0.backing.gamma: there is no [node.gamma]; add it, or correct the "
           "name");
@@ -270,13 +271,14 @@ TEST_CASE("choices and times are checked") {
     CHECK(refusal_of_line("peer_timeout = '5'").find("'5' has no unit") != std::string::npos);
     for (const char* timeout : {"0s", "99ms", "601s", "1h"}) {
         CHECK(refusal_of_line(fmt::format("peer_timeout = '{}'", timeout)) ==
-              fmt::format("m.toml:8: volume.r0.peer_timeout: '{}' is out of range; take 100ms to "
-                          "10min",
+              fmt::format("m.toml:8: volume.r0.peer_timeout: '{}' is out of range; use a value "
+                          "from 100ms to 10min",
                           timeout));
     }
     CHECK(refusal_of_line("disk_timeout = '0s'") == "accepted");
     CHECK(refusal_of_line("disk_timeout = '30s'") == "accepted");
-    CHECK(refusal_of_line("disk_timeout = '1ms'").find("take 100ms to 10min") != std::string::npos);
+    CHECK(refusal_of_line("disk_timeout = '1ms'").find("use a value from 100ms to 10min") !=
+          std::string::npos);
     CHECK(refusal_of_line("peer_timeout = '100ms'") == "accepted");
     CHECK(refusal_of_line("peer_timeout = '10min'") == "accepted");
 }
@@ -397,9 +399,8 @@ TEST_CASE("a machine is the node with its whole name, else with its first part, 
     CHECK(found("db1.example.com db2", "DB1.Example.com") == "db1.example.com");
     CHECK(found("DB1 db1", "db1") == "db1");
     CHECK(found("DB1 db1", "Db1") ==
-          "m.toml: this machine is called 'Db1', which may mean each of the nodes DB1 and db1; "
-          "choose "
-          "with --node NAME or $MIRRORDISK_NODE");
+          "m.toml: this machine is called 'Db1', which matches more than one node: DB1 and db1; "
+          "choose with --node NAME or $MIRRORDISK_NODE");
     CHECK(found("alpha beta", "db1.example.com") ==
           "m.toml: no node is named 'db1.example.com', as this machine is, nor 'db1'; the file has "
           "alpha, beta; choose this machine's with --node NAME or $MIRRORDISK_NODE");
@@ -480,15 +481,14 @@ TEST_CASE("the group of a volume's socket is read, and may differ between the no
 }
 
 TEST_CASE("keys that need another one say so, with file and line") {
-    CHECK(refusal_of_line("mount = \"/srv/data\"") ==
-          "m.toml:8: volume.r0.mount: the volume has no device that could be mounted; add device = "
-          "\"/dev/nbd0\"");
+    CHECK(
+        refusal_of_line("mount = \"/srv/data\"") ==
+        "m.toml:8: volume.r0.mount: the volume has no device to mount; add device = \"/dev/nbd0\"");
     CHECK(refusal_of_line("mount_options = \"noatime\"") ==
           "m.toml:8: volume.r0.mount_options: the volume has no mount; add mount = \"/srv/data\"");
-    CHECK(
-        refusal_of_line("active_at_boot = \"gamma\"") ==
-        "m.toml:8: volume.r0.active_at_boot: 'gamma' is no node of this volume; take \"alpha\" or "
-        "\"beta\"");
+    CHECK(refusal_of_line("active_at_boot = \"gamma\"") ==
+          "m.toml:8: volume.r0.active_at_boot: 'gamma' is not a node of this volume; use "
+          "\"alpha\" or \"beta\"");
     CHECK(refusal_of_line("mount = \"data\"").find("'data' is not an absolute path") !=
           std::string::npos);
     CHECK(refusal_of_line("mount = \"//\"").find("can't be mounted on /") != std::string::npos);

@@ -216,14 +216,14 @@ TEST_CASE("who is sent to a disk was told that a disk failed") {
     scene.facts.place = Place::failed;
     scene.facts.summary.reset();
     scene.facts.failure = "it is the metadata of another node";
-    CHECK(judge_state(scene.facts).advice == "look for the reason: mirrorctl events r0");
+    CHECK(judge_state(scene.facts).advice == "the reason is in: mirrorctl events r0");
     scene.facts.advice = "name the node beta again";
     CHECK(judge_state(scene.facts).advice == "name the node beta again");
     scene.facts.place = Place::active;
     scene.facts.failure.clear();
     scene.facts.advice.clear();
     CHECK(judge_state(scene.facts).word == "failed");
-    CHECK(judge_state(scene.facts).advice == "look for the reason: mirrorctl events r0");
+    CHECK(judge_state(scene.facts).advice == "the reason is in: mirrorctl events r0");
 }
 
 TEST_CASE("an engine's answer of odd types is survived") {

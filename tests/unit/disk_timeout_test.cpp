@@ -180,8 +180,8 @@ TEST_CASE("a local disk that hangs while the peer is away is waited for, and sta
         answered = true;
     });
     CHECK(eventually([&] {
-        return pair.status()["why"].get<std::string>().find("waiting for it is all that is safe") !=
-               std::string::npos;
+        return pair.status()["why"].get<std::string>().find(
+                   "waiting for it is the only safe choice") != std::string::npos;
     }));
     CHECK_FALSE(answered);
     pair.alpha.disk_faults.before_write({});

@@ -377,7 +377,7 @@ TEST_CASE("after a connect a peer that is out of reach is not said to be disconn
     (void)pair.ask({{"request", "disconnect"}});
     pair.cut();
     (void)pair.ask({{"request", "connect"}});
-    CHECK(pair.status()["why"].get<std::string>().find("does not answer yet") != std::string::npos);
+    CHECK(pair.status()["why"].get<std::string>().find("has not replied yet") != std::string::npos);
     pair.restore();
     REQUIRE(pair.wait_in_sync());
     CHECK(pair.equal());

@@ -49,7 +49,7 @@ const std::vector<Rule> rules{
      any,
      false,
      Action::diverged,
-     "went on apart from a common ancestor"},
+     "diverged since a common generation"},
     {"two histories, both with data",
      Relation::unrelated,
      {},
@@ -75,7 +75,7 @@ const std::vector<Rule> rules{
      any,
      false,
      Action::peer_is_newer,
-     "active on older data"},
+     "has newer data than"},
     {"a target that tells nothing",
      {},
      {},
@@ -184,9 +184,10 @@ TEST_CASE("every row of the handshake's table, from both ends, with its reason")
                     const bool rolls_back = rule.expected == Action::resync_to_peer &&
                                             (roles == Roles::they ? ours : theirs).unclean;
                     const std::string phrase =
-                        rolls_back ? "rolled back"
+                        rolls_back ? "replaced with the data of"
                         : rule.expected == Action::resync_to_peer
-                            ? (relation == Relation::equal ? "same generation" : "ahead of")
+                            ? (relation == Relation::equal ? "same point of their history"
+                                                           : "is behind")
                             : rule.reason;
                     const bool right = here.action == expected &&
                                        there.action == mirrored(expected) &&

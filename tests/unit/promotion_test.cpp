@@ -83,16 +83,17 @@ TEST_CASE("a failed or new replica is never promoted") {
                       "on beta: mirrorctl promote r0");
     }
     request.ours.state = ReplicaState::fresh;
-    check_refused(judge_forced(request), "the replica of alpha is new and was never filled",
+    check_refused(judge_forced(request), "the replica of alpha is new and has never been filled",
                   "on beta: mirrorctl promote r0");
     request.peer.reset();
-    check_refused(judge_forced(request), "the replica of alpha is new and was never filled",
+    check_refused(judge_forced(request), "the replica of alpha is new and has never been filled",
                   "make beta reachable, then on beta: mirrorctl promote r0");
     request.peer = beta(ReplicaState::failed, old_data);
-    check_refused(judge_fenced(request),
-                  "the replica of alpha is new and was never filled, and the replica of beta is "
-                  "failed",
-                  "mirrorctl create r0 on one of them, then restore a backup");
+    check_refused(
+        judge_fenced(request),
+        "the replica of alpha is new and has never been filled, and the replica of beta is "
+        "failed",
+        "mirrorctl create r0 on one of them, then restore a backup");
 }
 
 TEST_CASE("never beside an active peer, also with --force") {
@@ -116,7 +117,7 @@ TEST_CASE("beside a standby with the same data the lineage goes on") {
     CHECK(verdict.allowed);
     CHECK(!verdict.new_generation);
     CHECK(verdict.needs_agreement);
-    CHECK(verdict.reason == "alpha is up-to-date and beta is a standby within reach");
+    CHECK(verdict.reason == "alpha is up to date and beta is reachable as a standby");
     CHECK(verdict.loss.empty());
     CHECK(!judge_forced(request).new_generation);
 }
@@ -143,8 +144,7 @@ TEST_CASE("a crashed former active agrees, and the lineage goes on") {
     CHECK(verdict.needs_agreement);
     CHECK(!verdict.new_generation);
     CHECK(verdict.reason ==
-          "beta was active and did not end cleanly; alpha has every answered "
-          "write");
+          "beta was active and did not end cleanly; alpha has every acknowledged write");
 }
 
 TEST_CASE("a peer that is older, new or failed does not stand in the way") {
@@ -163,12 +163,11 @@ TEST_CASE("a replica that the peer has gone beyond") {
     auto request = request_with(alpha(ReplicaState::up_to_date, old_data),
                                 beta(ReplicaState::up_to_date, new_data));
     request.peer->changed_bytes = 3 * MiB;
-    const char* reason =
-        "beta has newer data than alpha (generation 03000000 there, 02000000 here)";
-    check_refused(judge_promotion(request), reason,
-                  "on beta: mirrorctl promote r0; then, when the resync has ended, mirrorctl "
-                  "switch r0 --to alpha, or --force at the price of this: up to 3 MiB that beta "
-                  "has and alpha lacks");
+    const char* reason = "beta has newer data than alpha";
+    check_refused(
+        judge_promotion(request), reason,
+        "on beta: mirrorctl promote r0; then, when the resync has ended, mirrorctl switch r0 --to "
+        "alpha, or --force with this loss: up to 3 MiB that beta has and alpha lacks");
     const PromotionVerdict forced = judge_forced(request);
     check_new_generation(forced, GenerationReason::forced_promotion,
                          std::string("forced, although ") + reason,
@@ -180,28 +179,27 @@ TEST_CASE("a replica that the peer has gone beyond") {
 
     request.peer->state = ReplicaState::failed;
     CHECK(judge_promotion(request).remedy ==
-          "--force, at the price of this: an unknown amount of data that beta has and alpha lacks");
+          "--force, with this loss: an unknown amount of data that beta has and alpha lacks");
 }
 
 TEST_CASE("a stale replica") {
     auto request =
         request_with(alpha(ReplicaState::stale, old_data), beta(ReplicaState::stale, old_data));
     request.ours.break_at = WallTime{1s};
-    const char* reason = "the replica of alpha is stale: beta is known to have gone on without it";
+    const char* reason =
+        "the replica of alpha is stale: beta is known to have continued without it";
     const char* loss =
-        "what beta has written since the mirror broke at 1970-01-01T00:00:01.000Z is not on alpha";
-    check_refused(
-        judge_promotion(request), reason,
-        std::string("on beta: mirrorctl promote r0, or --force at the price of this: ") + loss);
+        "the writes of beta since the mirror broke at 1970-01-01T00:00:01.000Z are not on alpha";
+    check_refused(judge_promotion(request), reason,
+                  std::string("on beta: mirrorctl promote r0, or --force with this loss: ") + loss);
     check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
                          std::string("forced, although ") + reason, loss);
 
     request.peer.reset();
     request.ours.last_active = true;
-    check_refused(judge_fenced(request),
-                  std::string(reason) + "; that the peer is fenced makes it no better",
-                  std::string("make beta reachable, then on beta: mirrorctl promote r0, or "
-                              "--force at the price of this: ") +
+    check_refused(judge_fenced(request), std::string(reason) + "; --fenced does not change this",
+                  std::string("make beta reachable, then on beta: mirrorctl promote r0, or --force "
+                              "with this loss: ") +
                       loss);
     CHECK(judge_forced(request).allowed);
 }
@@ -233,7 +231,7 @@ TEST_CASE("a replica that has all but what its source could not read names that 
     request.ours.lacking_bytes = 8 * KiB;
     const char* reason = "the replica of alpha lacks 8 KiB that beta could not read for it";
     const std::string loss =
-        "up to 8 KiB are old or missing on alpha, in whatever files lie there (the ranges: "
+        "up to 8 KiB are old or missing on alpha, in the files that use these ranges (see "
         "resync-incomplete in mirrorctl events r0)";
     CHECK(!judge_promotion(request).allowed);
     CHECK(judge_promotion(request).reason == reason);
@@ -243,11 +241,12 @@ TEST_CASE("a replica that has all but what its source could not read names that 
 
     request.peer.reset();
     CHECK(!judge_promotion(request).allowed);
-    check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
-                         std::string("forced, although ") + reason,
-                         loss +
-                             "; apart from these, every answered write is on alpha, unless "
-                             "beta went on without it: what beta took alone is not here");
+    check_new_generation(
+        judge_forced(request), GenerationReason::forced_promotion,
+        std::string("forced, although ") + reason,
+        loss +
+            "; apart from these, every acknowledged write is on alpha, unless beta continued "
+            "without it: then every write that beta accepted alone is lost");
 }
 
 TEST_CASE("a diverged replica") {
@@ -256,12 +255,11 @@ TEST_CASE("a diverged replica") {
     request.peer->changed_bytes = 4 * KiB;
     const char* reason = "alpha and beta have diverged: each has writes that the other lacks";
     const char* loss =
-        "up to 4 KiB of writes that beta took apart from alpha are not here, and keeping alpha "
+        "up to 4 KiB of writes that beta accepted without alpha are not here, and keeping alpha "
         "discards them";
-    check_refused(judge_promotion(request), reason,
-                  std::string("mirrorctl resolve r0 --keep NODE, or --force at the price of "
-                              "this: ") +
-                      loss);
+    check_refused(
+        judge_promotion(request), reason,
+        std::string("mirrorctl resolve r0 --keep NODE, or --force with this loss: ") + loss);
     check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
                          std::string("forced, although ") + reason, loss);
 }
@@ -272,7 +270,8 @@ TEST_CASE("a replica that was given up") {
     request.ours.yields_to = other_branch.current();
     const PromotionVerdict refused = judge_promotion(request);
     CHECK_FALSE(refused.allowed);
-    CHECK(refused.reason == "the data of alpha was given up for that of beta (mirrorctl resolve)");
+    CHECK(refused.reason ==
+          "the data of alpha was given up in favour of that of beta (mirrorctl resolve)");
     CHECK(refused.remedy.find("on beta: mirrorctl promote r0") == 0);
     CHECK(judge_forced(request).allowed);
     // The one that was kept is promoted without ado.
@@ -316,14 +315,14 @@ TEST_CASE("out of the peer's reach, only the node that was last active goes on a
     CHECK(!alone.new_generation);
     CHECK(!alone.needs_agreement);
     CHECK(alone.reason ==
-          "beta can't be reached, but alpha was active last and gave that up to nobody");
+          "beta can't be reached, but alpha was the last active node and has not handed over");
 
     request.ours.last_active = false;
     check_refused(judge_promotion(request),
                   "beta can't be reached and may be active: alpha was not active last",
                   "make beta reachable, or pass --fenced when a cluster manager has confirmed that "
-                  "beta is down, or --force to go on without it (two actives and a split brain, if "
-                  "it runs)");
+                  "beta is down, or --force to continue without it (if it is still running, this "
+                  "creates a split brain)");
 }
 
 TEST_CASE("a peer that answers without a summary is called what it is") {
@@ -335,12 +334,12 @@ TEST_CASE("a peer that answers without a summary is called what it is") {
                   "beta answers, but has no usable replica of r0 and may have continued alone "
                   "before: alpha was not active last",
                   "on beta: mirrorctl create r0, or pass --fenced when a cluster manager has "
-                  "confirmed that beta is down, or --force to go on without it (two actives and a "
-                  "split brain, if it runs)");
+                  "confirmed that beta is down, or --force to continue without it (if it is still "
+                  "running, this creates a split brain)");
     request.ours.last_active = true;
     CHECK(judge_promotion(request).reason ==
-          "beta answers, but has no usable replica of r0, but alpha was active last and gave that "
-          "up to nobody");
+          "beta answers, but has no usable replica of r0, but alpha was the last active node and "
+          "has not handed over");
     request.peer_absence = "beta answers, but can't be used: another protocol";
     request.peer_remedy.clear();
     request.peer_has_no_replica = false;
@@ -353,19 +352,19 @@ TEST_CASE("a peer that answers without a summary is called what it is") {
 TEST_CASE("a confirmed fence or --force lets the other node go on, in a generation of its own") {
     auto request = request_with(alpha(ReplicaState::up_to_date, old_data), std::nullopt);
     check_new_generation(judge_fenced(request), GenerationReason::fenced_promotion,
-                         "alpha is up-to-date, and beta is confirmed to be down",
-                         "every answered write is on alpha, unless beta went on without it: what "
-                         "beta took alone is not here");
+                         "alpha is up to date, and beta is confirmed to be down",
+                         "every acknowledged write is on alpha, unless beta continued without it: "
+                         "then every write that beta accepted alone is lost");
     request.ours.last_update = WallTime{2s};
     check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
                          "forced, although beta can't be reached and may be active",
-                         "every answered write is on alpha (the last write came at "
-                         "1970-01-01T00:00:02.000Z), unless beta went on without it: what beta "
-                         "took alone is not here");
+                         "every acknowledged write is on alpha (its metadata was last updated at "
+                         "1970-01-01T00:00:02.000Z), unless beta continued without it: then every "
+                         "write that beta accepted alone is lost");
     request.ours.break_at = WallTime{3s};
     CHECK(judge_forced(request).loss ==
-          "alpha lost touch with beta at 1970-01-01T00:00:03.000Z: what beta took alone after that "
-          "is not here");
+          "alpha lost contact with beta at 1970-01-01T00:00:03.000Z: every write that beta "
+          "accepted alone after that is lost");
 }
 
 TEST_CASE("every refusal but that of an active names what would be accepted") {
@@ -408,7 +407,7 @@ TEST_CASE("an engine is not started again beside a peer that took over") {
     theirs.role = Role::active;
     CHECK(reason(theirs) == "beta is active");
     CHECK(reason(beta(ReplicaState::up_to_date, new_data)) ==
-          "beta has gone on from the data of alpha");
+          "beta has continued from the data of alpha");
     CHECK(reason(beta(ReplicaState::stale, lineage_of({1}))).empty());
 }
 
@@ -416,7 +415,7 @@ TEST_CASE(
     "an engine is not started again on data that have diverged, unless the peer gave its up") {
     const ReplicaSummary ours = alpha(ReplicaState::up_to_date, new_data);
     ReplicaSummary theirs = beta(ReplicaState::up_to_date, other_branch);
-    CHECK(why_not_resume(ours, theirs) == "beta has gone on from the data of alpha");
+    CHECK(why_not_resume(ours, theirs) == "beta has continued from the data of alpha");
     theirs.yields_to = new_data.current();
     CHECK_FALSE(why_not_resume(ours, theirs));
     theirs.yields_to = test::generation_id(99);  // to somebody else

@@ -114,7 +114,7 @@ TEST_CASE("the former active that was put back is behind, is not promoted, is no
     nodes.alpha_crashes();
     const PromotionVerdict verdict = judge(nodes.alpha, nodes.beta);
     CHECK_FALSE(verdict.allowed);
-    CHECK(verdict.reason.find("alpha was put back to an older state") != std::string::npos);
+    CHECK(verdict.reason.find("alpha was restored to an older state") != std::string::npos);
     CHECK(verdict.remedy.find("on beta: mirrorctl promote r0") != std::string::npos);
 
     REQUIRE(judge(nodes.beta, nodes.alpha).allowed);
@@ -130,7 +130,7 @@ TEST_CASE("a promotion by force of one that was put back names the loss and over
     nodes.alpha_crashes();
     const PromotionVerdict verdict = judge(nodes.alpha, nodes.beta, true);
     REQUIRE(verdict.allowed);
-    CHECK(verdict.loss.find("whatever was written since") != std::string::npos);
+    CHECK(verdict.loss.find("everything written since") != std::string::npos);
     take_over(nodes.alpha, verdict, generation_id(2), {}, "alpha");
     CHECK(relate(of(nodes.alpha), of(nodes.beta)) == Relation::diverged);
     CHECK(decide(of(nodes.alpha), of(nodes.beta)).action == Action::diverged);

@@ -75,7 +75,7 @@ TEST_CASE("without a size a volume takes what the devices have; files must be to
                       device("beta", 10 * GiB, 12 * GiB + 100))
               .value() == 12 * GiB);
     CHECK(choose_size(nothing, device("alpha", 10 * GiB, 20 * GiB), beta).value() == 20 * GiB);
-    CHECK(reason(choose_size(nothing, alpha, beta)).find("must be said") != std::string::npos);
+    CHECK(reason(choose_size(nothing, alpha, beta)).find("give the new size") != std::string::npos);
 }
 
 TEST_CASE("a resize that was cut short is finished, never undone") {

@@ -49,7 +49,7 @@ TEST_CASE("what is not a split brain is not resolved") {
     SUBCASE("the loser is only behind") {
         facts.loser.lineage = lineage_of({2, 1});
     }
-    SUBCASE("both have the same generation") {
+    SUBCASE("both have the same point of their history") {
         facts.loser.lineage = facts.keeper.lineage;
     }
     SUBCASE("another volume") {
@@ -82,7 +82,7 @@ TEST_CASE("a decision that was taken is not taken again") {
     auto judged = judge_resolution(facts);
     REQUIRE_FALSE(judged);
     CHECK(judged.error().message ==
-          "the split brain of r0 is decided already: beta was given up for alpha");
+          "the split brain of r0 is already resolved: beta was given up in favour of alpha");
     facts.keeper.role = Role::standby;
     judged = judge_resolution(facts);
     REQUIRE_FALSE(judged);

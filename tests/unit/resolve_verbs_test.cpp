@@ -20,7 +20,7 @@ struct Fixture : VerbFixture {
     Fixture() { node = "beta"; }
 
     void answer_plan() {
-        answer(Json{{"would", {"give up the data of beta for that of alpha"}},
+        answer(Json{{"would", {"give up the data of beta in favour of that of alpha"}},
                     {"loss", "4 KiB of beta"},
                     {"keep", "alpha"},
                     {"lose", "beta"},
@@ -48,7 +48,7 @@ struct Fixture : VerbFixture {
 
 TEST_CASE_FIXTURE(Fixture, "resolve has no default side") {
     CHECK(run({"resolve", "r0", "--yes"}) == exit_usage);
-    CHECK(err.str().find("--keep NODE is needed") != std::string::npos);
+    CHECK(err.str().find("--keep NODE is required") != std::string::npos);
     CHECK(client.asked.empty());
 }
 
@@ -158,12 +158,12 @@ TEST_CASE("status shows the two sides of a split brain in two columns") {
                      "words": "the volume was created on alpha"},
         "here": {"node": "alpha", "role": "active", "replica_state": "up-to-date",
                  "lineage": [{"began_at": "2026-03-01T12:30:00Z",
-                              "words": "alpha was active and went on without its peer"}],
+                              "words": "alpha was active and continued without its peer"}],
                  "last_write_at": "2026-03-01T12:32:00Z", "break_at": "2026-03-01T12:29:00Z",
                  "changed_bytes": 8192, "may_differ_bytes": 1048576},
         "there": {"node": "beta", "role": "standby", "replica_state": "stale",
                   "lineage": [{"began_at": "2026-03-01T12:31:30Z",
-                               "words": "beta was active and went on without its peer"},
+                               "words": "beta was active and continued without its peer"},
                               {"began_at": "2026-03-01T12:31:00Z",
                                "words": "beta was promoted with --force"}],
                   "last_write_at": null, "break_at": "2026-03-01T12:31:00Z",
@@ -174,23 +174,23 @@ TEST_CASE("status shows the two sides of a split brain in two columns") {
     CHECK(split_brain_lines(volume, context) ==
           "  in common until generation 11223344, begun 12:00:00 (33 min ago): the volume was "
           "created on alpha\n"
-          "                alpha (this node)                                                    "
+          "                alpha (this node)                                                      "
           "beta\n"
-          "    is          active, up-to-date                                                   "
+          "    is          active, up-to-date                                                     "
           "standby, stale\n"
-          "    since then  12:30:00 (3 min ago): alpha was active and went on without its peer  "
+          "    since then  12:30:00 (3 min ago): alpha was active and continued without its peer  "
           "12:31:00 (2 min ago): beta was promoted with --force\n"
-          "                                                                                     "
-          "12:31:30 (1 min ago): beta was active and went on without its peer\n"
-          "    broke       12:29:00 (4 min ago)                                                 "
+          "                                                                                       "
+          "12:31:30 (1 min ago): beta was active and continued without its peer\n"
+          "    broke       12:29:00 (4 min ago)                                                   "
           "12:31:00 (2 min ago)\n"
-          "    last write  12:32:00 (1 min ago)                                                 "
+          "    last write  12:32:00 (1 min ago)                                                   "
           "unknown\n"
-          "    changed     8 KiB only here                                                      "
+          "    changed     8 KiB only here                                                        "
           "4 KiB only there\n"
-          "    to compare  1 MiB                                                                "
+          "    to compare  1 MiB                                                                  "
           "0 B\n"
-          "    clock       this one                                                             "
+          "    clock       this one                                                               "
           "2.5 s behind\n");
     CHECK(undo_words(volume, context) ==
           "1 undo file of resolved split brains here, 4 KiB saved, the last 12:00:00 (33 min ago): "

@@ -59,12 +59,12 @@ TEST_CASE("keys that are in the file are good, in whatever order") {
 }
 
 TEST_CASE(
-    "a key that was taken out is objected to at the next look, and one of its name with "
-    "another secret as well") {
+    "a key that was removed from is objected to at the next look, and one of its name with another "
+    "secret as well") {
     Watched watched;
     watched.node.write({key_named("k2", 3)});
     watched.look_after(1s);
-    CHECK(watched.objection("k1", 1).find("taken out") != std::string::npos);
+    CHECK(watched.objection("k1", 1).find("removed from") != std::string::npos);
     CHECK(watched.objection("k2", 2).find("another secret") != std::string::npos);
     CHECK(watched.objection("k2", 3).empty());
 }
@@ -84,7 +84,7 @@ TEST_CASE("a file that is missing for less than a minute takes no key along, and
     Watched watched;
     REQUIRE(std::remove(watched.node.config.tls.psk_file.c_str()) == 0);
     watched.look_after(1s);
-    CHECK(watched.standing.trouble().find("no connection stays") != std::string::npos);
+    CHECK(watched.standing.trouble().find("existing connections are closed") != std::string::npos);
     watched.look_after(59s);
     CHECK(watched.objection("k1", 1).empty());
     watched.node.write({key_named("k1", 1)});
@@ -96,7 +96,7 @@ TEST_CASE("a file that is missing for less than a minute takes no key along, and
     watched.look_after(59s);
     CHECK(watched.objection("k1", 1).empty());
     watched.look_after(1s);
-    CHECK(watched.objection("k1", 1).find("taken out") != std::string::npos);
+    CHECK(watched.objection("k1", 1).find("removed from") != std::string::npos);
 }
 
 TEST_CASE("a file that is missing from the beginning takes all keys along after the minute, too") {
@@ -111,7 +111,7 @@ TEST_CASE("a file that is missing from the beginning takes all keys along after 
 
 TEST_CASE("what an unusable file has nevertheless counts after a minute") {
     Watched watched;
-    SUBCASE("others can read it: the key in it stays, the one taken out goes") {
+    SUBCASE("others can read it: the key in it stays, the one removed from goes") {
         watched.overwrite(line("k2", "02"), 0644);
     }
     SUBCASE("a line is no key any more") {

@@ -165,7 +165,7 @@ TEST_CASE("the standby's view names the active node, and never shows unknown as 
     const std::string text = format_volume(volume, "alpha", context_at("2026-03-01T12:33:05Z"));
     CHECK(text.find("standby, active side unknown") != std::string::npos);
     CHECK(text.find("  rpo     unknown\n") != std::string::npos);
-    CHECK(text.find("behind by unknown") != std::string::npos);
+    CHECK(text.find("lag unknown") != std::string::npos);
     CHECK(text.find("mirrorctl promote r0 --force --dry-run") != std::string::npos);
     volume["peers"][0]["role"] = "active";
     CHECK(
@@ -259,7 +259,7 @@ TEST_CASE("what could not be read for the standby is shown with its cause and th
           std::string::npos);
     CHECK(text.find("  unread  /srv/r0.img: read of 4096 bytes at 8192: Input/output error; read "
                     "again in 30 s\n") != std::string::npos);
-    CHECK(text.find("write these ranges anew") != std::string::npos);
+    CHECK(text.find("rewrite these ranges") != std::string::npos);
     CHECK(text.find("mirrorctl resync r0") != std::string::npos);
     CHECK(status_exit_code({{"volumes", {volume_with_gaps()}}}) == 1);
 }

@@ -78,10 +78,12 @@ TEST_CASE("a file or a folder above it that others can write is refused, with th
     const Scene scene;
     for (const mode_t bits : {mode_t{0020}, mode_t{0002}}) {
         Scene::mode(scene.file, 0644 | bits);
-        scene.refused_for(scene.file + " can be written by others", "chmod go-w " + scene.file);
+        scene.refused_for(scene.file + " can be written by users other than its owner",
+                          "chmod go-w " + scene.file);
         Scene::mode(scene.file, 0644);
         Scene::mode(scene.folder, 0755 | bits);
-        scene.refused_for(scene.folder + " can be written by others", "chmod go-w " + scene.folder);
+        scene.refused_for(scene.folder + " can be written by users other than its owner",
+                          "chmod go-w " + scene.folder);
         Scene::mode(scene.folder, 0755);
     }
     CHECK(scene.read());
@@ -128,7 +130,8 @@ TEST_CASE("a link is as good as all that it leads through") {
     CHECK_FALSE(require_trusted_path(scene.file, LastLink::refused));
     SUBCASE("a folder behind it that others can write") {
         Scene::mode(elsewhere, 0777);
-        scene.refused_for(elsewhere + " can be written by others", "chmod go-w");
+        scene.refused_for(elsewhere + " can be written by users other than its owner",
+                          "chmod go-w");
     }
     SUBCASE("a link of somebody else") {
         if (is_root()) {

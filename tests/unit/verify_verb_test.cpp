@@ -98,8 +98,8 @@ TEST_CASE_FIXTURE(Fixture, "--wait shows each tenth and exits by what is left") 
         words =
             "r0: of 1 MiB, 4 KiB differ, 4 KiB were repaired\n"
             "  4 KiB at offset 8192\n"
-            "r0: the active node's blocks are sent by mirrorctl verify r0 --repair; where its disk "
-            "is the bad one, switch first\n";
+            "r0: to copy the active node's blocks to the standby: mirrorctl verify r0 --repair; if "
+            "the active node's disk is the bad one, switch first\n";
     }
     SUBCASE("stopped") {
         status({volume_in("r0", "in-sync", verify_in("stopped", 1 << 19))});
@@ -132,7 +132,7 @@ TEST_CASE_FIXTURE(Fixture, "--wait ends where the comparison cannot go on by its
     begun();
     status({volume_in("r0", "diverged", verify_in("running", 1 << 19))});
     CHECK(run({"r0", "--wait"}) == 1);
-    CHECK(err.str() == "mirrorctl: r0 can't be compared any more: it is diverged: because\n");
+    CHECK(err.str() == "mirrorctl: r0 can no longer be compared: it is diverged: because\n");
 }
 
 TEST_CASE_FIXTURE(Fixture, "--dry-run tells the cost") {

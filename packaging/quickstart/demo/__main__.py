@@ -57,16 +57,16 @@ class Demo:
         self.fail_over()
         self.show.title("alpha comes back")
         self.rejoin()
-        self.show.title("Back to alpha, in good order")
+        self.show.title("Back to alpha: a planned switch")
         self.switch_back()
         self.sum_up()
 
     def set_up(self):
         self.alpha.ctl("keygen")
-        self.show.step("alpha", "made the key of both: what passes between them is encrypted")
+        self.show.step("alpha", "made the key of both nodes: their connections are encrypted")
         for node in (self.alpha, self.beta):
             node.start()
-            self.show.step(node.name, f"mirrord runs, listens on {node.address}")
+            self.show.step(node.name, f"mirrord is running, listens on {node.address}")
         self.alpha.ctl("create", "r0")
         self.show.step("alpha", "volume r0 created on both nodes, as sparse files")
         self.alpha.ctl("promote", "r0")
@@ -90,7 +90,7 @@ class Demo:
         self.expected = content.checksums(place / "doc")
         self.database = content.Database(self.alpha, place / "ledger.db")
         self.database.wait_commits(200)
-        self.show.step("alpha", "a database commits row after row, each with fsync on both nodes")
+        self.show.step("alpha", "a database commits row after row, each one synced on both nodes")
 
     def crash(self):
         died = time.monotonic()
@@ -124,16 +124,16 @@ class Demo:
         self.figures.append(("from the crash to compared data", f"{time.monotonic() - self.died:.1f} s"))
         self.database = content.Database(self.beta, mounted.mountpoint / "ledger.db")
         self.database.wait_commits(50)
-        self.show.step("beta", "the database goes on here, on one copy")
+        self.show.step("beta", "the database continues here, on one copy")
 
     def rejoin(self):
         self.alpha.start()
-        self.show.step("alpha", "mirrord runs again, finds that beta has gone on, and is its standby")
+        self.show.step("alpha", "mirrord is running again, finds that beta has continued, and is its standby")
         began = time.monotonic()
         self.wait_in_sync(self.beta)
         seconds = time.monotonic() - began
-        self.show.step("beta", f"resync done in {seconds:.1f} s: only what differs was sent, "
-                       "while the database went on", "good")
+        self.show.step("beta", f"resync done in {seconds:.1f} s: only changed blocks were sent, "
+                       "while the database kept running", "good")
         self.figures.append(("resync of alpha", f"{seconds:.1f} s"))
 
     def switch_back(self):
@@ -205,8 +205,8 @@ def parse_options():
     parser = argparse.ArgumentParser(prog="./quickstart demo", description=__doc__)
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--fuse", action="store_true",
-                        help="use nbdfuse and a loop device even where the kernel has nbd")
-    parser.add_argument("--keep-logs", action="store_true", help="keep the logs and say where")
+                        help="use nbdfuse and a loop device even if the kernel has nbd")
+    parser.add_argument("--keep-logs", action="store_true", help="keep the logs and show where")
     return parser.parse_args()
 
 
