@@ -28,7 +28,7 @@ def append(path, lines):
 
 
 def of_meson(stage, path):
-    """One line a test case where the program is a doctest runner, else one a program."""
+    """One line for each test case of a doctest runner; one for any other program."""
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8")
     except OSError as error:

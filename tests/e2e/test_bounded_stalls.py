@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the application waits at most, whatever falls silent (the table in README.md)."""
+"""What the application waits at most, whatever falls silent (the table in docs/promises.md)."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ def finish(cluster, load, active, volume="r0"):
 
 
 def measure(load, bound):
-    """The longest pause since reset_measures(); printed, for the README."""
+    """The longest pause since reset_measures(); printed, for docs/promises.md."""
     print(f"longest latency {load.longest_latency:.2f} s, longest pause "
           f"{load.longest_pause:.2f} s, bound {bound:.1f} s")
     assert max(load.longest_latency, load.longest_pause) <= bound

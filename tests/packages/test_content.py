@@ -16,6 +16,7 @@ ESSENTIALS = [
     "/bash-completion/completions/mirrorctl", "/man8/mirrorctl.8.gz", "/man8/mirrord.8.gz",
     "/man5/mirrordisk.toml.5.gz", "/man7/mirrordisk-protocol.7.gz", "/man1/nbdkit-mirror-plugin.1.gz",
     "/mirrordisk.toml", "/hardened.conf", "/unprivileged.conf", "/README.md(.gz)?",
+    "/first-setup.md(.gz)?", "/promises.md(.gz)?", "/scenarios.md(.gz)?", "/SECURITY.md(.gz)?",
 ]
 
 

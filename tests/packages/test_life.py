@@ -28,15 +28,20 @@ def test_nothing_of_the_users_is_deleted_by_removal_and_purge(machine):
     machine.serve()
     done = machine.ctl("demote", "alpha", "r0")
     assert done.returncode == 0, done.stdout
+    # Where a node has its state unless the configuration says otherwise.
+    machine.scratch.must("cp", "-a", "/var/lib/mirrordisk/alpha/r0", "/var/lib/mirrordisk/r0")
     removed = machine.remove()
     assert removed.returncode == 0, removed.stdout
     said = removed.stdout
+    assert "the replica of r0 on this machine no longer receives any writes" in said
     if machine.kind == "deb":
         said = machine.purge()
     assert "/var/lib/mirrordisk was kept" in said
+    assert "/etc/mirrordisk/cluster.psk was kept" in said
+    assert "rm /etc/mirrordisk/cluster.psk" in said
     assert not machine.is_installed()
     for path in ("/srv/alpha.img", "/srv/beta.img", "/var/lib/mirrordisk/alpha/r0/meta",
-                 "/etc/mirrordisk/mirrordisk.toml"):
+                 "/etc/mirrordisk/mirrordisk.toml", "/etc/mirrordisk/cluster.psk"):
         machine.scratch.must("test", "-s", path)
 
 

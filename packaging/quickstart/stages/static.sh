@@ -10,6 +10,7 @@ stage_static() {
     check "$1" spdx-lines check_spdx
     check "$1" threads check_threads
     check "$1" opens check_opens
+    check "$1" words check_words
 }
 
 check_format() { tracked '*.cpp' '*.hpp' | xargs -r -n 16 -P "$(nproc)" clang-format --dry-run --Werror; }
@@ -49,10 +50,15 @@ check_opens() {
     found=$(tracked '*.cpp' '*.hpp' | grep -E '^(core|daemon|plugin|tools)/' |
         xargs -r grep -HE "$calls" | grep -vE '^[^:]+: *//' | cut -d : -f 1 | sort -u)
     [ "$found" = "$listed" ] || {
-        printf '   files are opened with core/base/trusted_file.hpp; else than in opens.list (>), or no more (<):\n'
+        printf '   files are opened with core/base/trusted_file.hpp; not so, and not in opens.list (>), or listed in vain (<):\n'
         diff <(echo "$listed") <(echo "$found")
         return 1
     }
+}
+# words.py has the list; CONTRIBUTING.md has the words that are ours.
+check_words() {
+    tracked '*' | grep -v '^docs/performance/' |
+        /usr/bin/python3 -B packaging/quickstart/stages/words.py packaging/quickstart/stages/words.list
 }
 check_spdx() {
     local missing
