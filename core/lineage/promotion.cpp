@@ -286,9 +286,9 @@ std::string loss_without_peer(const PromotionRequest& request) {
                            request.peer_name, format_rfc3339(ours.break_at), alone);
     }
     const std::string contact =
-        ours.last_update == WallTime{}
+        request.last_write == WallTime{}
             ? std::string()
-            : fmt::format(" (the last write came at {})", format_rfc3339(ours.last_update));
+            : fmt::format(" (the last write came at {})", format_rfc3339(request.last_write));
     return fmt::format(
         "every answered write is on {}{}, unless {} went on without it: {} is not "
         "here",

@@ -356,7 +356,8 @@ TEST_CASE("a confirmed fence or --force lets the other node go on, in a generati
                          "alpha is up-to-date, and beta is confirmed to be down",
                          "every answered write is on alpha, unless beta went on without it: what "
                          "beta took alone is not here");
-    request.ours.last_update = WallTime{2s};
+    request.ours.last_update = WallTime{1s};  // of the metadata: no write
+    request.last_write = WallTime{2s};
     check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
                          "forced, although beta can't be reached and may be active",
                          "every answered write is on alpha (the last write came at "
