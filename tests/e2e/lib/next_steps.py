@@ -15,10 +15,11 @@ START_HERE = "start it: systemctl start mirrord"
 # "on beta: mirrorctl connect r0", "mirrorctl promote r0 on beta"; the command ends where the
 # sentence goes on.
 COMMAND = re.compile(
-    r"(?:\bon (?P<before>alpha|beta): )?mirrorctl (?P<verb>[a-z-]+)(?P<rest>(?: [a-z0-9][\w/]*"
-    r"| --?[a-z-]+| NODE| in-sync)*)")
+    r"(?:\bon (?P<before>alpha|beta): )?mirrorctl (?P<verb>[a-z-]+)(?P<rest>(?: in-sync| NODE"
+    r"| --?[a-z-]+| [a-z0-9][\w/]*)*)")
 PLACE = re.compile(r" on (alpha|beta)$")
-SHOWS_ONLY = {"status", "events", "check"}
+STARTED = re.compile(r"start mirrord on (alpha|beta)\b")
+SHOWS_ONLY = {"status", "events", "check", "keygen"}
 
 
 class Stuck(AssertionError):
@@ -58,6 +59,7 @@ class Person:
         self.gifts = dict(gifts or {})
         self.keep = keep
         self.takes_loss = takes_loss
+        self.done = []
         self.story = []
         self.prices = []
 
@@ -104,13 +106,18 @@ class Person:
         raise Stuck("\n".join(self.story) + "\n" + self.cluster.logs())
 
     def follow(self, text):
-        if text.startswith("nothing") and not self.gifts:
-            return
         for words in list(self.gifts):
             if words in text:
                 self.story.append(f"    did: {words}")
                 self.gifts.pop(words)()
+                self.done.append(words)
                 return
+        runs = STARTED.search(text)
+        is_done = (runs and getattr(self.cluster, runs[1]).is_running()
+                   or any(words in text for words in self.done))
+        if text.startswith("nothing") or is_done:
+            self.story.append("    that is so already: waits")
+            return
         if START_HERE in text:
             self.story.append("    did: " + START_HERE)
             self.node.start()
@@ -135,9 +142,19 @@ class Person:
         outcome = self.run(node, words)
         if "--dry-run" in words:
             self.decide(node, words, outcome)
-        elif outcome.code == 1 and f"mirrorctl {' '.join(words)} --yes" in outcome.err:
-            self.prices.append(outcome.err)  # it was told what is lost
+        elif outcome.code == 1:
+            self.follow_refusal(node, words, outcome.err)
+
+    def follow_refusal(self, node, words, said):
+        """A refusal names what would be accepted."""
+        if f"mirrorctl {' '.join(words)} --yes" in said:
+            self.prices.append(said)  # it was told what is lost
             self.run(node, [*words, "--yes"])
+            return
+        for name, others in commands(said):
+            if others[0] not in SHOWS_ONLY and others != words:
+                self.type(name or node.name, others)
+                return
 
     def run(self, node, words):
         outcome = node.ctl(*words, check=False, confirm=False, timeout=40)

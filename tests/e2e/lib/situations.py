@@ -372,7 +372,7 @@ def key_missing(make, looks="beta"):
     cluster.beta.key_file.unlink()
     cluster.beta.start()
     return Person(cluster, getattr(cluster, looks), {
-        f"copy {cluster.beta.key_file}": lambda: cluster.copy_key(cluster.alpha, cluster.beta)})
+        "copy it to the others": lambda: cluster.copy_key(cluster.alpha, cluster.beta)})
 
 
 def another_config(make, looks):
@@ -563,8 +563,8 @@ def certificate_expired(make):
         shutil.rmtree(folder)
         shutil.copytree(kept, folder)
         restart(cluster.beta)
-    return Person(cluster, cluster.alpha, {"renew the certificate of beta": renew,
-                                           "mirrorctl check": renew})
+    return Person(cluster, cluster.alpha, {
+        "the certificate must be of the CA in x509_dir, in force": renew})
 
 
 PLAIN = [both_rebooted, both_rebooted_seen_from_the_standby, both_killed, active_rebooted,
