@@ -20,7 +20,9 @@ def walk_out(person):
     return person
 
 
-@pytest.mark.parametrize("situation", situations.PLAIN, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("situation", [
+    *situations.PLAIN, *(pytest.param(each, marks=pytest.mark.rare) for each in situations.RARE)],
+    ids=lambda each: each.__name__)
 def test_following_next_leads_out(make_cluster, situation):
     walk_out(situation(make_cluster))
 

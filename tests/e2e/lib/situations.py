@@ -567,22 +567,24 @@ def certificate_expired(make):
         "the certificate must be of the CA in x509_dir, in force": renew})
 
 
-PLAIN = [both_rebooted, both_rebooted_seen_from_the_standby, both_killed, active_rebooted,
-         active_dead, standby_dead, mirrord_of_the_standby_stopped, mirrord_of_the_active_stopped,
-         link_cut, link_cut_seen_from_the_standby, link_silent, disconnected,
-         disconnected_seen_from_the_standby, disconnected_and_the_standby_dead, active_nowhere,
-         active_nowhere_and_the_peer_dead, active_nowhere_and_the_last_active_dead,
-         both_killed_and_the_standby_stays_away, never_created, created_here_alone,
-         created_there_alone, created_on_each_alone, stop_mode_with_a_dead_peer,
-         full_disk_of_the_standby, full_disk_of_the_standby_seen_there, full_disk_of_the_active,
-         backing_of_the_standby_away, backing_of_the_standby_away_seen_from_the_active,
-         backing_of_the_last_active_away, backing_of_the_last_active_away_seen_from_the_other,
-         backing_lost, backing_replaced_by_an_empty_one, metadata_lost, metadata_lost_seen_there,
-         metadata_damaged, metadata_of_the_active_damaged, key_wrong, key_wrong_seen_there,
-         key_missing, another_config_on_the_standby, another_config_seen_there,
-         volume_missing_in_the_config_of_the_other, split_brain_that_keeps_the_one_looked_at,
-         split_brain_that_keeps_the_other, split_brain_with_nobody_active,
+PLAIN = [both_rebooted, active_rebooted, active_dead, standby_dead,
+         mirrord_of_the_standby_stopped, link_cut, disconnected, active_nowhere,
+         active_nowhere_and_the_peer_dead, both_killed_and_the_standby_stays_away, never_created,
+         created_here_alone, created_on_each_alone, stop_mode_with_a_dead_peer,
+         full_disk_of_the_standby, full_disk_of_the_active, backing_of_the_standby_away,
+         backing_of_the_last_active_away, backing_replaced_by_an_empty_one, metadata_lost,
+         metadata_damaged, key_wrong, another_config_on_the_standby,
+         split_brain_that_keeps_the_one_looked_at, split_brain_with_nobody_active,
          promoted_by_force_while_the_other_was_away, older_image_of_the_active,
-         verify_found_something, state_dir_full, engine_that_can_not_start, engine_killed,
-         active_dead_in_the_middle_of_a_resync, certificate_expired]
+         verify_found_something, engine_that_can_not_start, active_dead_in_the_middle_of_a_resync]
+# Of the same kind, seen from the other side, or by another reason.
+RARE = [both_rebooted_seen_from_the_standby, both_killed, mirrord_of_the_active_stopped,
+        link_cut_seen_from_the_standby, link_silent, disconnected_seen_from_the_standby,
+        disconnected_and_the_standby_dead, active_nowhere_and_the_last_active_dead,
+        created_there_alone, full_disk_of_the_standby_seen_there,
+        backing_of_the_standby_away_seen_from_the_active,
+        backing_of_the_last_active_away_seen_from_the_other, backing_lost,
+        metadata_lost_seen_there, metadata_of_the_active_damaged, key_wrong_seen_there,
+        key_missing, another_config_seen_there, volume_missing_in_the_config_of_the_other,
+        split_brain_that_keeps_the_other, state_dir_full, engine_killed, certificate_expired]
 OF_DISKS = [disk_of_the_standby_fails, disk_of_the_active_fails]
