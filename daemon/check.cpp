@@ -14,6 +14,7 @@
 #include "daemon/check_addresses.hpp"
 #include "daemon/engine_process.hpp"
 #include "daemon/hooks.hpp"
+#include "daemon/next_step.hpp"
 #include "daemon/pending_settings.hpp"
 #include "daemon/recognise_backing.hpp"
 #include "daemon/settings_diff.hpp"
@@ -224,6 +225,7 @@ Json peer_entry(const Context& context, const PeerWatch& peers, const NodeConfig
     const WallTime answered = context.clock.wall_now();
     if (!answer) {
         seen.error = why_not_seen(node.name, answer.error());
+        seen.remedy = was_reached(answer.error()) ? answer.error().remedy : std::string();
         entry["message"] = answer.error().message;
         problems.push_back(answer.error().text());
         return entry;
@@ -257,8 +259,9 @@ void check_volumes(const Keepers& keepers, const std::map<std::string, PeerView>
         const bool is_problem = state.word == "broken" || state.word == "failed" ||
                                 state.word == "diverged" || state.word == "peer-unknown";
         if (is_problem && seen.place != Place::changing) {
+            const std::string step = next_step(seen, state);
             problems.push_back(fmt::format("volume {} is {}: {}{}{}", name, state.word, state.why,
-                                           state.advice.empty() ? "" : "; ", state.advice));
+                                           step.empty() ? "" : "; ", step));
         }
         if (const std::uint64_t bytes = unrepaired_bytes(seen); bytes != 0) {
             problems.push_back(

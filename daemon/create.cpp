@@ -147,7 +147,9 @@ std::string content_words(const ReplicaFiles& files) {
                                : ", keeping its content";
 }
 
-Json plan_answer(const VolumeKeeper& keeper, const ReplicaFiles& files, const std::string& then) {
+/// `bytes`: what the nodes have to transfer to each other afterwards, at most.
+Json plan_answer(const VolumeKeeper& keeper, const ReplicaFiles& files, const std::string& then,
+                 std::uint64_t bytes) {
     Json would = Json::array();
     if (!files.backing_exists()) {
         would.push_back(fmt::format("make {} ({}) on {}", keeper.backing_path(),
@@ -157,7 +159,7 @@ Json plan_answer(const VolumeKeeper& keeper, const ReplicaFiles& files, const st
                                     content_words(files)));
     }
     would.push_back(then);
-    return {{"would", would}, {"bytes", files.size()}, {"seconds", nullptr}};
+    return {{"would", would}, {"bytes", bytes}, {"seconds", nullptr}};
 }
 
 Result<Json> finish(VolumeKeeper& keeper, const VolumeKeeper::Operation& operation,
@@ -191,12 +193,15 @@ Result<Json> join_peer(VolumeKeeper& keeper, const VolumeKeeper::Operation& oper
                               "overwrite",
                               keeper.name(), keeper.peer(), keeper.backing_path(), keeper.node(),
                               format_size(files.data_bytes())),
-                  fmt::format("move {} away", keeper.backing_path())});
+                  fmt::format("move {} away, or overwrite it: mirrorctl create {} --replace",
+                              keeper.backing_path(), keeper.name())});
     }
     const std::string then =
         fmt::format("{} is filled from {} when they connect", keeper.node(), keeper.peer());
     if (options.dry_run) {
-        return plan_answer(keeper, files, then);
+        Json plan = plan_answer(keeper, files, then, files.size());
+        plan["loss"] = "";
+        return plan;
     }
     // The peer may have gone on since it was asked. A replica that is to be filled counts for
     // nothing until a session has compared all of it; a source is made only for a peer that has no
@@ -224,7 +229,9 @@ Result<Json> create_alone(VolumeKeeper& keeper, const VolumeKeeper::Operation& o
                           ReplicaFiles& files, const Superblock& block,
                           const CreateOptions& options, const Stopwatch& watch) {
     if (options.dry_run) {
-        return plan_answer(keeper, files, fmt::format("leave {} alone", keeper.peer()));
+        Json plan = plan_answer(keeper, files, fmt::format("leave {} alone", keeper.peer()), 0);
+        plan["loss"] = "";
+        return plan;
     }
     const std::string text = made_text(keeper, files);
     if (auto made = files.make(block); !made) {
@@ -251,7 +258,9 @@ Result<Json> create_first(VolumeKeeper& keeper, const VolumeKeeper::Operation& o
     }
     Json answer = destroyed(keeper, *before, source);
     if (options.dry_run) {
-        answer.update(plan_answer(keeper, files, then_words(keeper, *before, source)));
+        const bool is_equal = source.is_empty && before->is_empty;
+        answer.update(plan_answer(keeper, files, then_words(keeper, *before, source),
+                                  is_equal ? 0 : files.size()));
         return answer;
     }
     const std::string text = made_text(keeper, files);

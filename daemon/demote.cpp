@@ -373,6 +373,12 @@ Result<Json> ask_active(VolumeKeeper& keeper, const Json& request, bool may_forw
     if (keeper.place() == Place::active) {
         // The engine itself knows what a comparison would read.
         if (*dry_run && *verb != "verify") {
+            const auto may = keeper.engine().ask({{"request", "judge"}, {"verb", *verb}},
+                                                 quiesce_deadline(keeper));
+            // An engine that was started before this question existed does not know it.
+            if (!may && may.error().kind != ErrorKind::invalid) {
+                return Failure(may.error());
+            }
             const auto behind = behind_bytes(keeper.facts());
             Json answer = plan(fmt::format("{} {} with {}", *verb, keeper.name(), keeper.peer()));
             answer["bytes"] = *verb != "disconnect" && behind ? Json(*behind) : Json();

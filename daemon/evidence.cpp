@@ -38,8 +38,7 @@ Json side(const ReplicaSummary& summary, WallTime last_write, const Generation* 
             {"role", to_string(summary.role)},
             {"replica_state", to_string(summary.state)},
             {"lineage", lineage_since(summary.lineage, ancestor)},
-            {"last_write_at",
-             control::encode(last_write == WallTime{} ? summary.last_update : last_write)},
+            {"last_write_at", control::encode(last_write)},
             {"break_at", control::encode(summary.break_at)},
             {"changed_bytes", summary.changed_bytes},
             {"may_differ_bytes", std::min(summary.intent_bytes, summary.size)}};

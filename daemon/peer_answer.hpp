@@ -70,6 +70,7 @@ struct PeerView {
     WallTime last_seen{};              ///< epoch: never since mirrord started
     std::string error;                 ///< why it is not, a sentence (why_not_seen)
     std::optional<tls::Proof> tls{};   ///< of our connection to it
+    std::string remedy{};              ///< what helps against `error`; empty: to make it reachable
 
     /// The volume as seen there, only while the peer is reachable.
     [[nodiscard]] const PeerVolume* volume(const std::string& name) const;

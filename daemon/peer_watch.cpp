@@ -25,6 +25,11 @@ milliseconds with_jitter(milliseconds time) {
     return time * std::uniform_int_distribution<int>(75, 125)(random) / 100;
 }
 
+/// One that can't be reached needs no other remedy than that.
+std::string remedy_of(const Error& error) {
+    return was_reached(error) ? error.remedy : std::string();
+}
+
 Result<PeerAnswer> check_answer(const std::string& node, const Result<Json>& reply) {
     if (!reply) {
         return Failure(reply.error());
@@ -103,6 +108,7 @@ PeerView PeerWatch::view_now(const std::string& node) {
         // The watching thread notes the loss, and tells the listener.
         known.reachable = false;
         known.error = why_not_seen(node, answer.error());
+        known.remedy = remedy_of(answer.error());
         return known;
     }
     MutexLock lock(mutex_);
@@ -242,6 +248,7 @@ void PeerWatch::note_failure(Peer& peer, const Error& error) {
         told = peer.view.error == why;
         peer.view.reachable = false;
         peer.view.error = why;
+        peer.view.remedy = remedy_of(error);
         view = peer.view;
     }
     if (lost) {

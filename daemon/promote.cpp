@@ -10,6 +10,7 @@
 #include "core/store/file_store.hpp"
 #include "daemon/audience.hpp"
 #include "daemon/boot.hpp"
+#include "daemon/evidence.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/volume_steps.hpp"
 
@@ -86,6 +87,7 @@ Result<PromotionVerdict> judge(VolumeKeeper& keeper, const PromoteOptions& optio
     request.force = options.force;
     request.fenced = options.fenced;
     request.volume_name = keeper.name();
+    request.last_write = last_write_of(keeper.backing_path());
     return judge_promotion(request);
 }
 
@@ -403,7 +405,9 @@ Result<Json> promote(VolumeKeeper& keeper, const PromoteOptions& options) {
     }
     watch.end_phase("check");
     if (options.dry_run) {
-        return dry_run_answer(keeper, *verdict);
+        // Before a demotion elsewhere the active of the session lives, and is to.
+        const auto silence = options.after_demote ? Result<void>{} : require_silence(keeper);
+        return silence ? Result<Json>(dry_run_answer(keeper, *verdict)) : Failure(silence.error());
     }
     RoleSteps steps = steps_of(keeper, options.cause);
     if (auto ready = steps.before_promote(keeper.waits_for_peer()); !ready) {

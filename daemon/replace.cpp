@@ -215,8 +215,8 @@ Result<Json> replace_replica(VolumeKeeper& keeper, bool dry_run, ReplicaFiles::A
     if (auto fits = files->fit(theirs->size, ReplicaFiles::Longer::allowed); !fits) {
         return go_back(fits.error());
     }
+    Json answer = plan(keeper, *files);
     if (dry_run) {
-        Json answer = plan(keeper, *files);
         if (was_open) {
             (void)keeper.open_standby(*operation);
         }
@@ -241,7 +241,7 @@ Result<Json> replace_replica(VolumeKeeper& keeper, bool dry_run, ReplicaFiles::A
         "active",
         keeper.name(), keeper.node(), keeper.backing_path(), keeper.peer());
     keeper.record("replica-replaced", Severity::info, text);
-    return Json{{"text", text}, {"seconds", watch.seconds()}};
+    return Json{{"text", text}, {"loss", answer["loss"]}, {"seconds", watch.seconds()}};
 }
 
 }  // namespace mirror::daemon

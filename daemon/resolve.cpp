@@ -9,6 +9,7 @@
 #include "daemon/client_count.hpp"
 #include "daemon/cut_off.hpp"
 #include "daemon/demote.hpp"
+#include "daemon/evidence.hpp"
 #include "daemon/resolve_plan.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/undo_keeping.hpp"
@@ -37,7 +38,7 @@ Result<Sides> ask_sides(VolumeKeeper& keeper) {
     if (!ours) {
         return Failure(ours.error());
     }
-    Sides sides{std::move(*ours), found->second.summary};
+    Sides sides{std::move(*ours), found->second.summary, last_write_of(keeper.backing_path())};
     sides.keeper.role = found->second.role;
     return sides;
 }
@@ -65,28 +66,31 @@ Result<void> require_no_session(VolumeKeeper& keeper) {
               fmt::format("mirrorctl status {} on both nodes", keeper.name())});
 }
 
-Result<void> require_resolvable(VolumeKeeper& keeper, const Sides& sides, bool disconnect) {
+Result<void> require_resolvable(VolumeKeeper& keeper, const Sides& sides) {
+    auto may = judge_resolution({keeper.name(), sides.loser, sides.keeper});
+    return may ? require_no_session(keeper) : may;
+}
+
+/// What uses the volume on the losing node.
+Result<void> require_unused(VolumeKeeper& keeper, const Sides& sides, bool disconnect) {
     const std::string& device = keeper.config().device;
     const bool attached = !device.empty() && keeper.devices().is_attached(device);
     // The device is a client too; whether anybody uses it is another question. Who else is
     // connected is found out by the demote.
-    auto may = judge_resolution({keeper.name(), sides.loser, sides.keeper,
-                                 attached ? 0 : count_clients(keeper), disconnect});
-    if (may) {
-        may = require_no_session(keeper);
-    }
-    return may && attached ? keeper.devices().require_unused(device) : may;
+    auto unused = require_no_clients({keeper.name(), sides.loser, sides.keeper,
+                                      attached ? 0 : count_clients(keeper), disconnect});
+    return unused && attached ? keeper.devices().require_unused(device) : unused;
 }
 
 std::string loss_text(const Sides& sides, const ResolvePlan& plan, bool no_undo) {
     if (plan.blocks && plan.lost_bytes == 0) {
         return {};
     }
-    const std::string last = sides.loser.last_update == WallTime{}
+    const std::string last = sides.last_write == WallTime{}
                                  ? std::string()
-                                 : fmt::format(" (generation {}, metadata last updated {})",
+                                 : fmt::format(" (generation {}, last write {})",
                                                short_form(sides.loser.lineage.current()),
-                                               format_rfc3339(sides.loser.last_update));
+                                               format_rfc3339(sides.last_write));
     return fmt::format("{}{} in which {} differs from {}{}: {}", plan.blocks ? "" : "up to ",
                        format_size(plan.lost_bytes), sides.loser.node, sides.keeper.node, last,
                        no_undo ? "gone for good (--no-undo)" : "kept in an undo file only");
@@ -99,8 +103,16 @@ std::string next_command(const VolumeKeeper& keeper, const Sides& sides) {
                : fmt::format("on {}: mirrorctl promote {}", sides.keeper.node, keeper.name());
 }
 
+/// The price is told whatever stands in the way now: a person looks at it before they unmount.
+Json obstacle_json(const Result<void>& may) {
+    return may ? Json()
+               : Json{{"kind", to_string(may.error().kind)},
+                      {"message", may.error().message},
+                      {"remedy", may.error().remedy}};
+}
+
 Json dry_run_answer(VolumeKeeper& keeper, const Sides& sides, const ResolvePlan& plan,
-                    const ResolveOptions& options) {
+                    const ResolveOptions& options, const Result<void>& may) {
     const std::string& loser = sides.loser.node;
     Json would = Json::array();
     if (keeper.place() == Place::active) {
@@ -119,6 +131,7 @@ Json dry_run_answer(VolumeKeeper& keeper, const Sides& sides, const ResolvePlan&
                                  : fmt::format("resync {} once {} is active ({})", loser,
                                                sides.keeper.node, next));
     return {{"would", std::move(would)},
+            {"obstacle", obstacle_json(may)},
             {"loss", loss_text(sides, plan, options.no_undo)},
             {"keep", sides.keeper.node},
             {"lose", loser},
@@ -129,16 +142,35 @@ Json dry_run_answer(VolumeKeeper& keeper, const Sides& sides, const ResolvePlan&
             {"seconds", nullptr}};
 }
 
+Result<void> require_undo_space(VolumeKeeper& keeper, const ResolvePlan& plan,
+                                const ResolveOptions& options) {
+    return options.no_undo ? Result<void>{}
+                           : require_space(plan, keeper.home().state_dir, keeper.node());
+}
+
 Result<ResolvePlan> plan_and_check(VolumeKeeper& keeper, const Sides& sides,
                                    const ResolveOptions& options) {
     auto plan = make_plan(keeper, sides.loser, sides.keeper, options.no_undo);
-    if (plan && !options.no_undo) {
-        const std::string& state_dir = keeper.home().state_dir;
-        if (auto fits = require_space(*plan, state_dir, keeper.node()); !fits) {
+    if (plan) {
+        if (auto fits = require_undo_space(keeper, *plan, options); !fits) {
             return Failure(fits.error());
         }
     }
     return plan;
+}
+
+/// As the real run would be judged, in the same order; what can be taken out of the way does not
+/// keep the price from being told.
+Result<Json> dry_run(VolumeKeeper& keeper, const Sides& sides, const ResolveOptions& options) {
+    const auto plan = make_plan(keeper, sides.loser, sides.keeper, options.no_undo);
+    auto may = require_unused(keeper, sides, options.disconnect_clients);
+    if (!plan) {
+        return Failure(may ? plan.error() : may.error());
+    }
+    if (may) {
+        may = require_undo_space(keeper, *plan, options);
+    }
+    return dry_run_answer(keeper, sides, *plan, options, may);
 }
 
 /// The decision itself: one superblock.
@@ -234,7 +266,10 @@ Result<Json> lose_as_standby(VolumeKeeper& keeper, const ResolveOptions& options
     if (!sides) {
         return Failure(sides.error());
     }
-    if (auto may = require_resolvable(keeper, *sides, false); !may) {
+    auto may = require_resolvable(keeper, *sides).and_then([&] {
+        return require_unused(keeper, *sides, false);
+    });
+    if (!may) {
         return Failure(may.error());
     }
     const auto plan = plan_and_check(keeper, *sides, options);
@@ -269,13 +304,14 @@ Result<Json> lose_here(VolumeKeeper& keeper, const ResolveOptions& options) {
     if (!sides) {
         return Failure(sides.error());
     }
-    if (auto may = require_resolvable(keeper, *sides, options.disconnect_clients); !may) {
+    if (auto may = require_resolvable(keeper, *sides); !may) {
         return Failure(may.error());
     }
     if (options.dry_run) {
-        const auto plan = plan_and_check(keeper, *sides, options);
-        return plan ? Result<Json>(dry_run_answer(keeper, *sides, *plan, options))
-                    : Failure(plan.error());
+        return dry_run(keeper, *sides, options);
+    }
+    if (auto unused = require_unused(keeper, *sides, options.disconnect_clients); !unused) {
+        return Failure(unused.error());
     }
     return keeper.place() == Place::active ? lose_as_active(keeper, *sides, options, watch)
                                            : lose_as_standby(keeper, options, watch);

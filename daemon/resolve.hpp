@@ -19,7 +19,8 @@ struct ResolveOptions {
 };
 
 /// Answers `text`, `loss`, `lost_bytes`, `undo` (`{id, path, saved_bytes}` or null) and `seconds`;
-/// with dry_run `would`, `loss`, `lost_bytes`, `undo_bytes`, `free_bytes`.
+/// with dry_run `would`, `loss`, `lost_bytes`, `undo_bytes`, `free_bytes` and `obstacle`: the error
+/// (`kind`, `message`, `remedy`) that the real run would end with as things are, or null.
 [[nodiscard]] Result<Json> resolve(VolumeKeeper& keeper, const ResolveOptions& options);
 
 /// The losing node asks before it yields: `node`, `generation`. Takes back durably that this

@@ -65,9 +65,10 @@ Result<void> judge_resolution(const ResolveCase& facts) {
     if (auto diverged = require_diverged(facts); !diverged) {
         return diverged;
     }
-    if (auto source = require_source(facts); !source) {
-        return source;
-    }
+    return require_source(facts);
+}
+
+Result<void> require_no_clients(const ResolveCase& facts) {
     if (facts.clients == 0 || facts.disconnect_clients) {
         return {};
     }

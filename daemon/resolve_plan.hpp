@@ -17,6 +17,7 @@ namespace mirror::daemon {
 struct Sides {
     ReplicaSummary loser;
     ReplicaSummary keeper;
+    WallTime last_write{};  ///< to the loser's backing; epoch: unknown
 };
 
 struct ResolveCase {
@@ -26,8 +27,10 @@ struct ResolveCase {
     std::uint64_t clients = 0;  ///< connections that the losing node serves
     bool disconnect_clients = false;
 };
-/// An error that says why not, and what would be accepted.
+/// An error that says why not, and what would be accepted: there is nothing to decide.
 [[nodiscard]] Result<void> judge_resolution(const ResolveCase& facts);
+/// What stands in the way of a decision, and can be taken out of it: the price is known before.
+[[nodiscard]] Result<void> require_no_clients(const ResolveCase& facts);
 
 struct ResolvePlan {
     /// Differing blocks; nothing when they could not be read and --no-undo was given.

@@ -1,28 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/status.hpp"
 
-#include <cerrno>
-#include <system_error>
-
 #include "core/base/json.hpp"
 #include "core/control/tls_json.hpp"
 #include "core/lineage/handshake.hpp"
 #include "core/lineage/relation.hpp"
 #include "daemon/evidence.hpp"
+#include "daemon/json_member.hpp"
+#include "daemon/next_step.hpp"
 
 namespace mirror::daemon {
 namespace {
-
-const Json nothing;
-
-/// The member of that name; null when there is none, or `object` is no object.
-const Json& member(const Json& object, const char* name) {
-    if (!object.is_object()) {
-        return nothing;
-    }
-    const auto found = object.find(name);
-    return found == object.end() ? nothing : *found;
-}
 
 std::string text_or(const Json& value, std::string otherwise) {
     return value.is_string() ? value.get<std::string>() : std::move(otherwise);
@@ -68,10 +56,6 @@ std::optional<NoReplica> peer_without_replica(const VolumeFacts& facts) {
                    facts.peer.volume(facts.config->name) == nullptr
                ? std::optional(why_no_replica(*facts.peer.answer, facts.config->name))
                : std::nullopt;
-}
-
-bool is_out_of_space(const std::string& why) {
-    return why.find(std::generic_category().message(ENOSPC)) != std::string::npos;
 }
 
 /// What ends a break, where the reason says more than the word; else nothing.
@@ -177,11 +161,8 @@ StateWord judge_two_standbys(const VolumeFacts& facts, const PeerVolume& peer,
         return {"in-sync", "both replicas are equal, and neither node is active: nothing is served",
                 fmt::format("{}, here or on {}", promote, peer_name(facts))};
     }
-    const bool theirs_is_newer =
-        relate(ours, theirs) == Relation::behind ||
-        (ours.state != ReplicaState::up_to_date && theirs.state == ReplicaState::up_to_date);
     return {"broken", fmt::format("neither node is active: nothing is served; {}", decision.reason),
-            theirs_is_newer ? fmt::format("{} on {}", promote, peer_name(facts)) : promote};
+            step_when_nobody_is_active(facts, theirs)};
 }
 
 StateWord judge_standby(const VolumeFacts& facts) {
@@ -219,18 +200,22 @@ StateWord judge_standby(const VolumeFacts& facts) {
     if (decision.action == Action::diverged) {
         return {"diverged", decision.reason};
     }
+    if (decision.action == Action::unrelated) {
+        return {"broken", decision.reason};
+    }
     if (decision.action == Action::nobody_active) {
         return judge_two_standbys(facts, *peer, decision);
     }
     if (peer->role == Role::active && !peer->engine_running) {
-        return {"broken", fmt::format("{} is active, but its engine does not run", peer_node)};
+        return {"broken", fmt::format("{} is active, but its engine does not run", peer_node),
+                fmt::format("nothing, if that lasts for a moment only; on {}: mirrorctl status {}",
+                            peer_node, name)};
     }
     if (peer->role == Role::active && !peer->why.empty()) {
         return {"broken",
                 fmt::format("{} is active and does not mirror to {}; it says: {}", peer_node,
                             facts.node, peer->why),
-                peer->advice.empty() ? std::string()
-                                     : fmt::format("on {}: {}", peer_node, peer->advice)};
+                step_on(peer_node, peer->advice)};
     }
     return {"broken",
             fmt::format("{} is not connected to {}: {}", peer_node, facts.node, decision.reason)};
@@ -245,7 +230,9 @@ Json own_replica(const VolumeFacts& facts) {
         errors = facts.block->media_errors;
     }
     std::string state = "unknown";
-    if (facts.summary) {
+    // What an engine said before it fell silent is no knowledge of now.
+    const bool is_engine_silent = facts.place == Place::active && facts.engine.is_null();
+    if (facts.summary && !is_engine_silent) {
         state = to_string(facts.summary->state);
     } else if (facts.place == Place::absent) {
         state = "new";
@@ -262,7 +249,10 @@ Json own_replica(const VolumeFacts& facts) {
         {"media", facts.engine.is_null() ? facts.media : member(facts.engine, "media")}};
 }
 
-std::string link_word(const VolumeFacts& facts) {
+Json link_word(const VolumeFacts& facts) {
+    if (facts.place == Place::active && facts.engine.is_null()) {
+        return {};  // it alone knows
+    }
     if (has_live_session(facts)) {
         return "connected";
     }
@@ -322,11 +312,22 @@ Json peer_from_engine(const VolumeFacts& facts, const StateWord& state) {
     return entry;
 }
 
+/// An active alone: its standby's mirrord answers now, and has a replica that takes over whole.
+bool peer_is_seen(const VolumeFacts& facts) {
+    const PeerVolume* peer = facts.peer.volume(facts.config->name);
+    return peer != nullptr && peer->summary.state == ReplicaState::up_to_date && facts.summary &&
+           relate(*facts.summary, peer->summary) == Relation::equal;
+}
+
 /// What would be lost if the active were lost now.
 Json data_at_risk(const VolumeFacts& facts, const StateWord& state) {
     if (!facts.engine.is_null()) {
-        return {{"seconds", member(facts.engine, "rpo_seconds")},
-                {"bytes", member(facts.engine, "rpo_bytes")}};
+        // That nothing was written alone tells nothing of a standby that gives no sign of life.
+        const bool is_known = member(facts.engine, "mode") != "alone" ||
+                              member(facts.engine, "rpo_bytes") != 0 || peer_is_seen(facts) ||
+                              member(member(facts.engine, "peer"), "link") == "connected";
+        return {{"seconds", is_known ? member(facts.engine, "rpo_seconds") : Json()},
+                {"bytes", is_known ? member(facts.engine, "rpo_bytes") : Json()}};
     }
     if (state.word == "in-sync") {
         return {{"seconds", 0}, {"bytes", 0}};
@@ -426,6 +427,7 @@ Json volume_status(const VolumeFacts& facts, const StateWord& state, WallTime si
             {"state", state.word},
             {"since", engine_since.is_string() ? engine_since : time_or_null(since)},
             {"why", state.why},
+            {"next", next_step(facts, state)},
             {"advice", state.advice},
             {"mode", config.mode == Mode::sync ? "sync" : "async"},
             {"holds_writes", member(facts.engine, "holds_writes")},

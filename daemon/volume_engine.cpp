@@ -71,8 +71,15 @@ Result<void> VolumeKeeper::wait_ready(EngineProcess& engine) {
     }
     const std::string end = engine.end_reason();
     const auto reason = read_engine_error(paths_);
-    return fail(ErrorKind::io, "the engine of {} did not start: {}", name(),
-                reason ? *reason : fmt::format("{} ended with {}", nbdkit_program(), end));
+    Error error{
+        ErrorKind::io,
+        fmt::format("the engine of {} did not start: {}", name(),
+                    reason ? *reason : fmt::format("{} ended with {}", nbdkit_program(), end))};
+    if (!reason && ::access(plugin_path().c_str(), R_OK) != 0) {
+        error.message += fmt::format("; {} is missing", plugin_path());
+        error.remedy = fmt::format("install the package mirrordisk again on {}", node());
+    }
+    return Failure(std::move(error));
 }
 
 Result<void> VolumeKeeper::end_engine(const Operation&, std::chrono::seconds patience) {

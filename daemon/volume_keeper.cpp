@@ -185,12 +185,18 @@ Error VolumeKeeper::foreign_metadata(const Superblock& block) const {
 }
 
 std::string VolumeKeeper::advice_for_open(const Error& error) const {
+    if (error.kind == ErrorKind::corrupt) {
+        // What is damaged is not repaired, and the other node has all of it.
+        return fmt::format(
+            "restore what is named above from a backup and restart mirrord; or give it up, and "
+            "have {} fill a new replica: mirrorctl create {} --replace",
+            peer(), name());
+    }
     if (!error.remedy.empty()) {
         return error.remedy;
     }
     switch (error.kind) {
         case ErrorKind::io:
-        case ErrorKind::corrupt:
             return fmt::format(
                 "repair or replace what is named above, then mirrorctl create {} "
                 "--replace (the reason is in: mirrorctl events {})",

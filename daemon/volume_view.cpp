@@ -9,6 +9,7 @@
 #include "core/lineage/relation.hpp"
 #include "core/meta/transitions.hpp"
 #include "daemon/evidence.hpp"
+#include "daemon/next_step.hpp"
 #include "daemon/rto.hpp"
 #include "daemon/state_space.hpp"
 #include "daemon/volume_keeper.hpp"
@@ -190,7 +191,7 @@ Json VolumeKeeper::peer_status() {
             {"role", to_string(seen.summary->role)},
             {"state", word.word},
             {"why", word.why},
-            {"advice", word.advice},
+            {"advice", next_step(seen, word)},
             {"behind_bytes", behind ? Json(*behind) : Json()},
             {"engine_running", engine_is_running()},
             {"last_write_at", control::encode(seen.last_write)},

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <array>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -23,7 +25,8 @@ std::string cost_words(const Json& answer) {
     const auto seconds = number_field(answer, "seconds");
     std::string text;
     if (bytes) {
-        text += fmt::format("{} to transfer", format_size(*bytes));
+        text += *bytes == 0 ? std::string("nothing to transfer")
+                            : fmt::format("{} to transfer", format_size(*bytes));
     }
     if (seconds) {
         text += fmt::format("{}about {}", text.empty() ? "" : ", ", format_seconds(*seconds));
@@ -93,10 +96,29 @@ int run_change(Session& session, const Json& request,
     return exit_done;
 }
 
-/// Whether a person must agree first: only where there is one, and nothing said it before.
-bool must_ask(const Session& session) {
-    const Options& options = session.options;
-    return session.world.can_ask && !options.yes && !options.dry_run && !options.json;
+/// The command that does it without a question.
+std::string command_with_yes(const Options& options) {
+    std::string command = fmt::format("mirrorctl {} {}", options.verb, options.volume);
+    const std::array flags{std::pair{options.force, "--force"},
+                           std::pair{options.fenced, "--fenced"},
+                           std::pair{options.overwrite_peer, "--overwrite-peer"},
+                           std::pair{options.from_empty, "--from-empty"},
+                           std::pair{options.accept_mode, "--accept-mode"},
+                           std::pair{options.local_only, "--local-only"},
+                           std::pair{options.replace, "--replace"}};
+    for (const auto& [is_given, flag] : flags) {
+        command += is_given ? fmt::format(" {}", flag) : std::string();
+    }
+    return command + " --yes";
+}
+
+int refuse_without_yes(Session& session, const std::string& loss) {
+    return report(
+        Error{ErrorKind::refused,
+              fmt::format("not confirmed, and there is no terminal to ask at: data may be lost{}{}",
+                          loss.empty() ? "" : ": ", loss),
+              command_with_yes(session.options)},
+        session.options, session.world);
 }
 
 bool was_confirmed(Session& session) {
@@ -108,8 +130,13 @@ bool was_confirmed(Session& session) {
     return typed == session.options.volume;
 }
 
-/// Shows what the request would do, asks, and runs it when the answer is yes.
-int ask_and_run(Session& session, const Json& request) {
+/// For every verb that may lose data: shows what the request would do, asks, and runs it when the
+/// answer is yes. Where there is nobody to ask, as in a pipe, --yes must have said it before.
+int run_with_consent(Session& session, const Json& request) {
+    const Options& options = session.options;
+    if (options.yes || options.dry_run) {
+        return run_change(session, request);
+    }
     Json trial = request;
     trial["dry_run"] = true;
     const auto plan = session.client.ask(trial, change_deadline);
@@ -120,6 +147,9 @@ int ask_and_run(Session& session, const Json& request) {
     const bool is_harmless = loss.is_string() && loss.get_ref<const std::string&>().empty();
     if (is_harmless) {
         return run_change(session, request);
+    }
+    if (!session.world.can_ask || options.json) {
+        return refuse_without_yes(session, text_field(*plan, "loss"));
     }
     print_plan(*plan, session.world.out);
     if (!was_confirmed(session)) {
@@ -140,8 +170,7 @@ int create(Session& session) {
     request["local_only"] = options.local_only;
     request["replace"] = options.replace;
     const bool overwrites = options.overwrite_peer || options.replace;
-    return overwrites && must_ask(session) ? ask_and_run(session, request)
-                                           : run_change(session, request);
+    return overwrites ? run_with_consent(session, request) : run_change(session, request);
 }
 
 int promote(Session& session) {
@@ -149,8 +178,7 @@ int promote(Session& session) {
     Json request = request_of(session);
     request["force"] = options.force;
     request["fenced"] = options.fenced;
-    return options.force && must_ask(session) ? ask_and_run(session, request)
-                                              : run_change(session, request);
+    return options.force ? run_with_consent(session, request) : run_change(session, request);
 }
 
 int demote(Session& session) {

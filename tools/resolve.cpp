@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // mirrorctl resolve: the one verb that throws data away because a person said so. It never guesses
 // a side, and never goes on without a yes.
+#include <optional>
 #include <string>
 
 #include <fmt/format.h>
@@ -35,8 +36,30 @@ int refuse_without_side(const Session& session) {
     return exit_usage;
 }
 
-int refuse_without_yes(const Session& session) {
+/// Why there is nothing to decide, where that is so: nobody is asked for a yes to it.
+std::optional<Error> why_not_diverged(Session& session) {
     const Options& options = session.options;
+    const auto status =
+        session.client.ask({{"request", "status"}, {"volume", options.volume}}, query_deadline);
+    if (!status) {
+        return status.error();
+    }
+    for (const Json& volume : part_field(*status, "volumes")) {
+        if (text_field(volume, "state") == "diverged") {
+            return std::nullopt;
+        }
+    }
+    Json trial = request_of(options);
+    trial["dry_run"] = true;
+    const auto plan = session.client.ask(trial, resolve_deadline);
+    return plan ? std::nullopt : std::optional(plan.error());
+}
+
+int refuse_without_yes(Session& session) {
+    const Options& options = session.options;
+    if (const auto why = why_not_diverged(session)) {
+        return report(*why, options, session.world);
+    }
     return report(
         Error{ErrorKind::refused,
               fmt::format("not a terminal: add --yes to confirm that {} keeps its data and the "
@@ -66,6 +89,37 @@ void print_plan(const Json& plan, std::ostream& out) {
     }
 }
 
+/// What the real run would be refused for as things are now; nothing: it would be done.
+std::optional<Error> obstacle_of(const Json& plan) {
+    const Json& obstacle = part_field(plan, "obstacle");
+    if (!obstacle.is_object()) {
+        return std::nullopt;
+    }
+    return Error{ErrorKind::refused, text_field(obstacle, "message"),
+                 text_field(obstacle, "remedy")};
+}
+
+/// A dry run ends as the real one would: the price is told, and so is what stands in the way.
+int report_plan(const Json& plan, Session& session) {
+    World& world = session.world;
+    const auto obstacle = obstacle_of(plan);
+    if (session.options.json) {
+        Json answer = plan;
+        if (obstacle) {
+            answer["ok"] = false;
+            answer["error"] = part_field(plan, "obstacle");
+        }
+        print_json(answer, world);
+    } else {
+        print_plan(plan, world.out);
+        world.out << "nothing was changed (--dry-run)\n" << std::flush;
+    }
+    if (obstacle) {
+        world.err << fmt::format("mirrorctl: {}\n", printable(obstacle->text()));
+    }
+    return obstacle ? exit_refused : exit_done;
+}
+
 bool was_confirmed(Session& session, const Json& plan) {
     World& world = session.world;
     const std::string loser = text_field(plan, "lose");
@@ -84,13 +138,11 @@ int carry_out(Session& session) {
     if (!answer) {
         return report(answer.error(), options, world);
     }
+    if (options.dry_run) {
+        return report_plan(*answer, session);
+    }
     if (options.json) {
         print_json(*answer, world);
-        return exit_done;
-    }
-    if (options.dry_run) {
-        print_plan(*answer, world.out);
-        world.out << "nothing was changed (--dry-run)\n";
         return exit_done;
     }
     world.out << text_field(*answer, "text") << '\n';
@@ -112,6 +164,9 @@ int ask_and_carry_out(Session& session) {
         return report(plan.error(), session.options, session.world);
     }
     print_plan(*plan, session.world.out);
+    if (const auto obstacle = obstacle_of(*plan)) {
+        return report(*obstacle, session.options, session.world);
+    }
     if (!was_confirmed(session, *plan)) {
         session.world.err << "mirrorctl: the name does not match: nothing was changed\n";
         return exit_refused;

@@ -144,10 +144,24 @@ std::string here_words(const Json& replica) {
     return text;
 }
 
-std::string peer_words(const Json& peer, const ViewContext& context) {
-    std::string text = fmt::format("link {}", or_unknown(text_field(peer, "link")));
+/// After a crash both have every acknowledged write, and what was in flight is compared.
+bool has_to_compare_only(const Json& volume) {
+    return count_field(part_field(volume, "rpo"), "bytes") == std::uint64_t{0};
+}
+
+std::string behind_words(const Json& volume, const Json& peer) {
     const auto behind = count_field(peer, "behind_bytes");
-    text += behind ? fmt::format(", {} behind", format_size(*behind)) : ", lag unknown";
+    if (!behind) {
+        return "lag unknown";
+    }
+    return *behind != 0 && has_to_compare_only(volume)
+               ? fmt::format("{} to compare", format_size(*behind))
+               : fmt::format("{} behind", format_size(*behind));
+}
+
+std::string peer_words(const Json& volume, const Json& peer, const ViewContext& context) {
+    std::string text = fmt::format("link {}, {}", or_unknown(text_field(peer, "link")),
+                                   behind_words(volume, peer));
     if (const auto broken = time_field(peer, "break_at")) {
         text += fmt::format(", broken at {}", format_when(*broken, context.now));
     }
@@ -171,7 +185,8 @@ std::string side_lines(const Json& volume, const std::string& node, const ViewCo
                                    text_field(replica, "state"), here_words(replica))};
     for (const Json& peer : part_field(volume, "peers")) {
         rows.push_back(side_row("peer", text_field(peer, "node"), text_field(peer, "role"),
-                                text_field(peer, "replica_state"), peer_words(peer, context)));
+                                text_field(peer, "replica_state"),
+                                peer_words(volume, peer, context)));
     }
     return format_table(rows, context.terminal, "  ");
 }
@@ -308,6 +323,12 @@ std::string unsupervised_lines(const Json& status) {
 }
 
 }  // namespace
+
+std::string next_step(const Json& volume) {
+    const std::string step = text_field(volume, "next");
+    // A mirrord that was not updated yet says it only where it knows more than the state.
+    return step.empty() ? text_field(volume, "advice") : step;
+}
 
 int status_exit_code(const Json& status) {
     // From best to worst; what is at risk outweighs what could not be found out.

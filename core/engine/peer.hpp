@@ -76,6 +76,8 @@ class Peer {
     [[nodiscard]] std::chrono::milliseconds timeout() const;
     /// Tries now; `full` compares everything.
     [[nodiscard]] Result<std::string> resync(bool full);
+    /// Why it would be refused now.
+    [[nodiscard]] Result<void> may_resync() const;
 
     /// The standby has everything but these; our disk can't read them.
     struct Incomplete {

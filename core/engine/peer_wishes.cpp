@@ -133,7 +133,7 @@ bool Peer::begins_renewal() {
     return true;
 }
 
-Result<std::string> Peer::resync(bool full) {
+Result<void> Peer::may_resync() const {
     {
         MutexLock lock(mutex_);
         if (paused_) {
@@ -143,17 +143,24 @@ Result<std::string> Peer::resync(bool full) {
         }
     }
     if (auto possible = require_no_split_brain(); !possible) {
-        hint();
-        return Failure(possible.error());
+        return possible;
     }
-    const Membership::Parties parties = parts_.membership.parties();
-    if (!parties.local) {
+    if (!parts_.membership.parties().local) {
         return Failure(Error{ErrorKind::refused,
                              fmt::format("the replica on {} failed, so {} has the only good copy",
                                          parts_.node, peer_node_),
                              fmt::format("mirrorctl switch {} --to {}, then repair the disk of {}",
                                          parts_.volume.name, peer_node_, parts_.node)});
     }
+    return {};
+}
+
+Result<std::string> Peer::resync(bool full) {
+    if (auto possible = may_resync(); !possible) {
+        hint();  // what was true at the last attempt may have been resolved since
+        return Failure(possible.error());
+    }
+    const Membership::Parties parties = parts_.membership.parties();
     // The session may end before the wish is left: then the next one's hold() finds it. Or one may
     // begin: its resync, or that of the session after it, finds what is marked here.
     const bool in_session = parties.session != nullptr;

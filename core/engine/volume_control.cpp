@@ -108,6 +108,13 @@ Result<Json> Volume::handle(const Json& request) {
     if (*what == "disconnect") {
         return text(peer_.disconnect());
     }
+    if (*what == "judge") {
+        const std::string verb = request.value("verb", "");
+        const auto may = verb == "resync"    ? peer_.may_resync()
+                         : verb == "connect" ? peer_.require_no_split_brain()
+                                             : Result<void>{};
+        return may ? Result<Json>(Json::object()) : Failure(may.error());
+    }
     if (*what == "resync") {
         return text(peer_.resync(request.value("full", false)));
     }

@@ -283,10 +283,10 @@ std::string loss_without_peer(const PromotionRequest& request) {
         return fmt::format("{} lost contact with {} at {}: {} after that is lost", ours.node,
                            request.peer_name, format_rfc3339(ours.break_at), alone);
     }
-    const std::string contact = ours.last_update == WallTime{}
-                                    ? std::string()
-                                    : fmt::format(" (its metadata was last updated at {})",
-                                                  format_rfc3339(ours.last_update));
+    const std::string contact =
+        request.last_write == WallTime{}
+            ? std::string()
+            : fmt::format(" (the last write came at {})", format_rfc3339(request.last_write));
     return fmt::format(
         "every acknowledged write is on {}{}, unless {} continued without it: then {} is lost",
         ours.node, contact, request.peer_name, alone);

@@ -23,6 +23,7 @@ struct PromotionRequest {
     bool force = false;
     bool fenced = false;  ///< a cluster manager confirmed that the peer is down
     std::string volume_name;
+    WallTime last_write{};  ///< the last that reached our backing; epoch: unknown
 };
 
 struct PromotionVerdict {

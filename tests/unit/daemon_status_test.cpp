@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "core/base/json.hpp"
+#include "daemon/next_step.hpp"
 #include "daemon/status.hpp"
 
 using namespace mirror;
@@ -224,6 +225,68 @@ TEST_CASE("who is sent to a disk was told that a disk failed") {
     scene.facts.advice.clear();
     CHECK(judge_state(scene.facts).word == "failed");
     CHECK(judge_state(scene.facts).advice == "the reason is in: mirrorctl events r0");
+}
+
+TEST_CASE("every state but a healthy one has a next step") {
+    Scene scene;
+    for (const char* word :
+         {"resyncing", "broken", "diverged", "peer-unknown", "failed", "new", "starting"}) {
+        CAPTURE(word);
+        CHECK_FALSE(next_step(scene.facts, {word, "why"}).empty());
+    }
+    CHECK(next_step(scene.facts, {"in-sync", "why"}).empty());
+    CHECK(next_step(scene.facts, {"broken", "why", "mirrorctl connect r0"}) ==
+          "mirrorctl connect r0");
+}
+
+TEST_CASE("of two nodes that are both standby the one is named that may be promoted") {
+    Scene scene;
+    PeerVolume& peer = scene.peer(Role::standby);
+    peer.summary.unclean = true;
+    peer.summary.last_active = true;
+    CHECK(scene.json()["next"] == "mirrorctl promote r0 on alpha");
+    peer.summary.unclean = false;
+    peer.summary.lineage = went_on(scene.lineage, "alpha");
+    CHECK(scene.json()["next"] == "mirrorctl promote r0 on alpha");
+    peer.summary.lineage = scene.lineage;
+    scene.facts.summary->unclean = true;
+    CHECK(scene.json()["next"] == "mirrorctl promote r0");
+    scene.facts.summary->state = ReplicaState::stale;
+    peer.summary.state = ReplicaState::inconsistent;
+    CHECK(scene.json()["next"].get<std::string>().find("--force --dry-run") != std::string::npos);
+}
+
+TEST_CASE("a standby that may be promoted alone is told so, and another one the price") {
+    Scene scene;
+    scene.facts.peer.error = why_not_seen("alpha", {ErrorKind::unreachable, "connection refused"});
+    CHECK(scene.json()["next"].get<std::string>().find("promote r0 --force --dry-run") !=
+          std::string::npos);
+    scene.facts.summary->last_active = true;
+    CHECK(scene.json()["next"].get<std::string>().starts_with("mirrorctl promote r0:"));
+    scene.facts.peer.remedy = "put the same file of keys on both nodes";
+    scene.facts.summary->last_active = false;
+    CHECK(scene.json()["next"].get<std::string>().starts_with("put the same file of keys"));
+}
+
+TEST_CASE("an active that hears nothing of its standby does not know what would be lost") {
+    Scene scene;
+    scene.facts.place = Place::active;
+    scene.facts.node = "alpha";
+    scene.facts.summary = summary("alpha", scene.lineage);
+    scene.facts.engine = {{"mode", "alone"},
+                          {"why", "beta did not answer"},
+                          {"rpo_seconds", 0},
+                          {"rpo_bytes", 0},
+                          {"peer", {{"link", "down"}, {"behind_bytes", 0}}}};
+    CHECK(scene.json()["rpo"]["seconds"].is_null());
+    CHECK(scene.json()["rpo"]["bytes"].is_null());
+    scene.facts.engine["rpo_bytes"] = 4096;
+    scene.facts.engine["rpo_seconds"] = 7;
+    CHECK(scene.json()["rpo"]["bytes"] == 4096);
+    scene.facts.engine["rpo_bytes"] = 0;
+    PeerVolume& peer = scene.peer(Role::standby);  // its mirrord answers, and nothing is lacking
+    peer.summary.node = "beta";
+    CHECK(scene.json()["rpo"]["bytes"] == 0);
 }
 
 TEST_CASE("an engine's answer of odd types is survived") {

@@ -355,10 +355,11 @@ TEST_CASE("a confirmed fence or --force lets the other node go on, in a generati
                          "alpha is up to date, and beta is confirmed to be down",
                          "every acknowledged write is on alpha, unless beta continued without it: "
                          "then every write that beta accepted alone is lost");
-    request.ours.last_update = WallTime{2s};
+    request.ours.last_update = WallTime{1s};  // of the metadata: no write
+    request.last_write = WallTime{2s};
     check_new_generation(judge_forced(request), GenerationReason::forced_promotion,
                          "forced, although beta can't be reached and may be active",
-                         "every acknowledged write is on alpha (its metadata was last updated at "
+                         "every acknowledged write is on alpha (the last write came at "
                          "1970-01-01T00:00:02.000Z), unless beta continued without it: then every "
                          "write that beta accepted alone is lost");
     request.ours.break_at = WallTime{3s};

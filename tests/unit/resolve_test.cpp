@@ -103,13 +103,14 @@ TEST_CASE("clients of the losing node are named, and cut off only when told") {
     ResolveCase facts = keep_alpha();
     facts.loser.role = Role::active;
     facts.clients = 2;
-    const auto judged = judge_resolution(facts);
+    CHECK(judge_resolution(facts));
+    const auto judged = require_no_clients(facts);
     REQUIRE_FALSE(judged);
     CHECK(judged.error().kind == ErrorKind::busy);
     CHECK(judged.error().message.find("beta serves r0 to 2 client connections") == 0);
     CHECK(judged.error().remedy.find("--disconnect-clients") != std::string::npos);
     facts.disconnect_clients = true;
-    CHECK(judge_resolution(facts));
+    CHECK(require_no_clients(facts));
 }
 
 TEST_CASE("an undo must fit, with room to spare for the metadata") {

@@ -27,6 +27,9 @@ struct Fixture : VerbFixture {
                     {"undo_bytes", 8192},
                     {"free_bytes", 1048576}});
     }
+    void answer_diverged() {
+        answer(Json{{"volumes", Json::array({{{"name", "r0"}, {"state", "diverged"}}})}});
+    }
     void answer_done() { answer(Json{{"text", "alpha of r0 is kept"}}); }
 
     void make_undo(std::uint64_t id, const std::string& text) {
@@ -53,12 +56,14 @@ TEST_CASE_FIXTURE(Fixture, "resolve has no default side") {
 }
 
 TEST_CASE_FIXTURE(Fixture, "where nobody can be asked resolve needs --yes, and says so") {
+    answer_diverged();
     CHECK(run({"resolve", "r0", "--keep", "alpha", "--no-undo"}) == exit_refused);
     CHECK(err.str().find("mirrorctl resolve r0 --keep alpha --no-undo --yes") != std::string::npos);
-    CHECK(client.asked.empty());
+    CHECK(client.asked.size() == 1);
+    client.answers.clear();
     answer_done();
     CHECK(run({"resolve", "r0", "--keep", "alpha", "--yes"}) == exit_done);
-    CHECK(client.asked.at(0) == Json{{"request", "resolve"},
+    CHECK(client.asked.at(1) == Json{{"request", "resolve"},
                                      {"volume", "r0"},
                                      {"keep", "alpha"},
                                      {"dry_run", false},
@@ -68,8 +73,44 @@ TEST_CASE_FIXTURE(Fixture, "where nobody can be asked resolve needs --yes, and s
 
 TEST_CASE_FIXTURE(Fixture, "with --json a person at the terminal is not asked either") {
     can_ask = true;
+    answer_diverged();
     CHECK(run({"resolve", "r0", "--keep", "alpha", "--json"}) == exit_refused);
-    CHECK(client.asked.empty());
+    REQUIRE(client.asked.size() == 1);
+    CHECK(client.asked.at(0)["request"] == "status");
+}
+
+TEST_CASE_FIXTURE(Fixture, "nobody is asked for a yes to a volume that has not diverged") {
+    answer(R"({"volumes": [{"name": "r0", "state": "in-sync"}]})");
+    client.answers.emplace_back(Failure(Error{ErrorKind::refused, "r0 has not diverged", "look"}));
+    CHECK(run({"resolve", "r0", "--keep", "alpha"}) == exit_refused);
+    CHECK(err.str() == "mirrorctl: r0 has not diverged; look\n");
+    REQUIRE(client.asked.size() == 2);
+    CHECK(client.asked.at(1)["dry_run"] == true);
+}
+
+TEST_CASE_FIXTURE(Fixture, "what stands in the way of a resolution does not hide its price") {
+    Json plan = Json::parse(
+        R"({"would": ["save 4 KiB of beta"], "loss": "4 KiB of beta", "lose": "beta",
+            "obstacle": {"kind": "busy", "message": "beta serves r0", "remedy": "unmount it"}})");
+    answer(plan);
+    SUBCASE("a dry run ends as the real one would") {
+        CHECK(run({"resolve", "r0", "--keep", "alpha", "--dry-run"}) == exit_refused);
+        CHECK(out.str().find("loss:  4 KiB of beta") != std::string::npos);
+        CHECK(err.str() == "mirrorctl: beta serves r0; unmount it\n");
+    }
+    SUBCASE("for programs the price and the refusal are one object") {
+        CHECK(run({"resolve", "r0", "--keep", "alpha", "--dry-run", "--json"}) == exit_refused);
+        const Json told = Json::parse(out.str());
+        CHECK(told["ok"] == false);
+        CHECK(told["error"]["kind"] == "busy");
+        CHECK(told["loss"] == "4 KiB of beta");
+    }
+    SUBCASE("a person is not asked for what would be refused") {
+        can_ask = true;
+        CHECK(run({"resolve", "r0", "--keep", "alpha"}) == exit_refused);
+        CHECK(client.asked.size() == 1);
+        CHECK(err.str().find("beta serves r0") != std::string::npos);
+    }
 }
 
 TEST_CASE_FIXTURE(Fixture, "on a terminal the loss is shown and a name must be typed") {

@@ -144,10 +144,17 @@ TEST_CASE_FIXTURE(Fixture, "a forced promotion shows the loss and wants the volu
         CHECK(client.asked.size() == 1);
         CHECK(client.asked.at(0)["dry_run"] == false);
     }
-    SUBCASE("no person there: no question") {
+    SUBCASE("nobody there to ask: refused, with the loss and the command that says yes") {
         can_ask = false;
-        CHECK(run({"promote", "r0", "--force"}) == 0);
-        CHECK(client.asked.at(0)["dry_run"] == false);
+        CHECK(run({"promote", "r0", "--force"}) == 1);
+        REQUIRE(client.asked.size() == 1);
+        CHECK(client.asked.at(0)["dry_run"] == true);
+        CHECK(err.str().find("12 MiB that only beta has") != std::string::npos);
+        CHECK(err.str().find("mirrorctl promote r0 --force --yes") != std::string::npos);
+    }
+    SUBCASE("a program that reads JSON is nobody to ask, either") {
+        CHECK(run({"promote", "r0", "--force", "--json"}) == 1);
+        CHECK(client.asked.size() == 1);
     }
 }
 
@@ -155,6 +162,10 @@ TEST_CASE_FIXTURE(Fixture, "a forced promotion that loses nothing needs no quest
     can_ask = true;
     answer(R"({"would": ["serve clients on alpha"], "loss": ""})");
     answer(R"({"text": "alpha is active"})");
+    SUBCASE("of a person") {}
+    SUBCASE("of a pipe") {
+        can_ask = false;
+    }
     CHECK(run({"promote", "r0", "--force"}) == 0);
     CHECK(client.asked.size() == 2);
 }
@@ -166,6 +177,23 @@ TEST_CASE_FIXTURE(Fixture, "overwriting a peer's data is asked for in the same w
     CHECK(run({"create", "r0", "--overwrite-peer"}) == 1);
     CHECK(client.asked.size() == 1);
     CHECK(out.str().find("would: overwrite /srv/r0.img on beta") != std::string::npos);
+}
+
+TEST_CASE_FIXTURE(Fixture, "every verb that loses data wants --yes where nobody can be asked") {
+    answer(R"({"would": ["overwrite it"], "loss": "4 KiB in /srv/r0.img on beta"})");
+    CHECK(run({"create", "r0", "--overwrite-peer", "--accept-mode"}) == 1);
+    CHECK(run({"create", "r0", "--replace"}) == 1);
+    CHECK(client.asked.size() == 2);
+    CHECK(client.asked.at(1)["dry_run"] == true);
+    CHECK(err.str().find("mirrorctl create r0 --overwrite-peer --accept-mode --yes") !=
+          std::string::npos);
+    CHECK(err.str().find("mirrorctl create r0 --replace --yes") != std::string::npos);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a plan that transfers nothing says so") {
+    answer(R"({"would": ["make the replica on beta"], "bytes": 0, "seconds": null, "loss": ""})");
+    CHECK(run({"create", "r0", "--dry-run"}) == 0);
+    CHECK(out.str().find("cost:  nothing to transfer") != std::string::npos);
 }
 
 TEST_CASE("a daemon that cannot be asked is named, with its socket and how to start it") {

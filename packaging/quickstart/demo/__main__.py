@@ -108,7 +108,7 @@ class Demo:
             raise machine.StepFailed("beta became active without being told that alpha is dead")
         self.show.step("beta", "a plain promote is refused: " + one_line(refused.stderr))
         began = time.monotonic()
-        self.beta.ctl("promote", "r0", "--force")
+        self.beta.ctl("promote", "r0", "--force", "--yes")
         seconds = time.monotonic() - began
         self.show.step("beta", f"promote --force: active after {seconds:.2f} s", "good")
         self.figures.append(("promotion of beta", f"{seconds:.2f} s"))

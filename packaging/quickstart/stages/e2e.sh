@@ -3,14 +3,15 @@
 # shellcheck disable=SC2154 # results and QUICKSTART_EXPRESSION are set in stage and test_run.sh
 # The end-to-end tests: several at once, since they wait more than they compute; then, one after the
 # other, those that need the machine for themselves (marked `alone`). All through nbdkit's door, those
-# marked `door` also through the express door.
+# marked `door` also through the express door. Variants of others, marked `rare`, are run by --all, in
+# e2e-express-rest.
 
-stage_e2e() { e2e_tests "$1" nbdkit build ''; }
+stage_e2e() { e2e_tests "$1" nbdkit build 'not rare'; }
 stage_e2e_express() { e2e_tests "$1" express build door; }
 stage_e2e_express_rest() { e2e_tests "$1" express build 'not door'; }
-stage_e2e_asan() { e2e_tests "$1" nbdkit build-asan ''; }
+stage_e2e_asan() { e2e_tests "$1" nbdkit build-asan 'not rare'; }
 stage_e2e_express_asan() { e2e_tests "$1" express build-asan door; }
-stage_e2e_tsan() { e2e_tests "$1" nbdkit build-tsan ''; }
+stage_e2e_tsan() { e2e_tests "$1" nbdkit build-tsan 'not rare'; }
 stage_e2e_express_tsan() { e2e_tests "$1" express build-tsan door; }
 
 e2e_tests() { # STAGE DOOR BUILD-DIR MARKER-EXPRESSION

@@ -12,6 +12,9 @@ from lib import credentials, environment, machine_time, processes
 from lib.waiting import wait_for
 
 
+LOSES_DATA = {"--force", "--overwrite-peer", "--replace"}
+
+
 @dataclasses.dataclass
 class Outcome:
     """How a mirrorctl call ended."""
@@ -140,7 +143,10 @@ class Node:
 
     # -- what it says ----------------------------------------------------------------------------
 
-    def ctl(self, *arguments, check=True, timeout=90):
+    def ctl(self, *arguments, check=True, timeout=90, confirm=True):
+        """`confirm`: says --yes to verbs that lose data, since there is no terminal to ask at."""
+        if confirm and LOSES_DATA.intersection(arguments):
+            arguments = (*arguments, *(["--yes"] if "--yes" not in arguments else []))
         command = [*self.ctl_prefix, str(environment.MIRRORCTL), *map(str, arguments)]
         done = machine_time.run(command, timeout * environment.slowness(),
                                 stdin=subprocess.DEVNULL, env=self.environment())

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A dry run says what the real run does: the same verdict, the same refusal, the same price. Verbs
+are drawn from a seed, and each real run leads to the next situation."""
+
+import datetime
+import re
+import time
+
+import nbd
+import pytest
+
+from lib import situations
+from lib.situations import MIB
+
+STEPS = 7
+VERBS = [("promote", "r0"), ("promote", "r0", "--force"), ("promote", "r0", "--fenced"),
+         ("demote", "r0"), ("demote", "r0", "--disconnect-clients"), ("demote", "--all"),
+         ("switch", "r0"), ("switch", "r0", "--to", "alpha"), ("switch", "r0", "--to", "beta"),
+         ("connect", "r0"), ("disconnect", "r0"), ("resync", "r0"), ("resync", "r0", "--full"),
+         ("verify", "r0"), ("verify", "r0", "--repair"), ("verify", "r0", "--stop"),
+         ("resolve", "r0", "--keep", "alpha"), ("resolve", "r0", "--keep", "beta"),
+         ("resolve", "r0", "--keep", "alpha", "--no-undo"),
+         ("create", "r0"), ("create", "r0", "--local-only"), ("create", "r0", "--overwrite-peer"),
+         ("create", "r0", "--replace"), ("resize", "r0", "+1MiB"), ("resize", "r0", "1MiB"),
+         ("attach", "r0"), ("detach", "r0"), ("restart-engine", "r0"),
+         ("undo", "r0", "--drop"), ("undo", "r0", "--drop", "--id", "9")]
+CONFIRMED = {"promote --force", "resolve", "create --overwrite-peer", "create --replace", "undo"}
+
+# What differs from one moment to the next: times, sizes of what runs, and ids.
+CHANGING = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z|\b[0-9a-f]{8}\b|\b\d+(\.\d+)?( (ms|s|min|h))?\b")
+
+
+class Verdict:
+    """How a run ended, without what changes from one moment to the next."""
+
+    def __init__(self, outcome):
+        self.outcome = outcome
+        self.code = outcome.code
+        answer = outcome.json if outcome.out.startswith("{") else {}
+        error = answer.get("error", {})
+        self.kind = error.get("kind", "")
+        self.message = CHANGING.sub("#", error.get("message", ""))
+        self.loss = CHANGING.sub("#", answer.get("loss") or "")
+
+    def key(self):
+        # A price beside a refusal is more than the real run tells.
+        return (self.code, self.kind, self.message, self.loss if self.code == 0 else "")
+
+    def is_busy(self):
+        return self.kind == "busy" and "another operation" in self.message
+
+
+def loses(words):
+    return any(set(each.split()) <= set(words) for each in CONFIRMED)
+
+
+def run(node, words, *more):
+    yes = ("--yes",) if loses(words) else ()
+    return Verdict(node.ctl(*words, "--json", *yes, *more, check=False, confirm=False))
+
+
+def assert_alike(node, words):
+    """Between the two the world may go on: what only a moment explains is looked at again."""
+    for _ in range(4):
+        said, done = run(node, words, "--dry-run"), run(node, words)
+        if said.key() == done.key():
+            return done
+        if done.code == 0 or not (said.is_busy() or done.is_busy()):
+            again = run(node, words, "--dry-run")  # nothing was changed by a refusal
+            if done.code != 0 and again.key() == done.key():
+                continue
+            break
+    raise AssertionError(f"the dry run:\n{said.outcome}\nthe real one:\n{done.outcome}\n"
+                         f"{node.log_tail()}")
+
+
+def settle(cluster):
+    def quiet():
+        return all(node.state() not in ("starting", "resyncing") for node in cluster.nodes
+                   if node.is_running())
+    cluster.wait(quiet, "whatever runs to end", timeout=20)
+
+
+SITUATIONS = [situations.active_nowhere, situations.standby_dead, situations.active_dead,
+              situations.disconnected, situations.never_created, situations.created_here_alone,
+              situations.split_brain_that_keeps_the_other, situations.both_rebooted,
+              situations.verify_found_something, situations.backing_of_the_standby_away,
+              situations.metadata_lost, situations.promoted_by_force_while_the_other_was_away,
+              situations.backing_replaced_by_an_empty_one, situations.another_config_on_the_standby,
+              situations.key_wrong, situations.engine_that_can_not_start,
+              situations.created_on_each_alone]
+
+
+@pytest.mark.parametrize("has_client", [False, True], ids=["unused", "in use"])
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda each: each.__name__)
+def test_the_real_run_does_what_the_dry_run_says(make_cluster, rng, situation, has_client):
+    cluster = situation(make_cluster).cluster
+    client = nbd.NBD()
+    active = cluster.active()
+    if has_client:
+        if active is None:
+            pytest.skip("there is nothing to be a client of")
+        client.connect_unix(str(active.socket()))
+    for _ in range(STEPS):
+        settle(cluster)
+        node = rng.choice([node for node in cluster.nodes if node.is_running()])
+        assert_alike(node, rng.choice(VERBS))
+    del client
+
+
+def test_the_price_of_a_forced_promotion_has_the_time_of_the_last_write_or_none(make_cluster):
+    cluster = situations.healthy(make_cluster)
+    recorded = cluster.beta.meta().stat().st_mtime
+    cluster.wait(lambda: time.time() > recorded + 2, "the metadata to be older than the write")
+    situations.write(cluster.alpha, b"last!" * 1024, MIB)
+    written = time.time()
+    cluster.alpha.kill_everything()
+    price = cluster.beta.ctl("promote", "r0", "--force", "--dry-run").out
+    told = re.search(r"the last write came at (\S+?Z)", price)
+    assert told, price
+    told_at = datetime.datetime.fromisoformat(told[1]).timestamp()
+    assert abs(told_at - written) < 1, (price, written)
+
+
+def test_a_pipe_is_no_consent_to_a_loss(make_cluster):
+    cluster = situations.healthy(make_cluster)
+    cluster.alpha.kill_everything()
+    refused = cluster.beta.ctl("promote", "r0", "--force", check=False, confirm=False)
+    assert refused.code == 1 and "mirrorctl promote r0 --force --yes" in refused.err, refused
+    assert "what alpha took alone is not here" in refused.err, refused
+    assert not cluster.beta.engine_pid()
+    cluster.beta.ctl("promote", "r0", "--force", "--yes", confirm=False)
+    assert cluster.beta.engine_pid()
+
+
+def test_create_costs_nothing_where_both_sides_are_empty(make_cluster):
+    cluster = make_cluster().start()
+    assert "nothing to transfer" in cluster.alpha.ctl("create", "r0", "--dry-run").out
+    cluster.create()
+    cluster.assert_replicas_equal()
+
+
+def test_a_healthy_volume_needs_no_yes_to_be_told_that_it_has_not_diverged(cluster):
+    refused = cluster.alpha.ctl("resolve", "r0", "--keep", "alpha", check=False, confirm=False)
+    assert refused.code == 1 and "--yes" not in refused.err, refused
+    assert "not diverged" in refused.err, refused
+
+
+def test_the_price_of_a_resolution_is_told_while_the_losing_node_is_in_use(make_cluster):
+    cluster = situations.split_brain_that_keeps_the_other(make_cluster).cluster
+    client = nbd.NBD()
+    client.connect_unix(str(cluster.beta.socket()))
+    shown = cluster.alpha.ctl("resolve", "r0", "--keep", "alpha", "--dry-run", check=False)
+    assert shown.code == 1 and "in which beta differs from alpha" in shown.out, shown
+    assert "beta serves r0 to 1 client connection" in shown.err, shown
+    real = cluster.alpha.ctl("resolve", "r0", "--keep", "alpha", "--yes", check=False)
+    assert real.code == 1 and real.err == shown.err, (real, shown)
+    client.shutdown()
+    cluster.alpha.ctl("resolve", "r0", "--keep", "alpha", "--yes", "--disconnect-clients")
+    cluster.wait_in_sync(cluster.alpha)
+    cluster.alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()
