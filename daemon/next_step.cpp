@@ -90,15 +90,16 @@ std::string step_when_broken(const VolumeFacts& facts) {
     const std::string& name = facts.config->name;
     const std::string peer = peer_of(facts);
     if (facts.place == Place::changing) {
-        return "nothing: that ends by itself";
+        return "nothing: that ends on its own";
     }
     if (is_unrelated(facts)) {
         return step_when_unrelated(facts);
     }
     if (has_gaps(facts)) {
         return fmt::format(
-            "write these ranges anew, for example by restoring the files that lie there from a "
-            "backup: the mirror is in sync by itself then. If the disk can read again: mirrorctl "
+            "rewrite these ranges, for example by restoring the files in them from a "
+            "backup: the mirror is then in sync again automatically. If the disk can be read "
+            "again: mirrorctl "
             "resync {}",
             name);
     }
@@ -123,18 +124,18 @@ std::string step_when_broken(const VolumeFacts& facts) {
 std::string step_when_metadata_failed(const VolumeFacts& facts) {
     const std::string& name = facts.config->name;
     const std::string writable =
-        "see to the filesystem of the metadata named above: space, and whether it is writable (the "
+        "check the filesystem of the metadata named above: free space, and whether it is writable "
+        "(the "
         "backing is not at fault)";
     if (facts.place != Place::active) {
         return fmt::format("{}; if the metadata are lost: mirrorctl create {} --replace", writable,
                            name);
     }
-    return is_link_up(facts)
-               ? fmt::format(
-                     "{}; then mirrorctl switch {} --to {}: this replica is compared as a "
-                     "whole and follows",
-                     writable, name, peer_of(facts))
-               : writable + "; the volume continues by itself then";
+    return is_link_up(facts) ? fmt::format(
+                                   "{}; then mirrorctl switch {} --to {}: this replica is then "
+                                   "compared as a whole and resynced",
+                                   writable, name, peer_of(facts))
+                             : writable + "; the volume then continues automatically";
 }
 
 std::string step_when_failed(const VolumeFacts& facts, const std::string& why) {
@@ -143,7 +144,7 @@ std::string step_when_failed(const VolumeFacts& facts, const std::string& why) {
     if (served_by_peer && is_out_of_space(why)) {
         return fmt::format(
             "make space on {} for the backing of {}, then mirrorctl switch {} --to {}: this "
-            "replica is compared as a whole and follows",
+            "replica is then compared as a whole and resynced",
             facts.node, name, name, peer_of(facts));
     }
     const bool is_of_metadata = member(facts.engine, "fault") == "metadata" ||
@@ -275,8 +276,8 @@ std::string next_step(const VolumeFacts& facts, const StateWord& state) {
                          name, peer_of(facts), place_of_backing(facts));
     }
     if (state.word == "new") {
-        return fmt::format("mirrorctl create {0} if that was not done, then mirrorctl promote {0}",
-                           name);
+        return fmt::format(
+            "mirrorctl create {0} if that has not been done, then mirrorctl promote {0}", name);
     }
     return {};
 }
