@@ -5,14 +5,15 @@
 #include <charconv>
 #include <chrono>
 #include <iterator>
-#include <numeric>
 #include <ostream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
+#include "core/base/nearest_word.hpp"
 #include "core/base/units.hpp"
 #include "tools/terminal.hpp"
 
@@ -254,32 +255,13 @@ std::string first_word(const std::vector<std::string>& words) {
     return {};
 }
 
-/// How many letters have to be typed, left out or replaced to make the one of the other.
-std::size_t typing_distance(std::string_view from, std::string_view to) {
-    std::vector<std::size_t> row(to.size() + 1);
-    std::iota(row.begin(), row.end(), std::size_t{0});
-    for (std::size_t i = 1; i <= from.size(); ++i) {
-        std::size_t diagonal = std::exchange(row[0], i);
-        for (std::size_t j = 1; j <= to.size(); ++j) {
-            const std::size_t replaced = diagonal + (from[i - 1] == to[j - 1] ? 0 : 1);
-            diagonal = row[j];
-            row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-        }
-    }
-    return row.back();
-}
-
 std::string nearest_verb(const CLI::App& app, const std::string& word) {
-    std::string nearest;
-    std::size_t least = 1 + word.size() / 2;  // farther ones have nothing in common with it
+    std::vector<std::string> names;
     for (const CLI::App* verb : app.get_subcommands({})) {
-        const std::size_t distance = typing_distance(word, verb->get_name());
-        if (distance < least) {
-            least = distance;
-            nearest = verb->get_name();
-        }
+        names.push_back(verb->get_name());
     }
-    return nearest;
+    const std::vector<std::string_view> known(names.begin(), names.end());
+    return nearest_word(word, known);
 }
 
 /// False, and told, where the word that should be a verb is none.
