@@ -157,6 +157,32 @@ void add_mirror_verbs(Verbs& verbs, Options& options) {
                      "also while clients other than the device are connected; they are cut off");
 }
 
+void add_setup_verbs(Verbs& verbs, Options& options) {
+    CLI::App& init =
+        verbs.add("init", "set up a pair of nodes: configuration, keys, next steps", Volume::none);
+    init.add_option("--member", options.members,
+                    "a node of the pair, once for each: NAME=ADDRESS[:PORT][,KEY=VALUE...]")
+        ->type_name("NODE")
+        ->allow_extra_args(false);
+    init.add_option("--volume", options.volumes,
+                    "a volume: NAME[,size=SIZE][,backing=PATH][,device=DEVICE][,KEY=VALUE...]")
+        ->type_name("VOLUME")
+        ->allow_extra_args(false);
+    init.add_option("--port", options.port, "the port where an address has none (10809)")
+        ->type_name("PORT")
+        ->check(CLI::Range(1, 65535));
+    init.add_option("--dir", options.folder,
+                    "the folder of backing files that are not named (/srv)")
+        ->type_name("DIR");
+    CLI::Option* show =
+        init.add_flag("--show-join", options.show_join, "print what the other node joins with");
+    init.add_flag("--join", options.join,
+                  "be the other node: take that from standard input, typed or piped")
+        ->excludes(show);
+    init.add_flag("--force", options.force, "replace a configuration or keys that are different");
+    init.add_flag("--dry-run", options.dry_run, "print the file; change nothing");
+}
+
 /// Seconds. A number alone is seconds, too.
 Result<double> parse_patience(const std::string& text) {
     double seconds = 0;
@@ -302,6 +328,7 @@ std::variant<Options, int> parse_command_line(int argc, const char* const* argv,
     app.require_subcommand(1);
     app.get_formatter()->label("SUBCOMMAND", "VERB [VOLUME] [OPTIONS]");
     Verbs verbs(app, options);
+    add_setup_verbs(verbs, options);
     add_role_verbs(verbs, options);
     add_mirror_verbs(verbs, options);
     add_watching_verbs(verbs, options);

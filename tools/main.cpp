@@ -8,6 +8,7 @@
 #include "core/config/mistakes.hpp"
 #include "core/config/this_node.hpp"
 #include "tools/command_line.hpp"
+#include "tools/init.hpp"
 #include "tools/verbs.hpp"
 
 using namespace mirror;
@@ -38,6 +39,9 @@ int report_setup(const Error& error, const Options& options, World& world) {
 int run(const Options& options) {
     World world = make_world(options);
     const std::string path = config_path(options.config);
+    if (options.verb == "init") {
+        return init(options, path, world);
+    }
     const auto config = read_config_file(path);
     if (!config && options.verb == "check") {
         return report_mistakes(config.error(), path, options, world);
