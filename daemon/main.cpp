@@ -20,6 +20,7 @@
 #include "core/base/privileges.hpp"
 #include "core/base/stderr_relay.hpp"
 #include "core/config/control_group.hpp"
+#include "core/config/mistakes.hpp"
 #include "core/config/this_node.hpp"
 #include "core/nbd/look_up.hpp"
 #include "core/nbd/server.hpp"
@@ -230,12 +231,24 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     return {};
 }
 
+/// All of them: a person who starts mirrord wants to correct the file once.
+Error tell_mistakes(const Mistakes& mistakes, const std::string& path) {
+    if (mistakes.size() == 1) {
+        return mistakes.front().error;
+    }
+    for (const Mistake& mistake : mistakes) {
+        log(LogLevel::error, "{}", mistake.error.text());
+    }
+    return {ErrorKind::invalid, fmt::format("{} has {} mistakes", path, mistakes.size()),
+            "correct them (mirrorctl check lists them, too), then start mirrord"};
+}
+
 Result<void> run(const Options& options, StderrRelay& relay) {
     // Absolute: what stands beside the file is told to engines, which run in another folder.
-    const auto config =
-        load_config(std::filesystem::absolute(config_path(options.config)).string());
+    const std::string path = std::filesystem::absolute(config_path(options.config)).string();
+    const auto config = read_config_file(path);
     if (!config) {
-        return Failure(config.error());
+        return Failure(tell_mistakes(config.error(), path));
     }
     const auto node = this_node(*config, options.node);
     if (!node) {

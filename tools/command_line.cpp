@@ -5,14 +5,15 @@
 #include <charconv>
 #include <chrono>
 #include <iterator>
-#include <numeric>
 #include <ostream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
+#include "core/base/nearest_word.hpp"
 #include "core/base/units.hpp"
 #include "tools/terminal.hpp"
 
@@ -160,6 +161,32 @@ void add_mirror_verbs(Verbs& verbs, Options& options) {
                      "even if clients besides the device are connected (they are disconnected)");
 }
 
+void add_setup_verbs(Verbs& verbs, Options& options) {
+    CLI::App& init =
+        verbs.add("init", "set up a pair of nodes: configuration, keys, next steps", Volume::none);
+    init.add_option("--member", options.members,
+                    "a node of the pair, once for each: NAME=ADDRESS[:PORT][,KEY=VALUE...]")
+        ->type_name("NODE")
+        ->allow_extra_args(false);
+    init.add_option("--volume", options.volumes,
+                    "a volume: NAME[,size=SIZE][,backing=PATH][,device=DEVICE][,KEY=VALUE...]")
+        ->type_name("VOLUME")
+        ->allow_extra_args(false);
+    init.add_option("--port", options.port, "the port where an address has none (10809)")
+        ->type_name("PORT")
+        ->check(CLI::Range(1, 65535));
+    init.add_option("--dir", options.folder,
+                    "the folder of backing files that are not named (/srv)")
+        ->type_name("DIR");
+    CLI::Option* show =
+        init.add_flag("--show-join", options.show_join, "print what the other node joins with");
+    init.add_flag("--join", options.join,
+                  "be the other node: take that from standard input, typed or piped")
+        ->excludes(show);
+    init.add_flag("--force", options.force, "replace a configuration or keys that are different");
+    init.add_flag("--dry-run", options.dry_run, "print the file; change nothing");
+}
+
 /// Seconds. A number alone is seconds, too.
 Result<double> parse_patience(const std::string& text) {
     double seconds = 0;
@@ -258,32 +285,13 @@ std::string first_word(const std::vector<std::string>& words) {
     return {};
 }
 
-/// How many letters have to be typed, left out or replaced to make the one of the other.
-std::size_t typing_distance(std::string_view from, std::string_view to) {
-    std::vector<std::size_t> row(to.size() + 1);
-    std::iota(row.begin(), row.end(), std::size_t{0});
-    for (std::size_t i = 1; i <= from.size(); ++i) {
-        std::size_t diagonal = std::exchange(row[0], i);
-        for (std::size_t j = 1; j <= to.size(); ++j) {
-            const std::size_t replaced = diagonal + (from[i - 1] == to[j - 1] ? 0 : 1);
-            diagonal = row[j];
-            row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-        }
-    }
-    return row.back();
-}
-
 std::string nearest_verb(const CLI::App& app, const std::string& word) {
-    std::string nearest;
-    std::size_t least = 1 + word.size() / 2;  // farther ones have nothing in common with it
+    std::vector<std::string> names;
     for (const CLI::App* verb : app.get_subcommands({})) {
-        const std::size_t distance = typing_distance(word, verb->get_name());
-        if (distance < least) {
-            least = distance;
-            nearest = verb->get_name();
-        }
+        names.push_back(verb->get_name());
     }
-    return nearest;
+    const std::vector<std::string_view> known(names.begin(), names.end());
+    return nearest_word(word, known);
 }
 
 /// False, and told, where the word that should be a verb is none.
@@ -323,6 +331,7 @@ std::variant<Options, int> parse_command_line(int argc, const char* const* argv,
     app.require_subcommand(1);
     app.get_formatter()->label("SUBCOMMAND", "VERB [VOLUME] [OPTIONS]");
     Verbs verbs(app, options);
+    add_setup_verbs(verbs, options);
     add_role_verbs(verbs, options);
     add_mirror_verbs(verbs, options);
     add_watching_verbs(verbs, options);

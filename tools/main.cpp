@@ -5,9 +5,10 @@
 #include <thread>
 #include <unistd.h>
 
-#include "core/config/config.hpp"
+#include "core/config/mistakes.hpp"
 #include "core/config/this_node.hpp"
 #include "tools/command_line.hpp"
+#include "tools/init.hpp"
 #include "tools/verbs.hpp"
 
 using namespace mirror;
@@ -38,12 +39,18 @@ int report_setup(const Error& error, const Options& options, World& world) {
 int run(const Options& options) {
     World world = make_world(options);
     const std::string path = config_path(options.config);
-    const auto config = load_config(path);
+    if (options.verb == "init") {
+        return init(options, path, world);
+    }
+    const auto config = read_config_file(path);
+    if (!config && options.verb == "check") {
+        return report_mistakes(config.error(), path, options, world);
+    }
     if (!config) {
         if (options.verb == "version" && !options.json) {
             world.out << "mirrorctl " MIRROR_VERSION "\n";
         }
-        return report_setup(config.error(), options, world);
+        return report_setup(as_one_error(config.error()), options, world);
     }
     const auto node = this_node(*config, options.node);
     if (!node) {

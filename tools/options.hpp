@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace mirror::tools {
 
@@ -55,6 +56,13 @@ struct Options {
     std::string since;
     std::string wait_for;
     std::optional<double> timeout_seconds;
+    // Of init.
+    std::vector<std::string> members;  ///< NAME=ADDRESS[:PORT][,KEY=VALUE…], as typed
+    std::vector<std::string> volumes;  ///< NAME[,KEY=VALUE…], as typed
+    std::optional<std::uint16_t> port;
+    std::string folder = "/srv";
+    bool join = false;
+    bool show_join = false;
 };
 
 /// Exit codes of all verbs; `status` has its own meaning for 1 and 2 (status_view.hpp).

@@ -8,16 +8,49 @@
 
 namespace mirror::tools {
 
+namespace {
+
+Json encode(const Error& error) {
+    return {{"kind", to_string(error.kind)}, {"message", error.message}, {"remedy", error.remedy}};
+}
+
+Json encode(const Mistake& mistake) {
+    return {{"line", mistake.line == 0 ? Json() : Json(mistake.line)},
+            {"key", mistake.key},
+            {"message", mistake.error.message},
+            {"remedy", mistake.error.remedy}};
+}
+
+}  // namespace
+
+int report_mistakes(const Mistakes& mistakes, const std::string& path, const Options& options,
+                    World& world) {
+    world.out.flush();
+    for (const Mistake& mistake : mistakes) {
+        world.err << fmt::format("mirrorctl: {}\n", printable(mistake.error.text()));
+    }
+    if (mistakes.size() > 1) {
+        world.err << fmt::format("mirrorctl: {} has {} mistakes\n", printable(path),
+                                 mistakes.size());
+    }
+    if (options.json) {
+        Json list = Json::array();
+        for (const Mistake& mistake : mistakes) {
+            list.push_back(encode(mistake));
+        }
+        print_json({{"ok", false},
+                    {"error", encode(as_one_error(mistakes))},
+                    {"mistakes", std::move(list)}},
+                   world);
+    }
+    return exit_refused;
+}
+
 int report(const Error& error, const Options& options, World& world) {
     world.out.flush();
     world.err << fmt::format("mirrorctl: {}\n", printable(error.text()));
     if (options.json) {
-        print_json({{"ok", false},
-                    {"error",
-                     {{"kind", to_string(error.kind)},
-                      {"message", error.message},
-                      {"remedy", error.remedy}}}},
-                   world);
+        print_json({{"ok", false}, {"error", encode(error)}}, world);
     }
     const bool unknown = error.kind == ErrorKind::unreachable || error.kind == ErrorKind::timed_out;
     return unknown ? exit_unknown : exit_refused;

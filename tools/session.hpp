@@ -9,6 +9,7 @@
 #include <ostream>
 
 #include "core/base/clock.hpp"
+#include "core/config/mistakes.hpp"
 #include "tools/client.hpp"
 #include "tools/options.hpp"
 #include "tools/terminal.hpp"
@@ -42,6 +43,10 @@ inline constexpr std::chrono::minutes change_deadline{60};
 /// The exit code for an error, after it was printed: text on stderr, with --json also as an
 /// object on stdout.
 int report(const Error& error, const Options& options, World& world);
+
+/// The same for a configuration: every mistake, one a line, and with --json as a list `mistakes`.
+int report_mistakes(const Mistakes& mistakes, const std::string& path, const Options& options,
+                    World& world);
 
 /// Prints {"schema": 1, …answer}.
 void print_json(const Json& answer, World& world);

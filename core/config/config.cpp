@@ -8,7 +8,6 @@
 #include <netinet/in.h>
 #include <string_view>
 
-#include "core/base/trusted_file.hpp"
 #include "core/config/words.hpp"
 
 namespace mirror {
@@ -108,18 +107,6 @@ RemoteVerbs remote_verbs_of(const NodeConfig& node, const VolumeConfig& volume) 
         return std::min(*node.remote_verbs, *volume.remote_verbs);
     }
     return node.remote_verbs.value_or(volume.remote_verbs.value_or(RemoteVerbs::switched));
-}
-
-Result<Config> load_config(const std::string& path) {
-    const Result<std::string> text = read_trusted_file(path, longest_config_file);
-    if (!text) {
-        Error error = text.error();
-        if (error.remedy.empty()) {
-            error.remedy = "make it, or name another one with --config FILE";
-        }
-        return Failure(std::move(error));
-    }
-    return parse_config(*text, path);
 }
 
 std::string config_path(const std::string& given) {

@@ -3,7 +3,7 @@
 // line and key. Used by the readers of the file only, on one thread; borrows from the parsed file.
 #pragma once
 
-#include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,6 +11,7 @@
 #include <toml++/toml.h>
 
 #include "core/base/error.hpp"
+#include "core/config/mistakes.hpp"
 
 namespace mirror {
 
@@ -24,9 +25,20 @@ struct Item {
     [[nodiscard]] Item child(const toml::key& name, const toml::node& node) const;
 };
 
-/// In TOML a dot begins a table in the table, unless the name stands in quotes: so where the
-/// unknown key holds known ones, the error says how the name is written.
-[[nodiscard]] Failure unknown_key(const Item& item, std::initializer_list<std::string_view> known);
+/// Notes what is wrong with the item, if something is; whether it is right.
+bool keep(Mistakes& mistakes, const Item& item, const Result<void>& read);
+/// The same of what is known to be wrong.
+void note(Mistakes& mistakes, const Item& item, Failure failure);
+
+/// `table`: where the item stands, in which `known` keys are read. In TOML a dot begins a table in
+/// the table, unless the name stands in quotes: so where the unknown key holds known ones, the
+/// error says how the name is written. One that belongs to another table is sent there.
+[[nodiscard]] Failure unknown_key(const Item& item, const Item& table,
+                                  std::span<const std::string_view> known);
+/// Whether a key of this name stands above all tables, and is no table itself.
+[[nodiscard]] bool belongs_above_tables(std::string_view key);
+/// Such a key in `table`, where it has no meaning.
+[[nodiscard]] Failure stands_below(const Item& item, const Item& table, std::string_view key);
 /// A table where backing.NODE should be a path: the node's name had a dot.
 [[nodiscard]] Failure unquoted_node(const Item& item);
 [[nodiscard]] Result<const toml::table*> table_of(const Item& item);

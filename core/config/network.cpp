@@ -30,7 +30,8 @@ Result<void> check_network(const Config& config, const Item& item) {
         return {};
     }
     for (const auto& [name, node] : config.nodes) {
-        if (!node.address.is_loopback()) {
+        const bool is_known = node.address.port != 0;  // else a mistake of its own
+        if (is_known && !node.address.is_loopback()) {
             return item.wrong(
                 fmt::format("\"off\" would send every byte of the disks to and from {} ({}) "
                             "unencrypted, and let anyone on the network change them",

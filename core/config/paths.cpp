@@ -14,7 +14,8 @@ namespace {
 
 class PathRules {
   public:
-    PathRules(const Config& config, const Item& volumes) : config_(config), volumes_(volumes) {
+    PathRules(const Config& config, const Item& volumes, Mistakes& mistakes)
+        : config_(config), volumes_(volumes), mistakes_(mistakes) {
         for (const auto& [node, ignored] : config.nodes) {
             for (std::string& path : own_paths(config, node)) {
                 users_.try_emplace({node, std::move(path)}, "mirrord's own");
@@ -22,45 +23,38 @@ class PathRules {
         }
     }
 
-    [[nodiscard]] Result<void> check(const VolumeConfig& volume) {
+    void check(const VolumeConfig& volume) {
         for (const auto& [node, path] : volume.backing) {
-            auto free = claim(node, path, volume, "backing." + node);
-            if (free && !volume.device.empty()) {
-                free = claim(node, volume.device, volume, "device");
+            claim(node, path, volume, "backing." + node);
+            if (!volume.device.empty()) {
+                claim(node, volume.device, volume, "device");
             }
-            if (free && !volume.mount.empty()) {
-                free = claim(node, volume.mount, volume, "mount").and_then([&, &at = node] {
-                    return require_nothing_hidden(at, volume);
-                });
-            }
-            if (!free) {
-                return free;
+            if (!volume.mount.empty() && claim(node, volume.mount, volume, "mount")) {
+                require_nothing_hidden(node, volume);
             }
         }
-        return {};
     }
 
   private:
-    [[nodiscard]] Failure wrong(const VolumeConfig& volume, const std::string& reason,
-                                std::string remedy) const {
+    void wrong(const VolumeConfig& volume, const std::string& reason, std::string remedy) {
         const auto entry = volumes_.value.as_table()->find(volume.name);
-        return volumes_.child(entry->first, entry->second).wrong(reason, std::move(remedy));
+        const Item item = volumes_.child(entry->first, entry->second);
+        note(mistakes_, item, item.wrong(reason, std::move(remedy)));
     }
 
-    [[nodiscard]] Result<void> claim(const std::string& node, const std::string& path,
-                                     const VolumeConfig& volume, const std::string& key) {
+    /// Whether it is this volume's alone.
+    bool claim(const std::string& node, const std::string& path, const VolumeConfig& volume,
+               const std::string& key) {
         const auto [user, is_new] =
             users_.try_emplace({node, path}, fmt::format("volume.{}.{}", volume.name, key));
         if (!is_new) {
-            return wrong(volume,
-                         fmt::format("{} {} is also {} on node {}", key, path, user->second, node),
-                         "give each volume a backing, a device and a mount of its own");
+            wrong(volume, fmt::format("{} {} is also {} on node {}", key, path, user->second, node),
+                  "give each volume a backing, a device and a mount of its own");
         }
-        return {};
+        return is_new;
     }
 
-    [[nodiscard]] Result<void> require_nothing_hidden(const std::string& node,
-                                                      const VolumeConfig& volume) const {
+    void require_nothing_hidden(const std::string& node, const VolumeConfig& volume) {
         const auto hides = [&](const std::string& path) {
             return path == volume.mount || volume.mount == "/" ||
                    path.starts_with(volume.mount + "/");
@@ -83,24 +77,21 @@ class PathRules {
                              "mount it where nothing of mirrordisk lies");
             }
         }
-        return {};
     }
 
     const Config& config_;
     const Item& volumes_;
+    Mistakes& mistakes_;
     std::map<std::pair<std::string, std::string>, std::string> users_;  ///< (node, path) → key
 };
 
 }  // namespace
 
-Result<void> check_paths(const Config& config, const Item& volumes) {
-    PathRules rules(config, volumes);
+void check_paths(const Config& config, const Item& volumes, Mistakes& mistakes) {
+    PathRules rules(config, volumes, mistakes);
     for (const auto& [name, volume] : config.volumes) {
-        if (auto fitting = rules.check(volume); !fitting) {
-            return fitting;
-        }
+        rules.check(volume);
     }
-    return {};
 }
 
 }  // namespace mirror

@@ -9,6 +9,6 @@ namespace mirror {
 
 /// No path on a node serves twice, be it as backing, as device, as mount, or for mirrord itself;
 /// and no mount hides a backing or a folder of mirrord's. `volumes` is the file's table of them.
-[[nodiscard]] Result<void> check_paths(const Config& config, const Item& volumes);
+void check_paths(const Config& config, const Item& volumes, Mistakes& mistakes);
 
 }  // namespace mirror

@@ -72,8 +72,8 @@ Result<Endpoint> address_of(const Item& item) {
         return wrong;
     }
     if (endpoint.host == "0.0.0.0" || endpoint.host == "::") {
-        return item.wrong(fmt::format("'{}' is not an address that a peer can connect to", *text),
-                          "write the address at which the other node reaches this one");
+        return item.wrong(fmt::format("'{}' can't be used", *text),
+                          "give the address that peers connect to, such as \"10.0.0.1:10809\"");
     }
     return endpoint;
 }
@@ -182,6 +182,26 @@ Result<bool> bool_of(const Item& item) {
         return item.wrong("must be true or false", "without quotes");
     }
     return choice->get();
+}
+
+Result<std::string> device_of(const Item& item) {
+    constexpr std::string_view stem = "/dev/nbd";
+    Result<std::string> path = path_of(item, "/dev/nbd0");
+    if (!path) {
+        return path;
+    }
+    std::uint32_t index = 0;
+    const char* const end = path->data() + path->size();
+    const bool has_stem = path->starts_with(stem);
+    const auto number = std::from_chars(path->data() + (has_stem ? stem.size() : 0), end, index);
+    // One spelling, as the kernel has it: /dev/nbd01 is no device.
+    if (!has_stem || number.ec != std::errc{} || *path != fmt::format("{}{}", stem, index)) {
+        return item.wrong(
+            fmt::format("'{}' is not a device of the kernel's nbd driver", *path),
+            "take \"/dev/nbd0\", \"/dev/nbd1\", …; a disk that holds the volume's data goes into "
+            "backing.NODE");
+    }
+    return path;
 }
 
 Result<Mode> mode_of(const Item& item) {

@@ -16,6 +16,8 @@ namespace mirror {
 
 /// An absolute path in one spelling.
 [[nodiscard]] Result<std::string> path_of(const Item& item, std::string_view example);
+/// What the volume is attached to: one of the kernel's nbd driver, and no disk.
+[[nodiscard]] Result<std::string> device_of(const Item& item);
 /// Where peers reach a node: never a wildcard address.
 [[nodiscard]] Result<Endpoint> address_of(const Item& item);
 /// Bytes: a multiple of 512.

@@ -147,25 +147,6 @@ Result<PskKey> random_key(const std::string& stem) {
     return key;
 }
 
-Secret secret_text_of(const PskKeys& keys) {
-    Secret text;
-    const auto put = [&](char letter) { text.push_back(static_cast<std::byte>(letter)); };
-    const auto put_all = [&](std::string_view letters) {
-        std::for_each(letters.begin(), letters.end(), put);
-    };
-    put_all(
-        "# mirrordisk: anyone who has this file can join the cluster: only root may read it. The "
-        "first key\n"
-        "# that matches is used, all that match are accepted; see KEYS in mirrord(8).\n");
-    for (const PskKey& key : keys) {
-        put_all(key.name);
-        put(':');
-        put_hex(key.secret, put);
-        put('\n');
-    }
-    return text;
-}
-
 }  // namespace
 
 std::optional<Direction> direction_of(const std::string& name) {
@@ -221,6 +202,25 @@ Result<PskKeys> parse_psk_keys(std::string_view text, const std::string& path) {
         return Failure(Error{ErrorKind::invalid, path + " has no key", std::string(how_to_make)});
     }
     return keys;
+}
+
+Secret secret_text_of(const PskKeys& keys) {
+    Secret text;
+    const auto put = [&](char letter) { text.push_back(static_cast<std::byte>(letter)); };
+    const auto put_all = [&](std::string_view letters) {
+        std::for_each(letters.begin(), letters.end(), put);
+    };
+    put_all(
+        "# mirrordisk: anyone who has this file can join the cluster: only root may read it. The "
+        "first key\n"
+        "# that matches is used, all that match are accepted; see KEYS in mirrord(8).\n");
+    for (const PskKey& key : keys) {
+        put_all(key.name);
+        put(':');
+        put_hex(key.secret, put);
+        put('\n');
+    }
+    return text;
 }
 
 std::string text_of(const PskKeys& keys) {

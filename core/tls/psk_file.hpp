@@ -55,6 +55,8 @@ struct Direction {
 /// `path` is for messages, which never show a secret.
 [[nodiscard]] Result<PskKeys> parse_psk_keys(std::string_view text, const std::string& path);
 [[nodiscard]] std::string text_of(const PskKeys& keys);
+/// The same in memory that is wiped.
+[[nodiscard]] Secret secret_text_of(const PskKeys& keys);
 
 /// Refuses a file that anybody but its owner (root, or who runs this) can read or write.
 [[nodiscard]] Result<PskKeys> read_psk_file(const std::string& path);

@@ -81,6 +81,28 @@ def test_a_mistake_is_named_with_file_line_and_key(config, mistake):
     assert not list(config.alpha.state_dir.iterdir())
 
 
+def test_all_mistakes_are_listed_by_check_and_at_the_start_of_mirrord(config):
+    text = config.config_text() + 'device = /dev/sdb\nsise = "1GiB"\ntls = "off"\n'
+    config.write_config(text)
+    first = len(text.splitlines()) - 2
+    expected = [f"{config.alpha.config}:{first + at}: volume.r0.{key}: {words}" for at, key, words in (
+        (0, "device", "a value that is not a number must be in quotes; quote it: "),
+        (0, "device", "'/dev/sdb' is not a device of the kernel's nbd driver"),
+        (1, "sise", "unknown key; did you mean size?"),
+        (2, "tls", "tls stands below [volume.r0] at line "))]
+    for said in (config.alpha.ctl("check", check=False).err, refused_by_mirrord(config.alpha)):
+        for line in expected:
+            assert line in said, said
+        assert "has 4 mistakes" in said
+    listed = config.alpha.ctl("check", "--json", check=False).json["mistakes"]
+    assert [entry["line"] for entry in listed] == [first, first, first + 1, first + 2]
+    assert listed[2]["key"] == "volume.r0.sise"
+    # Who asks for something else is told the first, and that there are others.
+    status = config.alpha.ctl("status", check=False)
+    assert status.code == 3
+    assert "3 more mistakes in the file: mirrorctl check lists all" in status.err
+
+
 def refused_by_mirrord(node):
     done = subprocess.run([str(environment.MIRRORD)], env=node.environment(), check=False,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True,

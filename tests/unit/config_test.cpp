@@ -8,6 +8,7 @@
 
 #include "core/base/units.hpp"
 #include "core/config/control_group.hpp"
+#include "core/config/mistakes.hpp"
 #include "core/config/own_names.hpp"
 #include "core/config/this_node.hpp"
 #include "core/control/mailbox.hpp"
@@ -28,9 +29,10 @@ backing.alpha = "/srv/a.img"
 backing.beta = "/srv/b.img"
 )";  // from line 5 on, after the nodes; what a test appends stands on line 8
 
+/// The first mistake of the text.
 std::string refusal(const std::string& text) {
-    const Result<Config> config = parse_config(text, "m.toml");
-    return config ? "accepted" : config.error().text();
+    const auto config = read_config(text, "m.toml");
+    return config ? "accepted" : config.error().front().error.text();
 }
 
 /// The same for one more line in [volume.r0].
@@ -160,15 +162,16 @@ TEST_CASE("TLS with a key beside the file is the default, and off is refused bey
 }
 
 TEST_CASE("an unknown key is refused on every level, with the known ones") {
-    CHECK(
-        refusal("nodes = 1\n") ==
-        "m.toml:1: nodes: unknown key; known keys are control_group, node.NAME, volume.NAME, tls, "
-        "psk_file, x509_dir, crl_required, i_know_this_network_is_private");
+    CHECK(refusal("nodes = 1\n") ==
+          "m.toml:1: nodes: unknown key; did you mean node.NAME? known keys are control_group, "
+          "node.NAME, volume.NAME, tls, psk_file, x509_dir, crl_required, "
+          "i_know_this_network_is_private");
     CHECK(refusal("[node.a]\naddress = 'x:1'\nadress = 'x:1'\n") ==
-          "m.toml:3: node.a.adress: unknown key; known keys are address, run_dir, "
-          "state_dir, remote_verbs");
+          "m.toml:3: node.a.adress: unknown key; did you mean address? known keys are address, "
+          "run_dir, state_dir, remote_verbs");
     CHECK(refusal_of_line("sise = 512") ==
-          "m.toml:8: volume.r0.sise: unknown key; known keys are size, mode, device, mount, "
+          "m.toml:8: volume.r0.sise: unknown key; did you mean size? known keys are size, mode, "
+          "device, mount, "
           "mount_options, peer_timeout, disk_timeout, hook_timeout, on_peer_loss, verify_rate, "
           "io_group, active_at_boot, remote_verbs, backing.NODE");
 }
@@ -211,7 +214,8 @@ TEST_CASE("addresses are checked") {
     }
     for (const char* address : {"0.0.0.0:1", "[::]:1"}) {
         CHECK(refusal(fmt::format("[node.a]\naddress = '{}'\n", address))
-                  .find("not an address that a peer can connect to") != std::string::npos);
+                  .find("can't be used; give the address that peers connect to") !=
+              std::string::npos);
     }
 }
 
@@ -228,13 +232,14 @@ TEST_CASE("names are checked") {
 }
 
 TEST_CASE("a volume has backing on exactly two known nodes, by absolute paths") {
-    CHECK(refusal(nodes + "[volume.r0]\nbacking.alpha = '/x'\n") ==
-          "m.toml:5: volume.r0: needs exactly two backing.NODE entries, has 1; write backing.NODE "
-          "= \"/PATH\" for exactly two nodes");
-    CHECK(refusal(nodes + "[volume.r0]\n").find("needs exactly two backing.NODE entries, has 0") !=
+    CHECK(
+        refusal(nodes + "[volume.r0]\nbacking.alpha = '/x'\n") ==
+        "m.toml:5: volume.r0: needs exactly two backing.NODE entries, has 1; write backing.NODE = "
+        "\"/PATH\" for each of its two nodes");
+    CHECK(refusal(nodes + "[volume.r0]\n").find("backing.NODE entries, has 0") !=
           std::string::npos);
     CHECK(refusal(nodes + r0 + "backing.gamma = '/x'\n[node.gamma]\naddress = 'h:1'\n")
-              .find("needs exactly two backing.NODE entries, has 3") != std::string::npos);
+              .find("backing.NODE entries, has 3") != std::string::npos);
     CHECK(refusal_of_line("backing.gamma = '/x'") ==
           "m.toml:8: volume.r0.backing.gamma: there is no [node.gamma]; add it, or correct the "
           "name");
@@ -293,8 +298,8 @@ TEST_CASE("no path serves twice on a node") {
         "backing.beta = '/y'\ndevice = '/dev/nbd0'\n";
     CHECK(refusal(nodes + r0 + other)
               .starts_with("m.toml:9: volume.r1: device /dev/nbd0 is also volume.r0.device on "));
-    CHECK(refusal_of_line("device = '/srv/a.img'").find("is also volume.r0.backing.alpha") !=
-          std::string::npos);
+    CHECK(refusal_of_line("mount = '/srv/a.img'\ndevice = '/dev/nbd0'")
+              .find("is also volume.r0.backing.alpha") != std::string::npos);
     const std::string apart =
         "[node.c]\naddress = 'c:1'\n[node.d]\naddress = 'd:1'\n"
         "[volume.r1]\nbacking.c = '/srv/a.img'\nbacking.d = '/srv/b.img'\n"
@@ -309,6 +314,22 @@ TEST_CASE("a socket's path that the system cannot bind is refused early") {
         std::string(100, 'd'));
     CHECK(refusal(text).find("has a path of 117 bytes; the system allows 107") !=
           std::string::npos);
+}
+
+TEST_CASE("a device is one of the kernel's nbd driver, and no disk") {
+    for (const char* device : {"/dev/nbd0", "/dev/nbd15", "//dev/./nbd1"}) {
+        CAPTURE(device);
+        CHECK(refusal_of_line(fmt::format("device = '{}'", device)) == "accepted");
+    }
+    for (const char* device : {"/dev/sdb", "/dev/nbd", "/dev/nbd0p1", "/dev/nbd01", "/dev/nbd-1",
+                               "/dev/nbd99999999999", "/dev/disk/by-id/x", "/srv/nbd0"}) {
+        CAPTURE(device);
+        CHECK(
+            refusal_of_line(fmt::format("device = '{}'", device))
+                .starts_with(fmt::format("m.toml:8: volume.r0.device: '{}' is not a device of the "
+                                         "kernel's nbd driver; take \"/dev/nbd0\"",
+                                         device)));
+    }
 }
 
 TEST_CASE("a volume's name is none that mirrordisk has itself, in any case and with any end") {
