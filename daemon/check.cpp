@@ -8,6 +8,7 @@
 
 #include "core/base/json.hpp"
 #include "core/base/socket_access.hpp"
+#include "core/base/spawn.hpp"
 #include "core/meta/meta_file.hpp"
 #include "core/store/file_store.hpp"
 #include "daemon/backing_access.hpp"
@@ -18,7 +19,6 @@
 #include "daemon/pending_settings.hpp"
 #include "daemon/recognise_backing.hpp"
 #include "daemon/settings_diff.hpp"
-#include "daemon/spawn.hpp"
 #include "daemon/state_space.hpp"
 #include "daemon/unsupervised.hpp"
 

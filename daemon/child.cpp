@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "core/base/fd.hpp"
+#include "core/base/spawn.hpp"
 #include "core/base/units.hpp"
-#include "daemon/spawn.hpp"
 
 namespace mirror::daemon {
 namespace {

@@ -13,10 +13,10 @@
 
 #include "core/base/log.hpp"
 #include "core/base/sanitized.hpp"
+#include "core/base/spawn.hpp"
 #include "core/base/trusted_file.hpp"
 #include "core/config/own_names.hpp"
 #include "daemon/running_engines.hpp"
-#include "daemon/spawn.hpp"
 #include "daemon/volume_home.hpp"
 
 namespace mirror::daemon {
@@ -106,7 +106,7 @@ Result<std::shared_ptr<EngineProcess>> EngineProcess::spawn(const EngineCommand&
     if (auto given = write_engine_config(command.paths.settings, command.config); !given) {
         return Failure(given.error());
     }
-    const auto started = daemon::spawn(
+    const auto started = mirror::spawn(
         {{nbdkit_program(), "-f", engine_threads, "-U", command.paths.socket, "-P",
           command.paths.pid_file, plugin_path(), "volume=" + command.volume, "node=" + command.node,
           "config=" + command.paths.settings, "error_file=" + command.paths.error_file},

@@ -38,6 +38,7 @@
 #include "daemon/strangers.hpp"
 #include "daemon/unsupervised.hpp"
 #include "daemon/volume_home.hpp"
+#include "daemon/watchdog.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -54,6 +55,9 @@ struct Options {
 constexpr auto needless_capabilities = std::to_array<unsigned>(
     {CAP_AUDIT_READ, CAP_BLOCK_SUSPEND, CAP_LEASE, CAP_MAC_ADMIN, CAP_MAC_OVERRIDE, CAP_SYS_BOOT,
      CAP_SYS_PACCT, CAP_SYS_TIME, CAP_SYS_TTY_CONFIG, CAP_SYSLOG, CAP_WAKE_ALARM});
+
+/// For a question that no disk and no peer has a part in.
+constexpr std::chrono::seconds self_test_patience{10};
 
 /// A flood of connections must run into the server's limits, not into the process's.
 void raise_file_limit() {
@@ -194,6 +198,8 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     BootPromotions boot(context, keepers);
     RunDirWatch run_dir(context, keepers, instance,
                         [&] { return listen_for_people(server, context); });
+    Watchdog watchdog([&] { return answers_itself(context, keepers, self_test_patience); },
+                      notify_service_manager);
     const auto started =
         peers
             .start([&](const std::string& node, const PeerView& view, PeerWatch::Change change) {
@@ -203,7 +209,8 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
             .and_then([&] { return backings.start(); })
             .and_then([&] { return space.start(); })
             .and_then([&] { return boot.start(); })
-            .and_then([&] { return run_dir.start(); });
+            .and_then([&] { return run_dir.start(); })
+            .and_then([&] { return watchdog.start(watchdog_limit()); });
     if (!started) {
         return started;
     }
@@ -218,6 +225,7 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
                      context.node.name),
          why});
     notify_service_manager("STOPPING=1");
+    watchdog.stop();
     run_dir.stop();
     boot.stop();
     backings.stop();

@@ -6,6 +6,7 @@
 #include <exception>
 #include <limits>
 #include <optional>
+#include <set>
 #include <string_view>
 
 #include "core/base/json.hpp"
@@ -289,6 +290,18 @@ Result<void> require_configured(const Rule& rule, const VolumeKeeper& keeper) {
         /*os_error=*/0, Ground::state});
 }
 
+/// For somebody who asks on a node that has no part in the volume.
+Error lives_elsewhere(const VolumeConfig& volume, const std::string& node) {
+    std::vector<std::string> nodes;
+    for (const auto& [name, path] : volume.backing) {
+        nodes.push_back(name);
+    }
+    return {ErrorKind::not_found,
+            fmt::format("volume {} has no replica on {}; it is mirrored between {}", volume.name,
+                        node, fmt::join(nodes, " and ")),
+            fmt::format("run mirrorctl on {}", fmt::join(nodes, " or "))};
+}
+
 /// Names are no secrets. Without a usable file: none.
 Json key_names(const Context& context) {
     if (!context.tls || context.tls->mode() != TlsMode::psk) {
@@ -452,10 +465,8 @@ Result<VolumeKeeper*> Requests::keeper(const std::string& volume) const {
             return Failure(Error{ErrorKind::not_found, engine.text, engine.remedy});
         }
     }
-    if (const auto config = context_.config.volume(volume); !config) {
-        return Failure(config.error());
-    }
-    return fail(ErrorKind::not_found, "volume {} has no replica on {}", volume, context_.node.name);
+    const auto config = context_.config.volume(volume);
+    return Failure(config ? lives_elsewhere(**config, context_.node.name) : config.error());
 }
 
 Json Requests::version() const {
@@ -474,14 +485,17 @@ Result<Json> Requests::status(const Json& request) const {
         return Failure(page.error());
     }
     Json volumes = Json::array();
+    std::set<std::string> peers;
     if (*volume) {
         const auto found = keeper(**volume);
         if (!found) {
             return Failure(found.error());
         }
         volumes.push_back((*found)->status());
+        peers.insert((*found)->peer());
     } else {
         for (const auto& [name, each] : keepers_) {
+            peers.insert(each->peer());
             if (!page->wants(name)) {
                 continue;
             }
@@ -492,9 +506,25 @@ Result<Json> Requests::status(const Json& request) const {
         }
     }
     Json answer{{"schema", 1}, {"node", context_.node.name}, {"volumes", std::move(volumes)}};
+    answer["nodes"] = nodes_seen(peers);
     answer["unsupervised"] = unsupervised_engines();
     page->note_next(answer);
     return answer;
+}
+
+/// As this node's mirrord sees their mirrords, after the volumes' entries have asked them.
+Json Requests::nodes_seen(const std::set<std::string>& names) const {
+    Json nodes = Json::array();
+    for (const std::string& name : names) {
+        const PeerView view = peers_.view(name);
+        nodes.push_back(
+            {{"node", name},
+             {"reachable", view.reachable},
+             {"last_seen",
+              view.last_seen == WallTime{} ? Json() : Json(format_rfc3339(view.last_seen))},
+             {"why", view.reachable || view.error.empty() ? Json() : Json(view.error)}});
+    }
+    return nodes;
 }
 
 Json Requests::unsupervised_engines() const {

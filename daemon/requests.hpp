@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "core/control/pages.hpp"
@@ -46,6 +47,7 @@ class Requests {
                                             const nbd::Client& client) const;
     [[nodiscard]] Json version() const;
     [[nodiscard]] Result<Json> status(const Json& request) const;
+    [[nodiscard]] Json nodes_seen(const std::set<std::string>& names) const;
     [[nodiscard]] Json unsupervised_engines() const;
     [[nodiscard]] Result<Json> peer_status(const Json& request, const nbd::Client& client) const;
     void add_to_peer_status(const std::string& name, Json& answer, control::Page& page) const;

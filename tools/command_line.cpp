@@ -263,6 +263,12 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
         ->needs(add);
 
     verbs.add("check", "check the configuration and both nodes", Volume::none);
+    CLI::App& support =
+        verbs.add("support", "collect information about a fault in one file", Volume::none);
+    support
+        .add_option("--output", options.output,
+                    "the file (mirrordisk-support-NODE-TIME.tar.gz in this folder)")
+        ->type_name("FILE");
     verbs.add("version", "show the versions of mirrorctl and mirrord", Volume::none);
 }
 

@@ -9,6 +9,7 @@
 #include "core/config/this_node.hpp"
 #include "tools/command_line.hpp"
 #include "tools/init.hpp"
+#include "tools/support/support.hpp"
 #include "tools/verbs.hpp"
 
 using namespace mirror;
@@ -41,6 +42,9 @@ int run(const Options& options) {
     const std::string path = config_path(options.config);
     if (options.verb == "init") {
         return init(options, path, world);
+    }
+    if (options.verb == "support") {
+        return support(options, path, world);  // also with a configuration that is wrong
     }
     const auto config = read_config_file(path);
     if (!config && options.verb == "check") {

@@ -50,6 +50,7 @@ struct Options {
     bool drop = false;
     bool over = false;
     std::string export_to;
+    std::string output;  ///< of support: a file; empty: a name is made
     std::optional<std::uint64_t> id;
     std::string to;
     std::string keep;

@@ -11,6 +11,7 @@
 #include "tools/gaps_view.hpp"
 #include "tools/media_words.hpp"
 #include "tools/progress.hpp"
+#include "tools/silent_nodes.hpp"
 #include "tools/split_brain_view.hpp"
 #include "tools/table.hpp"
 #include "tools/verify_view.hpp"
@@ -259,6 +260,14 @@ std::string active_column(const Json& volume, const std::string& node) {
     return is_activity_known(volume) ? "-" : "unknown";
 }
 
+std::string peer_column(const Json& volume) {
+    std::string names;
+    for (const Json& peer : part_field(volume, "peers")) {
+        names += (names.empty() ? "" : ", ") + or_unknown(text_field(peer, "node"));
+    }
+    return names.empty() ? "-" : names;
+}
+
 Row table_row(const Json& volume, const std::string& node, const ViewContext& context) {
     const std::string state = text_field(volume, "state");
     std::string behind;
@@ -272,30 +281,41 @@ Row table_row(const Json& volume, const std::string& node, const ViewContext& co
              words_of(state).style},
             {or_unknown(text_field(volume, "role"))},
             {active_column(volume, node)},
+            {peer_column(volume)},
             {bytes_or_unknown(volume, "size_bytes")},
             {behind.empty() ? "-" : behind},
             {since ? format_when(*since, context.now) : "unknown"}};
 }
 
-std::string format_overview(const Json& volumes, const std::string& node,
+std::string format_overview(const Json& status, const std::string& node,
                             const ViewContext& context) {
+    const Json& volumes = part_field(status, "volumes");
     std::vector<Row> rows{{{"VOLUME", Style::dim},
                            {"STATE", Style::dim},
                            {"ROLE HERE", Style::dim},
                            {"ACTIVE ON", Style::dim},
+                           {"PEER", Style::dim},
                            {"SIZE", Style::dim},
                            {"BEHIND", Style::dim},
                            {"SINCE", Style::dim}}};
-    std::string sentences;
+    std::vector<const Json*> unwell;
     for (const Json& volume : volumes) {
         rows.push_back(table_row(volume, node, context));
         if (exit_code_of(volume) != status_in_sync) {
-            sentences += fmt::format("{}: {}\n", text_field(volume, "name"),
-                                     or_unknown(text_field(volume, "why")));
-            const std::string step = next_step(volume);
-            if (!step.empty()) {
-                sentences += fmt::format("    next: {}\n", step);
-            }
+            unwell.push_back(&volume);
+        }
+    }
+    const SilentNodes silent(status, unwell);
+    std::string sentences = silent.lines(context.now);
+    for (const Json* volume : unwell) {
+        if (silent.speak_for(*volume)) {
+            continue;
+        }
+        sentences += fmt::format("{}: {}\n", text_field(*volume, "name"),
+                                 or_unknown(text_field(*volume, "why")));
+        const std::string step = next_step(*volume);
+        if (!step.empty()) {
+            sentences += fmt::format("    next: {}\n", step);
         }
     }
     // What holds for the node as a whole is the same for each.
@@ -393,7 +413,7 @@ std::string format_status(const Json& status, const ViewContext& context) {
     if (volumes.size() == 1) {
         return format_volume(volumes.front(), node, context) + unsupervised;
     }
-    return format_overview(volumes, node, context) + unsupervised;
+    return format_overview(status, node, context) + unsupervised;
 }
 
 }  // namespace mirror::tools

@@ -10,7 +10,8 @@ debian_build=(g++ meson ninja-build pkg-config nbdkit nbdkit-plugin-dev libgnutl
 debian_demo=(python3 libnbd-bin e2fsprogs fuse3 util-linux mount kmod)
 debian_test=("${debian_demo[@]}" libnbd-dev gnutls-bin doctest-dev python3-pytest
     python3-pytest-xdist python3-libnbd fio qemu-utils shellcheck clang
-    clang-format libfaketime iproute2 ccache)
+    clang-format libfaketime iproute2 ccache zsh fish
+    apparmor checkpolicy python3-yaml python3-jinja2)
 debian_deb=(build-essential debhelper systemd)
 debian_rpm=(rpm systemd cpio)
 debian_both=(ccache)
@@ -28,7 +29,8 @@ fedora_build=(gcc-c++ meson ninja-build pkgconf-pkg-config nbdkit-server nbdkit-
 fedora_demo=(python3 libnbd nbdfuse e2fsprogs fuse3 util-linux kmod)
 fedora_test=("${fedora_demo[@]}" libnbd-devel gnutls-utils doctest-devel nbdkit-basic-plugins
     nbdkit-basic-filters python3-pytest python3-pytest-xdist python3-libnbd fio qemu-img ShellCheck
-    clang clang-tools-extra libasan libubsan libtsan perl-Pod-Checker libfaketime iproute ccache)
+    clang clang-tools-extra libasan libubsan libtsan perl-Pod-Checker libfaketime iproute ccache
+    zsh fish checkpolicy python3-pyyaml python3-jinja2)
 fedora_deb=()
 fedora_rpm=(rpm-build systemd systemd-rpm-macros cpio)
 fedora_both=(ccache)

@@ -14,6 +14,7 @@ LETTERED = [f"S{number}" for number in range(1, 7)] + [f"G{number}" for number i
 LETTERED += [f"L{number}" for number in range(1, 8)]
 LETTERED += [f"T{number}" for number in range(1, 7)]
 LETTERED += [f"I{number}" for number in range(1, 5)]
+LETTERED += [f"R{number}" for number in range(1, 8)]
 ROW = re.compile(r"^\| (\w+) \| ([^|]+) \| ([^|]+) \| (.+) \|$")
 TEST = re.compile(r"`(e2e|unit|torture)(?:/([\w.]+))?::([^`]+)`")
 NOT_APPLICABLE = "not applicable: "

@@ -34,6 +34,27 @@ def three_nodes(make_cluster, **options):
     return cluster
 
 
+def hub(make_cluster):
+    """alpha mirrors r0 with beta, and n1 and n2 with gamma; all are active on alpha, and in sync."""
+    cluster = three_nodes(make_cluster, volumes={"r0": {}, "n1": {}, "n2": {}})
+    cluster.copy_key(cluster.alpha, cluster.gamma)
+    for name in ("n1", "n2"):
+        del cluster.volumes[name]["backing.beta"]
+        cluster.volumes[name]["backing.gamma"] = str(cluster.gamma.directory / f"{name}.img")
+    cluster.write_config()
+    cluster.start()
+    for name in cluster.volumes:
+        cluster.alpha.ctl("create", name)
+        cluster.alpha.ctl("promote", name)
+    for name in cluster.volumes:
+        cluster.wait_in_sync(cluster.alpha, name)
+    return cluster
+
+
+def row_of(table, volume):
+    return next(line.split() for line in table.splitlines() if line.startswith(volume + " "))
+
+
 def hand_out_keys(cluster, answer):
     """As keygen has said on alpha."""
     for name, file in answer.json["files"].items():
@@ -242,3 +263,47 @@ def test_a_rotation_and_the_end_of_one_nodes_keys(make_cluster):
     with pytest.raises(nbd.Error):
         dial_as(gamma.key_file, key_of(gamma, "gamma", "beta"), beta)
     assert alpha.state() == "in-sync"
+
+
+def test_a_dead_node_of_a_hub_is_named_once_with_its_volumes(make_cluster):
+    cluster = hub(make_cluster)
+    alpha, gamma = cluster.alpha, cluster.gamma
+    said = alpha.ctl("status")
+    assert [row_of(said.out, name)[4] for name in ("r0", "n1", "n2")] == ["beta", "gamma", "gamma"]
+    assert {node["node"]: node["reachable"] for node in alpha.ctl("status", "--json").json["nodes"]} \
+        == {"beta": True, "gamma": True}
+    gamma.kill_everything()
+    for name in ("n1", "n2"):
+        cluster.wait_state(alpha, "broken", name)
+
+    def is_named():
+        [entry] = [node for node in alpha.ctl("status", "--json", check=False).json["nodes"]
+                   if node["node"] == "gamma"]
+        return not entry["reachable"] and entry["last_seen"] and entry["why"]
+    cluster.wait(is_named, "alpha's mirrord to notice that gamma is gone")
+    said = alpha.ctl("status", check=False)
+    assert said.code == 1, str(said)
+    about = said.out.partition("\n\n")[2]
+    assert about.startswith("gamma unreachable since ") and ": n1, n2\n" in about, str(said)
+    assert about.count("next") == 1 and "n1:" not in about, str(said)
+    # Who asks about one of them gets its own lines, as ever.
+    assert "gamma unreachable" not in alpha.ctl("status", "n1", check=False).out
+    gamma.start()
+    for name in cluster.volumes:
+        cluster.wait_in_sync(alpha, name)
+        alpha.ctl("demote", name)
+    cluster.assert_replicas_equal()
+    for name in ("n1", "n2"):
+        assert cluster.backing(alpha, name).read_bytes() == cluster.backing(gamma, name).read_bytes()
+
+
+def test_a_node_without_a_replica_names_those_that_have_one(make_cluster):
+    cluster = hub(make_cluster)
+    for arguments in (["status", "n1"], ["promote", "n1"], ["verify", "n1"]):
+        refused = cluster.beta.ctl(*arguments, check=False)
+        assert refused.code in (1, 3), str(refused)
+        assert ("volume n1 has no replica on beta; it is mirrored between alpha and gamma; "
+                "run mirrorctl on alpha or gamma") in refused.err, str(refused)
+    for name in cluster.volumes:
+        cluster.alpha.ctl("demote", name)
+    cluster.assert_replicas_equal()

@@ -13,10 +13,15 @@ ESSENTIALS = [
     *(f"/lib/systemd/system/{re.escape(unit)}" for unit in UNITS),
     "/usr/lib/modules-load.d/mirrordisk.conf", "/usr/lib/firewalld/services/mirrordisk.xml",
     "/usr/libexec/mirrordisk/package-steps", "/etc/mirrordisk/hooks.d/README",
-    "/bash-completion/completions/mirrorctl", "/man8/mirrorctl.8.gz", "/man8/mirrord.8.gz",
+    "/bash-completion/completions/mirrorctl", "/zsh/(site-functions|vendor-completions)/_mirrorctl",
+    "/fish/vendor_completions.d/mirrorctl.fish", "/man8/mirrorctl.8.gz", "/man8/mirrord.8.gz",
     "/man5/mirrordisk.toml.5.gz", "/man7/mirrordisk-protocol.7.gz", "/man1/nbdkit-mirror-plugin.1.gz",
-    "/mirrordisk.toml", "/hardened.conf", "/unprivileged.conf", "/README.md(.gz)?",
-    "/first-setup.md(.gz)?", "/promises.md(.gz)?", "/scenarios.md(.gz)?", "/SECURITY.md(.gz)?",
+    "/mirrordisk.toml", "/hardened.conf", "/unprivileged.conf", "/report-failure.conf",
+    "/mirrordisk-report@.service", "/apparmor/mirrordisk", "/selinux/mirrordisk.te",
+    "/selinux/mirrordisk.fc", "/recipes.md(.gz)?", "/ansible/site.yml",
+    "/ansible/roles/mirrordisk/tasks/main.yml", "/cloud-init.yaml", "/README.md(.gz)?",
+    "/first-setup.md(.gz)?", "/promises.md(.gz)?", "/status-fields.md(.gz)?",
+    "/scenarios.md(.gz)?", "/SECURITY.md(.gz)?",
 ]
 
 
@@ -77,6 +82,25 @@ def test_systemd_finds_no_mistake_in_the_examples_for_the_unit(installed_machine
     scratch.must("rm", "-r", "/etc/systemd/system/mirrord.service.d")
     ours = [line for line in said.stdout.splitlines() if "mirror" in line]
     assert said.returncode == 0 and not ours, said.stdout
+
+
+def test_systemd_finds_no_mistake_in_the_example_that_reports_a_failure(installed_machine):
+    scratch = installed_machine.scratch
+    scratch.must("sh", "-c", "cd /etc/systemd/system; mkdir -p mirrordisk-verify.service.d; "
+                 "cp $(find /usr/share/doc/mirrordisk* -name report-failure.conf) mirrordisk-verify.service.d/; "
+                 "cp $(find /usr/share/doc/mirrordisk* -name 'mirrordisk-report@.service') .")
+    said = scratch.run("systemd-analyze", "verify", "--man=no", "mirrordisk-verify.service",
+                       "mirrordisk-report@mirrordisk-verify.service.service")
+    scratch.must("sh", "-c", "cd /etc/systemd/system; rm -r mirrordisk-verify.service.d mirrordisk-report@.service")
+    ours = [line for line in said.stdout.splitlines() if "mirror" in line]
+    assert said.returncode == 0 and not ours, said.stdout
+
+
+def test_a_mirrord_that_hangs_is_ended_by_the_watchdog(installed_machine):
+    show = installed_machine.scratch.must(
+        "sh", "-c", "cat /lib/systemd/system/mirrord.service /usr/lib/systemd/system/mirrord.service "
+        "2>/dev/null || :")
+    assert {"WatchdogSec=2min", "Type=notify", "Restart=always"} <= set(show.splitlines())
 
 
 def test_the_daemons_unit_has_no_option_that_hides_its_mounts(installed_machine):

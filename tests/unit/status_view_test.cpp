@@ -147,13 +147,57 @@ TEST_CASE("several volumes: a table, and a sentence only for those that are not 
     Json other = broken_volume();
     other["name"] = "mail";
     CHECK(format_status(status_of({in_sync_volume(), other}), context_at("2026-03-01T12:33:05Z")) ==
-          R"(VOLUME  STATE    ROLE HERE  ACTIVE ON  SIZE    BEHIND  SINCE
-r0      in-sync  active     alpha      10 GiB  0 B     12:30:05 (3 min ago)
-mail    broken   active     alpha      10 GiB  12 MiB  12:30:05 (3 min ago)
+          R"(VOLUME  STATE    ROLE HERE  ACTIVE ON  PEER  SIZE    BEHIND  SINCE
+r0      in-sync  active     alpha      beta  10 GiB  0 B     12:30:05 (3 min ago)
+mail    broken   active     alpha      beta  10 GiB  12 MiB  12:30:05 (3 min ago)
 
 mail: beta did not answer within 5.0 s.
     next: start mirrord on beta
 )");
+}
+
+TEST_CASE("a dead node is named once with its volumes, and each piece of advice once") {
+    const auto waiting = [](const char* name, const char* state, const char* peer = "gamma") {
+        Json volume = broken_volume();
+        volume["name"] = name;
+        volume["state"] = state;
+        volume["peers"][0]["node"] = peer;
+        return volume;
+    };
+    Json status = status_of({waiting("n1", "broken"), waiting("n2", "broken"),
+                             waiting("ring", "peer-unknown"), waiting("mail", "broken", "beta")});
+    status["nodes"] = Json::parse(
+        R"([{"node": "beta", "reachable": true, "last_seen": "2026-03-01T12:33:05Z", "why": null},
+            {"node": "gamma", "reachable": false, "last_seen": "2026-03-01T12:30:05Z",
+             "why": "gamma can't be reached: Connection refused"}])");
+    const auto shown = [&] { return format_status(status, context_at("2026-03-01T12:33:05Z")); };
+    const std::string text = shown();
+    CAPTURE(text);
+    CHECK(text.find("\n\ngamma unreachable since 12:30:05 (3 min ago): n1, n2, ring\n"
+                    "    gamma can't be reached: Connection refused\n"
+                    "    next for n1, n2: bring gamma or the way to it back") != std::string::npos);
+    CHECK(text.find("mirrorctl connect VOLUME\n    next for ring: ") != std::string::npos);
+    CHECK(text.find("mirrorctl promote ring --force --dry-run\nmail: ") != std::string::npos);
+    CHECK(text.find("n1: ") == std::string::npos);
+
+    SUBCASE("a node that was never seen is not given a time") {
+        status["nodes"][1]["last_seen"] = nullptr;
+        CHECK(shown().find("gamma unreachable since mirrord was started here: n1") !=
+              std::string::npos);
+    }
+    SUBCASE("what only the volume can tell stays with it") {
+        status["volumes"][0]["state"] = "failed";
+        status["volumes"][1]["peers"][0]["link"] = "connected";
+        CHECK(shown().find("unreachable") == std::string::npos);
+        CHECK(shown().find("\nn1: ") != std::string::npos);
+        CHECK(shown().find("\nn2: ") != std::string::npos);
+    }
+    SUBCASE("a mirrord that does not tell of nodes, or tells nonsense") {
+        for (const Json& odd : {Json(), Json(7), Json::array({3, nullptr}), Json::object()}) {
+            status["nodes"] = odd;
+            CHECK(shown().find("\nn1: ") != std::string::npos);
+        }
+    }
 }
 
 TEST_CASE("the standby's view names the active node, and never shows unknown as nothing") {

@@ -16,11 +16,11 @@
 #include <doctest/doctest.h>
 
 #include "core/base/json.hpp"
+#include "core/base/spawn.hpp"
 #include "core/control/mailbox.hpp"
 #include "core/control/messages.hpp"
 #include "core/control/pages.hpp"
 #include "daemon/requests.hpp"
-#include "daemon/spawn.hpp"
 #include "daemon/volume_home.hpp"
 #include "tests/unit/eventually.hpp"
 #include "tests/unit/no_devices.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "daemon/spawn.hpp"
+#include "core/base/spawn.hpp"
 
 #include <algorithm>
 #include <array>
@@ -16,16 +16,20 @@
 #include "core/base/stderr_relay.hpp"
 #include "core/base/units.hpp"
 
-namespace mirror::daemon {
+namespace mirror {
 namespace {
 
 /// posix_spawn's two settings objects, destroyed with the scope.
 class Settings {
   public:
-    explicit Settings(int output) {
+    Settings(int input, int output) {
         ::posix_spawn_file_actions_init(&actions_);
         ::posix_spawnattr_init(&attributes_);
-        ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+        if (input >= 0) {
+            ::posix_spawn_file_actions_adddup2(&actions_, input, STDIN_FILENO);
+        } else {
+            ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+        }
         if (output >= 0) {
             ::posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
         }
@@ -127,7 +131,7 @@ Result<pid_t> spawn(const Program& program) {
     if (file.empty()) {
         return fail_errno(ENOENT, fmt::format("starting {}", arguments.front()));
     }
-    const Settings settings(program.output);
+    const Settings settings(program.input, program.output);
     const CommonThread inherits_nothing;
     pid_t pid = 0;
     const int failed = ::posix_spawn(&pid, file.c_str(), settings.actions(), settings.attributes(),
@@ -174,4 +178,4 @@ Result<std::string> run_tool(const std::vector<std::string>& arguments,
     return output;
 }
 
-}  // namespace mirror::daemon
+}  // namespace mirror

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Starting other programs without fork: none of the daemon's descriptors, signal masks or locks
+// Starting other programs without fork: none of the process's descriptors, signal masks or locks
 // reaches the child. Any thread.
 #pragma once
 
@@ -11,7 +11,7 @@
 
 #include "core/base/error.hpp"
 
-namespace mirror::daemon {
+namespace mirror {
 
 /// Where the machine's programs are. Of mirrord itself and of hooks: who could set the PATH that
 /// mirrord was started with is not to choose what it runs.
@@ -24,13 +24,14 @@ inline constexpr std::string_view program_path =
 struct Program {
     std::vector<std::string> arguments;    ///< the first is looked up as by find_program()
     std::vector<std::string> environment;  ///< "NAME=value"
-    int output = -1;                       ///< takes stdout and stderr; -1: those of the daemon
+    int output = -1;                       ///< takes stdout and stderr; -1: those of this process
+    int input = -1;                        ///< becomes stdin; -1: /dev/null
 };
 
-/// In a session of its own, with /dev/null as stdin. The caller reaps it.
+/// In a session of its own. The caller reaps it.
 [[nodiscard]] Result<pid_t> spawn(const Program& program);
 
-/// The daemon's own environment.
+/// The process's own environment.
 [[nodiscard]] std::vector<std::string> current_environment();
 
 /// Runs a short-lived tool; its output on success. A failure or the deadline (then it is killed)
@@ -38,4 +39,4 @@ struct Program {
 [[nodiscard]] Result<std::string> run_tool(const std::vector<std::string>& arguments,
                                            std::chrono::milliseconds deadline);
 
-}  // namespace mirror::daemon
+}  // namespace mirror
