@@ -16,7 +16,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds interval{1000};
+constexpr milliseconds shortest_interval{1000};
+/// A key that was taken out ends what was opened with it within two seconds, these included.
+constexpr milliseconds longest_interval{1500};
 constexpr milliseconds longest_pause{5000};
 
 /// Three quarters to five quarters, so that nodes that lost each other do not ask in step.
@@ -57,7 +59,12 @@ PeerWatch::PeerWatch(const Context& context) : context_(context) {
     for (const auto& [volume_name, volume] : context.config.volumes) {
         const std::string peer = volume.peer_of(context.node.name);
         if (!peer.empty()) {
-            peers_[peer].name = peer;
+            Peer& watched = peers_.try_emplace(peer).first->second;
+            watched.name = peer;
+            const auto wanted =
+                std::clamp(volume.peer_timeout / 3, shortest_interval, longest_interval);
+            watched.interval =
+                watched.interval.count() == 0 ? wanted : std::min(watched.interval, wanted);
         }
     }
 }
@@ -121,16 +128,17 @@ PeerView PeerWatch::view_now(const std::string& node) {
     return view;
 }
 
-Json PeerWatch::status_request() const {
+Json PeerWatch::status_request(bool is_now) const {
     return {{"request", "peer-status"},
             {"node", context_.node.name},
-            {"protocol", control::protocol_version}};
+            {"protocol", control::protocol_version},
+            {"now", is_now}};
 }
 
 Result<PeerAnswer> PeerWatch::ask_status(const std::string& node) const {
     const auto each = [&](const Json& request) { return ask(node, request, status_deadline); };
-    return check_answer(
-        node, control::ask_for_pages(each, status_request(), {"settings", "volumes", "unusable"}));
+    return check_answer(node, control::ask_for_pages(each, status_request(true),
+                                                     {"settings", "volumes", "unusable"}));
 }
 
 Result<Json> PeerWatch::ask(const std::string& node, const Json& request,
@@ -167,9 +175,9 @@ Result<PeerAnswer> PeerWatch::poll(const std::string& node,
         }
         connection = std::make_unique<control::MailboxClient>(std::move(*connected));
     }
-    const auto each = [&](const Json& request) { return connection->ask(request); };
-    return check_answer(
-        node, control::ask_for_pages(each, status_request(), {"settings", "volumes", "unusable"}));
+    const auto each = [&](const Json& request) { return connection->ask_at_once(request); };
+    return check_answer(node, control::ask_for_pages(each, status_request(false),
+                                                     {"settings", "volumes", "unusable"}));
 }
 
 bool PeerWatch::may_stay(const Peer& peer, const control::MailboxClient& connection,
@@ -195,7 +203,7 @@ void PeerWatch::watch(Peer& peer) {
     if (context_.tls) {
         standing.emplace(context_.tls);
     }
-    milliseconds next = interval;
+    milliseconds next = peer.interval;
     do {
         if (connection && !may_stay(peer, *connection, standing ? &*standing : nullptr)) {
             connection.reset();
@@ -209,7 +217,7 @@ void PeerWatch::watch(Peer& peer) {
         }
         if (answer) {
             note_answer(peer, std::move(*answer), connection->proof());
-            next = interval;
+            next = peer.interval;
         } else {
             connection.reset();
             note_failure(peer, answer.error());

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Knows how each peer node is: one thread a peer asks `peer-status` every second over a connection
-// that it keeps, backing off with jitter while the peer is away. The listener is called from those
-// threads with no lock held. view() and the asking functions may be called from any thread.
+// Knows how each peer node is: one thread a peer asks `peer-status` over a connection that it
+// keeps, every 1 to 1.5 seconds, as peer_timeout allows, backing off with jitter while the peer is
+// away. The listener is called from those threads with no lock held. view() and the asking
+// functions may be called from any thread.
 #pragma once
 
 #include <chrono>
@@ -55,6 +56,7 @@ class PeerWatch {
   private:
     struct Peer {
         std::string name;
+        std::chrono::milliseconds interval{};
         PeerView view;
         Thread thread;
     };
@@ -70,7 +72,7 @@ class PeerWatch {
     void note_failure(Peer& peer, const Error& error);
     /// Sleeps; false when stopping.
     [[nodiscard]] bool pause(std::chrono::milliseconds time);
-    [[nodiscard]] Json status_request() const;
+    [[nodiscard]] Json status_request(bool is_now) const;
 
     const Context& context_;
     Listener listener_;

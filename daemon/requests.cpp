@@ -543,6 +543,11 @@ Result<Json> Requests::peer_status(const Json& request, const nbd::Client& clien
     if (!page) {
         return Failure(page.error());
     }
+    // A peer of an earlier version does not say which of its looks somebody waits for.
+    const auto is_now = control::bool_field_or(request, "now", true);
+    if (!is_now) {
+        return Failure(is_now.error());
+    }
     const auto is_shared = [&](const VolumeConfig& volume) {
         return client.node.empty() || volume.peer_of(context_.node.name) == client.node;
     };
@@ -566,19 +571,19 @@ Result<Json> Requests::peer_status(const Json& request, const nbd::Client& clien
         if (volume == nullptr || !page->wants(name)) {
             continue;
         }
-        add_to_peer_status(name, answer, *page);
+        add_to_peer_status(name, *is_now, answer, *page);
     }
     page->note_next(answer);
     return answer;
 }
 
-void Requests::add_to_peer_status(const std::string& name, Json& answer,
+void Requests::add_to_peer_status(const std::string& name, bool is_now, Json& answer,
                                   control::Page& page) const {
     const auto keeper = keepers_.find(name);
     const auto read = context_.as_read().volumes.find(name);
     Json settings =
         read == context_.as_read().volumes.end() ? Json() : Json(read->second.shared_settings());
-    Json volume = keeper == keepers_.end() ? Json() : keeper->second->peer_status();
+    Json volume = keeper == keepers_.end() ? Json() : keeper->second->peer_status(is_now);
     Json unusable;
     if (keeper != keepers_.end() && volume.is_null()) {
         const VolumeFacts facts = keeper->second->facts();

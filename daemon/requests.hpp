@@ -50,7 +50,8 @@ class Requests {
     [[nodiscard]] Json nodes_seen(const std::set<std::string>& names) const;
     [[nodiscard]] Json unsupervised_engines() const;
     [[nodiscard]] Result<Json> peer_status(const Json& request, const nbd::Client& client) const;
-    void add_to_peer_status(const std::string& name, Json& answer, control::Page& page) const;
+    void add_to_peer_status(const std::string& name, bool is_now, Json& answer,
+                            control::Page& page) const;
 
     const Context& context_;
     Keepers& keepers_;

@@ -10,7 +10,7 @@
 namespace mirror::daemon {
 namespace {
 
-constexpr std::chrono::seconds period{1};
+constexpr std::chrono::seconds period{2};
 
 bool is_gone(const std::string& path) {
     return ::access(path.c_str(), F_OK) != 0 && errno == ENOENT;
@@ -36,7 +36,7 @@ void RunDirWatch::look() {
 
 void RunDirWatch::look_after_own_files() {
     const std::string socket = context_.node.daemon_socket();
-    // A file may come or go between two looks: the next one, a second later, sees it.
+    // A file may come or go between two looks: the next one sees it.
     const bool is_socket_gone = is_gone(socket);
     if (!is_socket_gone && instance_.is_named()) {
         return;

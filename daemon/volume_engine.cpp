@@ -57,7 +57,8 @@ Result<void> VolumeKeeper::wait_ready(EngineProcess& engine) {
     constexpr milliseconds step{10};
     Error last{ErrorKind::timed_out, "it does not serve"};
     while (!engine.wait_dead(step)) {
-        if (has_pid_file(paths_, engine.pid())) {
+        // Before its express door is there an answer could only come from the other one.
+        if (has_pid_file(paths_, engine.pid()) && paths_.device_socket() == paths_.express) {
             auto answer = client_.status();
             if (answer) {
                 return {};

@@ -22,7 +22,7 @@ VolumeKeeper::VolumeKeeper(const Context& context, VolumeHome home, PeerWatch& p
       peers_(peers),
       devices_(devices),
       paths_(EnginePaths::of(home_.node, config_.name)),
-      client_(paths_.socket, config_.name),
+      client_(paths_.express, paths_.socket, config_.name),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 VolumeKeeper::~VolumeKeeper() {

@@ -164,7 +164,10 @@ class VolumeKeeper {
     /// This replica's summary: from the engine while active.
     [[nodiscard]] Result<ReplicaSummary> summary() EXCLUDES(mutex_);
     [[nodiscard]] VolumeFacts facts() EXCLUDES(mutex_);
-    [[nodiscard]] VolumeFacts facts(PeerView peer_view) EXCLUDES(mutex_);
+    /// `engine_age`: how old what the engine said may be.
+    [[nodiscard]] VolumeFacts facts(PeerView peer_view,
+                                    std::chrono::milliseconds engine_age = EngineClient::memory)
+        EXCLUDES(mutex_);
     /// The state word and since when.
     [[nodiscard]] std::pair<StateWord, WallTime> state(const VolumeFacts& facts) EXCLUDES(mutex_);
     [[nodiscard]] Json status() EXCLUDES(mutex_);
@@ -172,7 +175,9 @@ class VolumeKeeper {
     /// left; empty: nowhere.
     [[nodiscard]] std::string settings_words() EXCLUDES(mutex_);
     /// The entry of `peer-status`; null when the volume has no usable replica here.
-    [[nodiscard]] Json peer_status() EXCLUDES(mutex_);
+    /// `is_now`: somebody waits for it; else it is one of the looks that the peer takes all the
+    /// time, and what the engine said a moment ago will do.
+    [[nodiscard]] Json peer_status(bool is_now) EXCLUDES(mutex_);
     /// From the peer watch's thread, every second or so.
     void on_peer(const PeerView& view, PeerWatch::Change change) EXCLUDES(mutex_);
     /// From a watch's thread, every few seconds.

@@ -27,6 +27,13 @@ std::optional<ReplicaSummary> summary_of_engine(const Json& status) {
     return summary ? std::optional(std::move(*summary)) : std::nullopt;
 }
 
+/// For looks that nobody waits for: with the time between two of them less than peer_timeout and a
+/// second, for which a sign of life counts.
+std::chrono::milliseconds usual_age(const VolumeConfig& volume) {
+    return std::clamp<std::chrono::milliseconds>(volume.peer_timeout / 2, EngineClient::memory,
+                                                 std::chrono::milliseconds(2500));
+}
+
 /// A comparison that was never made, or whose record is damaged, reads as "never".
 Json kept_verify(const NodeConfig& node, const std::string& volume, WallTime now) {
     const auto record = load_verify_record(verify_record_path(node.state_dir, volume));
@@ -39,7 +46,7 @@ VolumeFacts VolumeKeeper::facts() {
     return facts(peers_.view(peer()));
 }
 
-VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
+VolumeFacts VolumeKeeper::facts(PeerView peer_view, std::chrono::milliseconds engine_age) {
     VolumeFacts facts;
     facts.config = &config_;
     facts.node = node();
@@ -87,7 +94,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view) {
     if (!ask_engine) {
         return facts;
     }
-    auto status = client_.status();
+    auto status = client_.status(engine_age);
     if (!status || !status->is_object()) {
         if (MutexLock lock(mutex_); !engine_ || !engine_->is_running()) {
             facts.is_starting = true;  // it died just now, which the supervisor notes in a moment
@@ -179,8 +186,9 @@ Json VolumeKeeper::status() {
     return status;
 }
 
-Json VolumeKeeper::peer_status() {
-    const VolumeFacts seen = facts();
+Json VolumeKeeper::peer_status(bool is_now) {
+    const VolumeFacts seen =
+        facts(peers_.view(peer()), is_now ? EngineClient::memory : usual_age(config_));
     if (!seen.summary) {
         return {};
     }
@@ -210,7 +218,7 @@ void VolumeKeeper::on_peer(const PeerView& view, PeerWatch::Change change) {
             wake();
         }
     }
-    const VolumeFacts seen = facts();
+    const VolumeFacts seen = facts(peers_.view(peer()), usual_age(config_));
     (void)state(seen);
     renew_session(seen, view);
 }

@@ -13,7 +13,7 @@ namespace mirror {
 namespace {
 
 /// Threads that stay however little there is to do.
-constexpr std::size_t kept_idle = 4;
+constexpr std::size_t kept_idle = 1;
 constexpr std::chrono::seconds idle_life{10};
 
 }  // namespace

@@ -105,6 +105,7 @@ class MailboxExport : public nbd::Export {
     [[nodiscard]] Result<std::vector<Extent>> extents(ByteRange range) override {
         return std::vector<Extent>{{range, false}};
     }
+    [[nodiscard]] bool wants_thread() const noexcept override { return true; }
 
   private:
     static Failure only_read_and_write() {
@@ -113,6 +114,11 @@ class MailboxExport : public nbd::Export {
 
     Mailbox mailbox_;
 };
+
+/// Of a request with its trailer.
+std::uint32_t sum_of(std::string_view request) noexcept {
+    return message_sum(request.substr(0, request.size() - message_tail), 0);
+}
 
 Error error_in(const Json& reply, const std::string& peer) {
     const auto found = reply.find("error");
@@ -190,21 +196,51 @@ Result<MailboxClient> MailboxClient::connect(const nbd::Address& address,
     return MailboxClient(std::move(*link), peer_name.empty() ? address.text() : peer_name);
 }
 
-Result<Json> MailboxClient::ask(const Json& request) {
-    std::string text = serialized(request);
-    const std::uint32_t sum = message_sum(text, 0);
-    text = with_trailer(std::move(text), 0);
-    const auto bytes = std::as_bytes(std::span(text));
-    if (bytes.size() > std::min(mailbox_size, link_->export_size())) {
+Result<std::string> MailboxClient::compose(const Json& request) const {
+    std::string text = with_trailer(serialized(request), 0);
+    if (text.size() > std::min(mailbox_size, link_->export_size())) {
         return fail(ErrorKind::invalid, "{}: a request of {} is too large", name_,
-                    format_size(bytes.size()));
+                    format_size(text.size()));
     }
-    if (Result<void> sent = link_->write(bytes, 0, false); !sent) {
+    return text;
+}
+
+std::vector<std::byte> MailboxClient::room_for_reply() const {
+    const std::uint64_t usual =
+        std::max<std::uint64_t>(divide_up(longest_reply_, first_read), 1) * first_read;
+    return std::vector<std::byte>(std::min({usual, mailbox_size, link_->export_size()}));
+}
+
+Result<Json> MailboxClient::ask(const Json& request) {
+    const auto text = compose(request);
+    if (!text) {
+        return Failure(text.error());
+    }
+    if (Result<void> sent = link_->write(std::as_bytes(std::span(*text)), 0, false); !sent) {
         return Failure(std::move(sent.error()));
     }
-    Result<std::string> reply_text = receive(sum);
+    std::vector<std::byte> bytes = room_for_reply();
+    if (Result<void> read = link_->read(bytes, 0); !read) {
+        return Failure(std::move(read.error()));
+    }
+    return understand(complete(std::move(bytes), sum_of(*text)));
+}
+
+Result<Json> MailboxClient::ask_at_once(const Json& request) {
+    const auto text = compose(request);
+    if (!text) {
+        return Failure(text.error());
+    }
+    std::vector<std::byte> bytes = room_for_reply();
+    if (Result<void> done = link_->exchange(std::as_bytes(std::span(*text)), bytes); !done) {
+        return Failure(std::move(done.error()));
+    }
+    return understand(complete(std::move(bytes), sum_of(*text)));
+}
+
+Result<Json> MailboxClient::understand(const Result<std::string>& reply_text) const {
     if (!reply_text) {
-        return Failure(std::move(reply_text.error()));
+        return Failure(reply_text.error());
     }
     Result<Json> reply = parse_object(*reply_text, name_ + "'s reply", ErrorKind::protocol);
     if (!reply) {
@@ -221,13 +257,10 @@ Result<Json> MailboxClient::ask(const Json& request) {
     return reply;
 }
 
-/// Most replies fit in the first read; a longer one takes one more.
-Result<std::string> MailboxClient::receive(std::uint32_t request_sum) {
+/// Most replies fit in what was read first; a longer one takes one more read.
+Result<std::string> MailboxClient::complete(std::vector<std::byte> bytes,
+                                            std::uint32_t request_sum) {
     const auto size = static_cast<std::size_t>(std::min(mailbox_size, link_->export_size()));
-    std::vector<std::byte> bytes(std::min(size, first_read));
-    if (Result<void> read = link_->read(bytes, 0); !read) {
-        return Failure(std::move(read.error()));
-    }
     if (split_message(bytes, request_sum).text.size() + message_tail > bytes.size() &&
         bytes.size() < size) {
         const std::size_t have = bytes.size();
@@ -239,6 +272,7 @@ Result<std::string> MailboxClient::receive(std::uint32_t request_sum) {
     const Message message = split_message(bytes, request_sum);
     switch (message.check) {
         case Message::Check::fits:
+            longest_reply_ = std::max(longest_reply_, message.text.size() + message_tail);
             return std::string(message.text);
         case Message::Check::wrong:
             return Failure(not_as_sent(name_ + "'s reply"));

@@ -57,7 +57,7 @@ class Mailbox {
     std::string reply_;  ///< with its zero byte and trailer
 };
 
-/// A mailbox as an export of mirrord's server.
+/// A mailbox as an export of mirrord's server, or of an engine's express door.
 [[nodiscard]] std::unique_ptr<nbd::Export> make_mailbox_export(Handler handler, nbd::Client client);
 
 /// The asking side: one connection, requests one after the other. Not thread-safe.
@@ -81,6 +81,10 @@ class MailboxClient {
     /// as it is; errors of the connection name the peer. After one of those the client is of no
     /// further use.
     [[nodiscard]] Result<Json> ask(const Json& request);
+    /// The same for what is asked again and again, with one wake-up at either end: request and read
+    /// are sent together, and the deadline bounds both. The server must do a connection's commands
+    /// in their order: mirrord does, and an engine's express door, but not nbdkit.
+    [[nodiscard]] Result<Json> ask_at_once(const Json& request);
     /// Any thread: ends the connection. A request that waits for its answer fails at once.
     void lose(const std::string& reason) { link_->lose(reason); }
     /// A request is waited for beyond its deadline while the peer's lane gets on: Link::believe().
@@ -91,10 +95,17 @@ class MailboxClient {
   private:
     explicit MailboxClient(std::unique_ptr<nbd::Link> link, std::string name)
         : link_(std::move(link)), name_(std::move(name)) {}
-    [[nodiscard]] Result<std::string> receive(std::uint32_t request_sum);
+    [[nodiscard]] Result<std::string> compose(const Json& request) const;
+    /// Of the whole mailbox, as much as the longest reply so far had.
+    [[nodiscard]] std::vector<std::byte> room_for_reply() const;
+    /// `bytes`: what was read first.
+    [[nodiscard]] Result<std::string> complete(std::vector<std::byte> bytes,
+                                               std::uint32_t request_sum);
+    [[nodiscard]] Result<Json> understand(const Result<std::string>& reply_text) const;
 
     std::unique_ptr<nbd::Link> link_;
     std::string name_;
+    std::size_t longest_reply_ = 0;
 };
 
 /// Connects, asks once, closes.

@@ -3,7 +3,9 @@
 
 #include <utility>
 
+#include "core/base/json.hpp"
 #include "core/control/mailbox.hpp"
+#include "core/nbd/listener.hpp"
 
 namespace mirror {
 namespace {
@@ -53,17 +55,23 @@ class Front final : public nbd::Export {
 }  // namespace
 
 std::vector<std::string> ExpressDoor::Provider::list(const nbd::Client& /*client*/) {
-    return {volume_.name()};
+    return {volume_.name(), control::mailbox_export};
 }
 
 Result<std::unique_ptr<nbd::Export>> ExpressDoor::Provider::open(
-    const std::string& name, const nbd::Client& /*client*/, std::function<void()> /*shutdown*/) {
+    const std::string& name, const nbd::Client& client, std::function<void()> /*shutdown*/) {
     if (name.empty() || name == volume_.name()) {
         return std::make_unique<Front>(volume_);
     }
+    if (name == control::mailbox_export && !nbd::is_ours(client)) {
+        return fail(ErrorKind::refused, "the control export is for root");
+    }
     if (name == control::mailbox_export) {
-        return Failure(Error{ErrorKind::not_found, "the express socket has no control export",
-                             "use RUN_DIR/VOLUME.sock"});
+        return control::make_mailbox_export(
+            [this](const control::Json& request, const nbd::Client& /*client*/) {
+                return volume_.handle(request);
+            },
+            client);
     }
     return fail(ErrorKind::not_found, "no export '{}' here; this is volume '{}'", name,
                 volume_.name());

@@ -2,7 +2,8 @@
 // The express door: RUN_DIR/VOLUME.express.sock, an NBD server next to nbdkit's in the same process
 // and on the same volume. It serves all its clients with one thread, which costs a fraction of a
 // thread a request (docs/design.md, section 19). For the kernel's client, for QEMU and whoever else
-// wants the volume; there is no control export here. It is made before the engine gives up its
+// wants the volume; and for mirrord, whose mailbox has one thread here and nbdkit's pool of them
+// there. It is made before the engine gives up its
 // privileges, serves after Volume::start(), and goes before the volume does. One thread calls it.
 #pragma once
 

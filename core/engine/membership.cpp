@@ -264,6 +264,9 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
     if (error.kind != ErrorKind::timed_out) {
         record_local_failure();
     }
+    if (local_out_told_) {
+        local_out_told_();
+    }
     return {};
 }
 
@@ -401,6 +404,10 @@ Result<void> Membership::conclude(const std::shared_ptr<Session>& session) {
         why_ = fmt::format("every write goes to {} and {}", options_.node, options_.peer);
         since_ = now;
         changed_.notify_all();
+    }
+    // Whoever hears of it looks for himself: the session may be over again.
+    if (in_sync_) {
+        in_sync_();
     }
     return meta_.update([&](Superblock& current) {
         if (!current.solo) {

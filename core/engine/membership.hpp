@@ -131,6 +131,11 @@ class Membership {
     /// Called without locks held, from any thread, when a session ended.
     void on_session_over(std::function<void()> callback) { session_over_ = std::move(callback); }
 
+    /// Likewise, when a session has got in sync.
+    void on_in_sync(std::function<void()> callback) { in_sync_ = std::move(callback); }
+    /// Likewise, when the local replica was left out: there is something for the housekeeper.
+    void on_local_out(std::function<void()> callback) { local_out_told_ = std::move(callback); }
+
     /// Waiting writes fail, record_alone() fails from now on.
     void shut_down() EXCLUDES(mutex_);
 
@@ -164,6 +169,8 @@ class Membership {
     EventLog& events_;
     const Clock& clock_;
     std::function<void()> session_over_;
+    std::function<void()> in_sync_;
+    std::function<void()> local_out_told_;
     std::atomic<bool> stops_;  ///< changed under the mutex, for those who wait
 
     mutable Mutex mutex_;

@@ -186,8 +186,11 @@ void Peer::note_session_over(Session& session, SteadyTime began, const Result<vo
     };
     const bool at_step = silent_at_step_.exchange(false);
     const bool silent = at_step || ended_by(ErrorKind::timed_out);
+    const bool refused = !outcome && (outcome.error().kind == ErrorKind::no_space ||
+                                      outcome.error().kind == ErrorKind::io);
     // What garbles one session garbles the next: as one that never came up.
-    retry_.session_over(lived, outcome.has_value() && !ended_by(ErrorKind::corrupt), silent);
+    retry_.session_over(lived, outcome.has_value() && !ended_by(ErrorKind::corrupt), silent,
+                        refused);
     if (silent && retry_.wants_probe()) {
         log(LogLevel::warning,
             "volume {}: a session with {} fell silent after {}; the next one begins in {} or "

@@ -197,7 +197,7 @@ Peer::View Peer::view() const {
         view.tls = session->data().proof();
         view.tls_fault = session_watch_.fault();
         view.is_outdated = session_way_ != way_.number;
-        const auto age = parts_.clock.steady_now() - session->data().last_answer();
+        const auto age = parts_.clock.steady_now() - session->last_answer();
         view.last_seen =
             parts_.clock.wall_now() - std::chrono::duration_cast<std::chrono::microseconds>(age);
         view.replica_state = parts_.membership.view().mode == MirrorMode::in_sync

@@ -20,6 +20,12 @@ using std::chrono::milliseconds;
 /// A session begins only when older connections have drained, which may take a slow disk a while.
 constexpr milliseconds least_control_timeout{10000};
 
+/// An idle standby that falls silent is noticed within a second and peer_timeout.
+constexpr milliseconds longest_watch{900};
+/// Each link of a session has its own connection, and most of what may happen to one happens to
+/// all: so one link looks after the peer, and the others look now and then.
+constexpr milliseconds watch_of_others{30000};
+
 /// All links of a session are framed, for nothing else on the way has a checksum worth the name.
 /// A link that is encrypted will have one: the place to choose is here and in framed_name().
 nbd::LinkOptions link_options(const PeerAddress& peer) {
@@ -118,7 +124,12 @@ Result<void> Session::open_links() {
     std::size_t lane = nbd::first_connection_lane;
     for (const auto& [link, name] :
          {std::pair(&data_, data_name), {&bulk_, data_name}, {&digests_, digest_name}}) {
-        auto connected = nbd::Link::connect(peer_.address, name, options);
+        // Nobody borrows that one, and the standby takes what it reads for a sign of life.
+        const bool is_watch = link == &bulk_;
+        nbd::LinkOptions own = options;
+        own.watch_period = is_watch ? std::min(peer_.timeout / 2, longest_watch)
+                                    : std::max(peer_.timeout, watch_of_others);
+        auto connected = nbd::Link::connect(peer_.address, name, own);
         if (!connected) {
             return Failure(connected.error());
         }

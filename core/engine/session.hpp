@@ -95,7 +95,7 @@ class Session {
     [[nodiscard]] const std::string& peer_node() const noexcept { return peer_.node; }
     /// Application writes and flushes.
     [[nodiscard]] nbd::Link& data() noexcept { return *data_; }
-    /// Resync writes.
+    /// Resync writes, and the look after an idle peer.
     [[nodiscard]] nbd::Link& bulk() noexcept { return *bulk_; }
     [[nodiscard]] nbd::Link& digests() noexcept { return *digests_; }
     /// For changes on the data link that are large; smaller ones are what the doors let through.

@@ -4,9 +4,16 @@
 #include "core/engine/session.hpp"
 
 namespace mirror {
+namespace {
+
+/// A key that was taken out ends the session within about two seconds; there is one of these for
+/// each volume.
+constexpr std::chrono::seconds period{2};
+
+}  // namespace
 
 Result<void> SessionWatch::start() {
-    return periodic_.start("session-watch", tls::Standing::period, [this] { look(); });
+    return periodic_.start("session-watch", period, [this] { look(); });
 }
 
 void SessionWatch::stop() {

@@ -16,7 +16,8 @@ using std::chrono::milliseconds;
 /// What a crash costs at most: this much of the work is done again.
 constexpr milliseconds save_period{5000};
 constexpr milliseconds look_while_waiting{200};
-constexpr milliseconds look_while_idle{1000};
+/// Whatever there may be to do is told (hint(), handle()): this is for what was overlooked.
+constexpr milliseconds look_while_idle{60000};
 /// A replica that is wrong all over must not fill the event log; the record counts the rest.
 constexpr unsigned most_events = 16;
 
@@ -129,7 +130,8 @@ std::shared_ptr<Session> Verify::wait_for_work() {
             }
             must_tell = ready && !telling_ && record_.state != VerifyState::never &&
                         told_ != parties.session->id();
-            if (!must_tell) {
+            // A hint may have come since the look at the membership.
+            if (!must_tell && !std::exchange(hinted_, false)) {
                 wake_.wait_for(lock, running ? look_while_waiting : look_while_idle);
             }
         }
@@ -354,6 +356,7 @@ void Verify::tell_peer() {
     do {
         tell_once();
     } while (must_tell_again());
+    hint();  // another session may have got in sync meanwhile
 }
 
 bool Verify::must_tell_again() {

@@ -47,6 +47,8 @@ class Verify {
 
     /// For what begins from now on: `verify_rate` and `peer_timeout`.
     void take(std::uint64_t usual_rate, std::chrono::milliseconds peer_timeout) noexcept;
+    /// A session has got in sync: a comparison may continue in it, or the peer lack its record.
+    void hint() EXCLUDES(mutex_);
     /// The request `verify` (docs/design.md, section 7.3).
     [[nodiscard]] Result<control::Json> handle(const control::Json& request);
     /// `peers[].verify` of the status.
@@ -110,6 +112,7 @@ class Verify {
     CondVar wake_;
     bool stop_ GUARDED_BY(mutex_) = false;
     VerifyRecord record_ GUARDED_BY(mutex_);
+    bool hinted_ GUARDED_BY(mutex_) = false;
     bool hurry_ GUARDED_BY(mutex_) = false;       ///< the rate was changed: a rest is over
     bool telling_ GUARDED_BY(mutex_) = false;     ///< one question at a time, too
     bool tell_again_ GUARDED_BY(mutex_) = false;  ///< the record was changed since it was asked

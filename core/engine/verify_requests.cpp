@@ -45,6 +45,12 @@ Result<Verify::Wishes> Verify::parse(const Json& request) {
     return wishes;
 }
 
+void Verify::hint() {
+    MutexLock lock(mutex_);
+    hinted_ = true;
+    wake_.notify_all();
+}
+
 Result<Json> Verify::handle(const Json& request) {
     const auto wishes = parse(request);
     if (!wishes) {

@@ -172,12 +172,17 @@ Result<void> Volume::start() {
     if (!recorded) {
         return recorded;
     }
+    membership_.on_in_sync([this] { verify_.hint(); });
+    membership_.on_local_out([this] { wake_housekeeper(); });
     if (patience_) {
         patience_->set_judge([this](const Error& silence) {
             return membership_.leave_out_local(silence).has_value();
         });
     }
-    differences_->on_leaving_quiet([this] { return peer_.leave_quiet(); });
+    differences_->on_leaving_quiet([this] {
+        wake_housekeeper();
+        return peer_.leave_quiet();
+    });
     report_damage();
     return peer_.start().and_then([&] { return verify_.start(); }).and_then([&] {
         return start_thread(housekeeper_, "housekeeper", [this] { keep_house(); });

@@ -149,6 +149,9 @@ class Volume {
     void let_go() EXCLUDES(house_mutex_);
     /// A hold that nobody came back for. From the housekeeper.
     void end_old_hold() EXCLUDES(house_mutex_);
+    /// Nothing that the housekeeper, who asks, would do now or soon but for a hold.
+    [[nodiscard]] bool is_quiet() const;
+    void wake_housekeeper() EXCLUDES(house_mutex_);
 
     void report_damage();
     void keep_house();
@@ -181,6 +184,7 @@ class Volume {
     Mutex house_mutex_;
     CondVar house_wake_;
     bool house_closed_ GUARDED_BY(house_mutex_) = false;
+    bool house_hurry_ GUARDED_BY(house_mutex_) = false;  ///< woken: it does not sleep for long
     /// When requests that are held back go on by themselves.
     std::optional<SteadyTime> held_until_ GUARDED_BY(house_mutex_);
     Thread housekeeper_;

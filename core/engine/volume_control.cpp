@@ -31,6 +31,8 @@ constexpr milliseconds house_period{1000};
 /// For the connections of clients that have just ended, on a busy machine.
 constexpr milliseconds closing_patience{2000};
 constexpr int periods_between_checkpoints = 5;
+/// How often it looks while there is nothing to do: what is written meanwhile is due then.
+constexpr milliseconds quiet_period = house_period * periods_between_checkpoints;
 /// More regions under intent than this would make the comparison after a crash long.
 constexpr std::uint64_t intents_worth_a_checkpoint = 1 * GiB;
 
@@ -297,19 +299,43 @@ void Volume::keep_records() {
     }
 }
 
+bool Volume::is_quiet() const {
+    return differences_->settled() && membership_.uses_local() && !meta_->unreserved() &&
+           media_.total() == recorded_errors_;
+}
+
+void Volume::wake_housekeeper() {
+    MutexLock lock(house_mutex_);
+    house_hurry_ = true;
+    house_wake_.notify_all();
+}
+
+/// What the mutex is needed for is looked at with it; whoever wakes the housekeeper may have the
+/// application's write in hand, and is not to wait for anybody's disk.
 void Volume::keep_house() {
     int periods = 0;
     MutexLock lock(house_mutex_);
     while (!house_closed_) {
-        house_wake_.wait_for(lock, house_period);
-        ++periods;
+        lock.unlock();
+        const bool quiet = is_quiet();
+        lock.lock();
+        const bool hurry = std::exchange(house_hurry_, false);
+        const milliseconds period = quiet && !hurry && !held_until_ ? quiet_period : house_period;
+        if (house_closed_) {
+            return;
+        }
+        if (house_wake_.wait_for(lock, period) != std::cv_status::timeout) {
+            continue;  // there is something: how long to sleep is another question now
+        }
+        periods += static_cast<int>(period / house_period);
         lock.unlock();
         keep_records();
         end_old_hold();
-        lock.lock();
         const bool many = differences_->intent_bytes() >= intents_worth_a_checkpoint;
+        const bool settled = differences_->settled();
+        lock.lock();
         const bool due = many || periods >= periods_between_checkpoints;
-        if (house_closed_ || !due || differences_->settled()) {
+        if (house_closed_ || !due || settled) {
             continue;
         }
         periods = 0;

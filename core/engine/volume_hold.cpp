@@ -34,6 +34,7 @@ Result<Json> Volume::hold(const Json& request) {
     {
         MutexLock lock(house_mutex_);
         held_until_ = until + patience;
+        house_wake_.notify_all();  // it may have meant to sleep for longer
     }
     if (auto settled = settle_for_replacement(until); !settled) {
         let_go();

@@ -66,6 +66,9 @@ class Export {
     /// Whether the write that was just applied may be answered only when it is durable, as with
     /// FUA: for exports whose writes carry commands of their own.
     [[nodiscard]] virtual bool wants_flush() const noexcept { return false; }
+    /// In a LoopServer: its requests take their time, so it is served by a thread of its own with
+    /// the functions above, and not by the server's AsyncExport.
+    [[nodiscard]] virtual bool wants_thread() const noexcept { return false; }
     /// Whether the connection is to end when what was received has been answered.
     [[nodiscard]] virtual bool is_over() const noexcept { return false; }
 };

@@ -128,6 +128,19 @@ Result<void> Link::flush() {
     return waiter.wait();
 }
 
+Result<void> Link::exchange(std::span<const std::byte> from, std::span<std::byte> into) {
+    Waiter written;
+    Waiter answered;
+    begin_batch();
+    write(from, 0, false, written.completion());
+    read(into, 0, answered.completion());
+    end_batch();
+    // The later one first: when it is there, so is the other.
+    Result<void> answer = answered.wait();
+    Result<void> done = written.wait();
+    return done ? answer : done;
+}
+
 void Link::begin_batch() {
     driver_->begin_batch();
 }

@@ -3,8 +3,9 @@
 // thread that receives the answers, and a deadline: when the oldest command stays unanswered for
 // `deadline`, or the connection fails, the link is lost, once and for good; every outstanding
 // command then completes with the same error. While nothing is outstanding a small read every
-// deadline/3 keeps watch over a silent peer. A peer that is known to work on what was sent
-// (believe()) is not silent.
+// deadline/3 keeps watch over a silent peer; several links to one peer share that work
+// (LinkOptions::watch_period). A peer that is known to work on what was sent (believe()) is not
+// silent.
 //
 // Callers send what they submit in their own thread; who finds another one sending leaves his
 // commands to it, so that commands that come together leave together. A thread that waits for many
@@ -40,6 +41,11 @@ struct LinkOptions {
     /// Look after an idle peer; a silent one is noticed within 4/3 of the deadline. Nothing is read
     /// of an export without bytes.
     bool heartbeat = true;
+    /// How often to look after an idle peer; a silent one is noticed within this and the deadline.
+    /// 0: three times within the deadline. With a period of its own the answer to such a look is
+    /// taken when the next is due, which saves a wake-up, and counts as one of when it was asked
+    /// for.
+    std::chrono::milliseconds watch_period{0};
     /// The export is a framed one (core/nbd/frame.hpp): whatever is garbled on the way there or
     /// back is noticed, and ends the link with an error of kind corrupt.
     bool framed = false;
@@ -100,6 +106,10 @@ class Link {
                                      bool fua);
     [[nodiscard]] Result<void> zero(ByteRange range, Space space, bool fua);
     [[nodiscard]] Result<void> flush();
+
+    /// A write at offset 0, and the read there that follows it, sent together: for a server that
+    /// does a connection's commands in their order, and a write that is done within the deadline.
+    [[nodiscard]] Result<void> exchange(std::span<const std::byte> from, std::span<std::byte> into);
 
     /// Ends the connection at once; commands complete with an error that carries `reason`.
     void lose(const std::string& reason);

@@ -204,19 +204,26 @@ bool LinkDriver::must_end() {
 void LinkDriver::wait_and_drive() {
     bool writes = channel_.has_rest();
     bool reads = true;
+    std::optional<SteadyTime> doze;
     {
         MutexLock lock(mutex_);
         writes |= is_blocked_;
         reads = lent_to_ < 0;
+        doze = reads && !writes ? may_doze_until() : std::nullopt;
+        is_dozing_ = doze.has_value();
     }
+    const int answers = doze ? POLLRDHUP : reads ? POLLIN : 0;
     std::array<pollfd, 2> wanted{{
-        {.fd = channel_.fd(),
-         .events = static_cast<short>((reads ? POLLIN : 0) | (writes ? POLLOUT : 0))},
+        {.fd = channel_.fd(), .events = static_cast<short>(answers | (writes ? POLLOUT : 0))},
         {.fd = wake_.get(), .events = POLLIN},
     }};
-    const auto wait = std::chrono::ceil<milliseconds>(next_turn() - now()).count();
-    if (::poll(wanted.data(), wanted.size(),
-               static_cast<int>(std::clamp<milliseconds::rep>(wait, 0, 3'600'000))) <= 0) {
+    const auto wait = std::chrono::ceil<milliseconds>((doze ? *doze : next_turn()) - now()).count();
+    const int ready = ::poll(wanted.data(), wanted.size(),
+                             static_cast<int>(std::clamp<milliseconds::rep>(wait, 0, 3'600'000)));
+    if (doze) {
+        stop_dozing();
+    }
+    if (ready <= 0) {
         return;
     }
     if (wanted[1].revents != 0) {
@@ -231,6 +238,32 @@ void LinkDriver::wait_and_drive() {
     }
     if ((wanted[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && begin_receiving(false)) {
         receive_all();
+        end_receiving();
+    }
+}
+
+/// Only while the look is the only thing under way, and not when the next one is due: a peer that
+/// has not answered by then is watched closely.
+std::optional<SteadyTime> LinkDriver::may_doze_until() const {
+    if (options_.watch_period.count() == 0 || outstanding_.size() != 1 || !queued_.empty() ||
+        loss_.has_value() || closing_ || !outstanding_.front().request.is_watch) {
+        return std::nullopt;
+    }
+    const SteadyTime until =
+        outstanding_.front().submitted + std::min(watch_period(), options_.deadline);
+    return now() < until ? std::optional(until) : std::nullopt;
+}
+
+/// Takes what came meanwhile. Nobody may have borrowed the link: then it is the borrower's to take.
+void LinkDriver::stop_dozing() {
+    {
+        MutexLock lock(mutex_);
+        is_dozing_ = false;
+    }
+    if (begin_receiving(false)) {
+        is_late_ = true;
+        receive_all();
+        is_late_ = false;
         end_receiving();
     }
 }
@@ -258,9 +291,12 @@ std::optional<SteadyTime> LinkDriver::oldest() const noexcept {
     return queued_.empty() ? std::nullopt : std::optional(queued_.front().submitted);
 }
 
+milliseconds LinkDriver::watch_period() const noexcept {
+    return options_.watch_period.count() != 0 ? options_.watch_period : options_.deadline / 3;
+}
+
 SteadyTime LinkDriver::watch_due() const noexcept {
-    return std::max(last_answer_.load(std::memory_order_relaxed) + options_.deadline / 3,
-                    next_watch_);
+    return std::max(last_answer_.load(std::memory_order_relaxed) + watch_period(), next_watch_);
 }
 
 SteadyTime LinkDriver::silent_at(SteadyTime submitted, const SignsOfLife* signs) const {
@@ -334,12 +370,14 @@ void LinkDriver::keep_watch() {
             return;
         }
     }
-    next_watch_ = now() + options_.deadline / 3;
+    next_watch_ = now() + watch_period();
     if (framed_ || !watch_buffer_.empty()) {
         // Any answer will do, an error too.
-        submit(
-            {.verb = Verb::read, .range = {0, watch_buffer_.size()}, .into = watch_buffer_.data()},
-            [](const Result<void>&) {});
+        submit({.verb = Verb::read,
+                .range = {0, watch_buffer_.size()},
+                .into = watch_buffer_.data(),
+                .is_watch = true},
+               [](const Result<void>&) {});
     }
 }
 

@@ -122,7 +122,12 @@ class LinkDriver {
     [[nodiscard]] bool must_end() EXCLUDES(mutex_);
     void wait_and_drive() EXCLUDES(mutex_);
     [[nodiscard]] SteadyTime next_turn() EXCLUDES(mutex_);
+    [[nodiscard]] std::chrono::milliseconds watch_period() const noexcept;
     [[nodiscard]] SteadyTime watch_due() const noexcept;
+    /// Until when there is nothing to do but to wait for the answer to a look after an idle peer,
+    /// which need not be taken at once; none: there is more.
+    [[nodiscard]] std::optional<SteadyTime> may_doze_until() const REQUIRES(mutex_);
+    void stop_dozing() EXCLUDES(mutex_);
     [[nodiscard]] std::optional<SteadyTime> oldest() const noexcept REQUIRES(mutex_);
     /// When the peer counts as silent, if it does not answer a command of `submitted`.
     [[nodiscard]] SteadyTime silent_at(SteadyTime submitted, const SignsOfLife* signs) const;
@@ -164,6 +169,8 @@ class LinkDriver {
     /// The socket is full: only the event thread sends, when there is room.
     bool is_blocked_ GUARDED_BY(mutex_) = false;
     unsigned batches_ GUARDED_BY(mutex_) = 0;  ///< begun and not ended: nobody sends
+    /// The event thread waits for no answer: who submits something wakes it.
+    bool is_dozing_ GUARDED_BY(mutex_) = false;
     CondVar receiver_gone_;
     bool is_receiving_ GUARDED_BY(mutex_) = false;
     int lent_to_ GUARDED_BY(mutex_) = -1;  ///< the borrower's epoll instance
@@ -184,6 +191,7 @@ class LinkDriver {
     std::size_t input_begin_ = 0;
     std::size_t input_end_ = 0;
     Command* replying_ = nullptr;  ///< whose answer is being received
+    bool is_late_ = false;         ///< what is received may have been there for a while
     std::size_t answer_filled_ = 0;
     Commands answered_;
 

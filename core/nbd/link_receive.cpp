@@ -147,7 +147,9 @@ Result<void> LinkDriver::begin_reply(std::span<const std::byte> header) {
     }
     replying_ = command;
     answer_filled_ = 0;
-    last_answer_.store(std::chrono::steady_clock::now(), std::memory_order_relaxed);
+    // Of an answer that may have waited here it is only known that it came after its question.
+    last_answer_.store(is_late_ ? command->submitted : std::chrono::steady_clock::now(),
+                       std::memory_order_relaxed);
     return {};
 }
 

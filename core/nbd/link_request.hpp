@@ -18,6 +18,7 @@ struct LinkRequest {
     std::byte* into = nullptr;        ///< read
     const std::byte* from = nullptr;  ///< write
     std::uint32_t flags = 0;          ///< command_flag
+    bool is_watch = false;            ///< the link's own look after an idle peer
 };
 
 }  // namespace mirror::nbd

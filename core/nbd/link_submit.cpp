@@ -68,7 +68,11 @@ void LinkDriver::submit(const LinkRequest& request, Link::Completion done) {
     if (enqueue(commands, has_frame ? &frame : nullptr, sum)) {
         const bool sends = !is_sending_ && !is_blocked_ && batches_ == 0;
         is_sending_ |= sends;
+        const bool dozed = std::exchange(is_dozing_, false);
         lock.unlock();
+        if (dozed) {
+            wake_up();  // it waits for answers from now on
+        }
         if (sends) {
             send_queued();
         }

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 namespace mirror::nbd {
 namespace {
@@ -199,6 +200,10 @@ Client identify(int socket) {
         client.groups.push_back(credentials.gid);
     }
     return client;
+}
+
+bool is_ours(const Client& client) noexcept {
+    return client.uid && (*client.uid == 0 || *client.uid == ::geteuid());
 }
 
 }  // namespace mirror::nbd

@@ -55,4 +55,7 @@ class Listener {
 
 [[nodiscard]] Client identify(int socket);
 
+/// On a Unix socket: root, or the user that this process is. Nobody else is to keep them out.
+[[nodiscard]] bool is_ours(const Client& client) noexcept;
+
 }  // namespace mirror::nbd

@@ -11,6 +11,8 @@
 #include <utility>
 
 #include "core/base/log.hpp"
+#include "core/nbd/breaker.hpp"
+#include "core/nbd/transmission.hpp"
 
 namespace mirror::nbd {
 namespace {
@@ -18,6 +20,8 @@ namespace {
 /// Answers of large reads otherwise need many sends. An engine has no capability to have more than
 /// net.core.wmem_max, which is what it gets then.
 constexpr int send_buffer = 1 << 20;
+/// For a client with a thread: to send the rest of a request, or to fetch an answer.
+constexpr std::chrono::milliseconds stall_timeout{20000};
 
 Result<void> watch_with(int poll, int operation, int fd, std::uint32_t events, void* whose) {
     epoll_event event{};
@@ -31,7 +35,9 @@ Result<void> watch_with(int poll, int operation, int fd, std::uint32_t events, v
 
 class LoopServer::Place final : public Admission {
   public:
-    explicit Place(LoopServer& server) : server_(server) {}
+    Place(LoopServer& server, const Client& client)
+        : server_(server),
+          most_(server.limits_.clients + (is_ours(client) ? server.limits_.kept_for_ours : 0)) {}
     Place(const Place&) = delete;
     Place& operator=(const Place&) = delete;
     ~Place() override {
@@ -44,7 +50,7 @@ class LoopServer::Place final : public Admission {
 
     bool enter(const tls::Proof* /*proof*/) override {
         MutexLock lock(server_.mutex_);
-        if (server_.stopping_ || server_.open_ >= server_.limits_.clients) {
+        if (server_.stopping_ || server_.open_ >= most_) {
             return false;
         }
         ++server_.open_;
@@ -65,6 +71,7 @@ class LoopServer::Place final : public Admission {
 
   private:
     LoopServer& server_;
+    const std::size_t most_;
     bool entered_ = false;
 };
 
@@ -120,13 +127,15 @@ void LoopServer::stop() {
     {
         MutexLock lock(mutex_);
         stopping_ = true;
-        for (const int socket : handshaking_) {
-            ::shutdown(socket, SHUT_RDWR);
+        for (const auto* sockets : {&handshaking_, &served_here_}) {
+            for (const int socket : *sockets) {
+                ::shutdown(socket, SHUT_RDWR);
+            }
         }
     }
     ready_.ring();
     MutexLock lock(mutex_);
-    while (running_ || !handshaking_.empty()) {
+    while (running_ || !handshaking_.empty() || !served_here_.empty()) {
         changed_.wait(lock);
     }
     newcomers_.clear();
@@ -225,9 +234,11 @@ void LoopServer::accept_one() noexcept {
     }
     const int fd = socket.get();
     try {
+        const std::size_t most =
+            limits_.handshaking + (is_ours(identify(fd)) ? limits_.kept_for_ours : 0);
         {
             MutexLock lock(mutex_);
-            if (stopping_ || handshaking_.size() >= limits_.handshaking) {
+            if (stopping_ || handshaking_.size() >= most) {
                 return;  // the newest one makes way: the others were here before
             }
             handshaking_.push_back(fd);
@@ -248,29 +259,54 @@ void LoopServer::turn_away() noexcept {
     spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
 
-/// On a copy of the descriptor, since a Stream closes its own.
 void LoopServer::shake_hands(Fd socket) noexcept {
     const int number = socket.get();
     std::list<Newcomer> outcome;
-    Place place(*this);
     try {
-        SocketStream stream(Fd(::fcntl(number, F_DUPFD_CLOEXEC, 0)));
-        const Client client = identify(number);
-        auto negotiated =
-            Handshake(stream, provider_, place, client, nullptr, limits_.handshake_timeout).run();
-        if (negotiated) {
-            outcome.push_back({std::move(socket), std::move(*negotiated)});
-            place.keep();
-        }
+        outcome = negotiate(socket);
     } catch (const std::exception& problem) {
         log(LogLevel::warning, "a handshake failed: {}", problem.what());
     }
     MutexLock lock(mutex_);
     handshaking_.remove(number);
+    served_here_.remove(number);
     newcomers_.splice(newcomers_.end(), outcome);
     changed_.notify_all();
     // Under the mutex: who stops the server may be waiting for this to be the last handshake.
     ready_.ring();
+}
+
+/// On a copy of the descriptor, since a Stream closes its own.
+std::list<LoopServer::Newcomer> LoopServer::negotiate(Fd& socket) {
+    const Client client = identify(socket.get());
+    Place place(*this, client);
+    SocketStream stream(Fd(::fcntl(socket.get(), F_DUPFD_CLOEXEC, 0)));
+    auto negotiated =
+        Handshake(stream, provider_, place, client, nullptr, limits_.handshake_timeout).run();
+    std::list<Newcomer> outcome;
+    if (negotiated && negotiated->exported->wants_thread()) {
+        serve_here(stream, socket.get(), *negotiated);
+    } else if (negotiated) {
+        outcome.push_back({std::move(socket), std::move(*negotiated)});
+        place.keep();
+    }
+    return outcome;
+}
+
+/// How a client leaves is its own affair.
+void LoopServer::serve_here(Stream& stream, int socket, const Negotiated& negotiated) {
+    {
+        MutexLock lock(mutex_);
+        if (stopping_) {
+            return;  // the sockets to be shut have been shut
+        }
+        // From one list to the other: it takes no newcomer's place any more.
+        served_here_.push_back(socket);
+        handshaking_.remove(socket);
+    }
+    Breaker breaker(stream);
+    (void)Transmission(stream, negotiated, breaker, stall_timeout).run();
+    breaker.disarm();
 }
 
 void LoopServer::handle(LoopClient& client, std::uint32_t events) noexcept {
@@ -353,7 +389,8 @@ bool LoopServer::is_over() {
         end_all();
     }
     MutexLock lock(mutex_);
-    if (!clients_.empty() || !handshaking_.empty() || !newcomers_.empty()) {
+    if (!clients_.empty() || !handshaking_.empty() || !served_here_.empty() ||
+        !newcomers_.empty()) {
         return false;
     }
     lock.unlock();

@@ -2,7 +2,8 @@
 // An NBD server on a Unix socket that serves all its clients with one thread: what many of them
 // ask at a time costs one wake-up, one receive and one send each. For exports that answer later
 // (core/nbd/async_export.hpp). The handshake, where a client may dawdle, is done by a thread of
-// the pool before the loop gets the socket.
+// the pool before the loop gets the socket. An export of another kind (Export::wants_thread) stays
+// with that thread until its client leaves.
 //
 // The loop is a job of the pool. When it is held up by the disk another job gets it (Turn). So
 // "the loop's thread" is whoever has the turn; everything that is marked as the loop's is touched
@@ -36,13 +37,15 @@ class LoopServer {
     struct Limits {
         std::size_t clients = 64;  ///< with an export
         std::size_t handshaking = 32;
+        /// So many more of each, for root and the user that we are.
+        std::size_t kept_for_ours = 8;
         /// Bytes of answers to a client; then it has to fetch some first.
         std::size_t unsent = LoopClient::usual_unsent;
         std::chrono::milliseconds handshake_timeout{10000};
     };
 
     /// `provider` says who may open what and is asked for the export's traits; its data functions
-    /// are not called. The pool must have a thread for each job.
+    /// are called only where it wants a thread. The pool must have a thread for each job.
     LoopServer(ExportProvider& provider, AsyncExport& exported, WorkerPool& pool, Limits limits);
     ~LoopServer();  ///< stops
     LoopServer(const LoopServer&) = delete;
@@ -81,6 +84,9 @@ class LoopServer {
 
     // The pool's.
     void shake_hands(Fd socket) noexcept EXCLUDES(mutex_);
+    /// Who is to be the loop's, one at most.
+    [[nodiscard]] std::list<Newcomer> negotiate(Fd& socket) EXCLUDES(mutex_);
+    void serve_here(Stream& stream, int socket, const Negotiated& negotiated) EXCLUDES(mutex_);
 
     ExportProvider& provider_;
     AsyncExport& export_;
@@ -104,6 +110,7 @@ class LoopServer {
     bool stopping_ GUARDED_BY(mutex_) = false;
     std::size_t open_ GUARDED_BY(mutex_) = 0;
     std::list<int> handshaking_ GUARDED_BY(mutex_);  ///< their sockets, to be shut
+    std::list<int> served_here_ GUARDED_BY(mutex_);  ///< likewise, of those with a thread
     std::list<Newcomer> newcomers_ GUARDED_BY(mutex_);
 };
 

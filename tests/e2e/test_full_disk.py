@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A full disk under one backing, or under both."""
 
+import datetime
 import errno
 
 import nbd
@@ -56,6 +57,23 @@ def test_on_the_standby_it_breaks_the_mirror_and_the_writer_goes_on(small):
     assert "beta" in event["text"] + event["cause"]
     free(cluster, "beta", 80)
     cluster.wait_in_sync(cluster.alpha)
+    cluster.assert_replicas_equal()
+
+
+@pytest.mark.seconds(60)
+def test_a_full_standby_is_sent_the_same_ever_more_seldom(small):
+    cluster = small(beta=16)
+    handle, errors = fill(cluster.alpha, 32)
+    handle.shutdown()
+    assert not errors
+    tries = cluster.wait_event(cluster.alpha, "resync-interrupted", count=5, timeout=60)
+    at = [datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")) for event in tries]
+    waits = [(after - before).total_seconds() for before, after in zip(at, at[1:])]
+    # After 1, 2, 4 and 8 seconds, each by a quarter shorter or longer.
+    assert waits[3] >= 5, waits
+    free(cluster, "beta", 80)
+    cluster.alpha.ctl("resync", "r0")
+    cluster.wait_in_sync(cluster.alpha, timeout=10)
     cluster.assert_replicas_equal()
 
 

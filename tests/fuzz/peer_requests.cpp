@@ -105,7 +105,7 @@ class Node {
             *settings = config_.volumes.at("r0").shared_settings();
         }
         (void)requests_.handle(request, stranger_);
-        (void)keepers_["r0"]->peer_status();
+        (void)keepers_["r0"]->peer_status(false);
     }
     void open(const std::string& name) {
         const auto opened = exports_.open(name, stranger_, [] {});

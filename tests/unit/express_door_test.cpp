@@ -13,6 +13,7 @@
 #include <doctest/doctest.h>
 
 #include "core/base/json.hpp"
+#include "core/control/mailbox.hpp"
 #include "express_client.hpp"
 #include "mirror_pair.hpp"
 
@@ -348,4 +349,32 @@ TEST_CASE("clients that leave with requests under way leave both replicas alike"
     }
     CHECK(eventually([&] { return express.pair.status()["clients"] == 1; }));
     CHECK(express.pair.equal());
+}
+
+TEST_CASE("the mailbox at the express door is no client, and neither crowds nor is crowded out") {
+    Express express;
+    const auto connect = [&] {
+        auto mailbox = control::MailboxClient::connect({.unix_path = express.socket}, "r0", 10s);
+        REQUIRE_MESSAGE(mailbox, mailbox.error().text());
+        return std::move(*mailbox);
+    };
+    control::MailboxClient mailbox = connect();
+    std::vector<std::unique_ptr<ExpressClient>> clients;
+    for (int i = 0; i < 63; ++i) {  // as many as there are places for others
+        clients.push_back(std::make_unique<ExpressClient>(express.socket));
+    }
+    for (int i = 0; i < 3; ++i) {
+        const auto status = mailbox.ask_at_once({{"request", "status"}});
+        REQUIRE_MESSAGE(status, status.error().text());
+        CHECK((*status)["clients"] == 64);
+        REQUIRE(express.client->link().write(pattern(4096, 1), 0, false));
+    }
+    CHECK(connect().ask({{"request", "status"}}));
+    CHECK_FALSE(mailbox.ask({{"request", "nonsense"}}));
+    CHECK(mailbox.ask({{"request", "status"}}));
+    // The end of the door ends it, whatever its client does.
+    express.client.reset();
+    clients.clear();
+    express.door.reset();
+    CHECK_FALSE(mailbox.ask({{"request", "status"}}));
 }

@@ -426,6 +426,66 @@ TEST_SUITE("with nbdkit" * doctest::skip(!Nbdkit::is_installed())) {
         server.signal(SIGCONT);
     }
 
+    TEST_CASE("a link with a watch period of its own notices a server that stopped") {
+        const Nbdkit server({"memory", "1M"});
+        LinkOptions options = options_with(300ms);
+        options.heartbeat = true;
+        options.watch_period = 100ms;
+        const auto link = must_connect(server.address(), options);
+        std::promise<Error> lost;
+        link->on_lost([&](const Error& error) { lost.set_value(error); });
+        std::future<Error> loss = lost.get_future();
+        CHECK(loss.wait_for(1s) == std::future_status::timeout);  // a live one stays
+        // Each look is answered, though the answer is taken when the next one is due.
+        CHECK(std::chrono::steady_clock::now() - link->last_answer() < 400ms);
+        server.signal(SIGSTOP);
+        REQUIRE(loss.wait_for(10s) == std::future_status::ready);
+        CHECK(loss.get().message == "beta: no answer for 300 ms");
+        server.signal(SIGCONT);
+    }
+
+    TEST_CASE("while a link waits for the next look a command is answered at once, a death seen") {
+        Nbdkit server({"memory", "1M"});
+        LinkOptions options = options_with(60s);
+        options.heartbeat = true;
+        options.watch_period = 2s;
+        const auto link = must_connect(server.address(), options);
+        std::promise<Error> lost;
+        link->on_lost([&](const Error& error) { lost.set_value(error); });
+        const auto await_look = [&] {
+            // The first look follows two seconds after the last answer, and its answer is left
+            // where it is for two more.
+            std::this_thread::sleep_until(link->last_answer() + 2300ms);
+        };
+        Bytes block(4096);
+        for (int i = 0; i < 2; ++i) {
+            await_look();
+            const Stopwatch watch;
+            REQUIRE(link->read(block, 0));
+            CHECK(watch.elapsed() < 1s);
+        }
+        await_look();
+        const Stopwatch watch;
+        server.signal(SIGKILL);
+        std::future<Error> loss = lost.get_future();
+        REQUIRE(loss.wait_for(20s) == std::future_status::ready);
+        CHECK(watch.elapsed() < 1s);
+        CHECK(loss.get().kind == ErrorKind::unreachable);
+    }
+
+    TEST_CASE("a write and the read behind it leave together, and both are waited for") {
+        const Nbdkit server({"--threads=1", "memory", "1M"});
+        const auto link = must_connect(server.address(), options_with(10s));
+        Bytes data(4096, std::byte{7});
+        Bytes found(8192);
+        REQUIRE(link->exchange(data, found));
+        CHECK(std::equal(data.begin(), data.end(), found.begin()));
+        Bytes beyond(MiB + 1);
+        CHECK_FALSE(link->exchange(data, beyond));
+        CHECK_FALSE(link->exchange(beyond, found));
+        CHECK(link->exchange(data, found));
+    }
+
     TEST_CASE("an idle link notices a server that died, even without heartbeat") {
         Nbdkit server({"memory", "1M"});
         const auto link = must_connect(server.address(), options_with(60s));

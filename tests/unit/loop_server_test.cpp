@@ -412,7 +412,7 @@ TEST_CASE("what waits in the loop's thread costs the loop a moment, and the loop
 }
 
 TEST_CASE("more clients than there are places are turned away") {
-    Loop loop({.clients = 2});
+    Loop loop({.clients = 2, .kept_for_ours = 0});
     RawClient first(loop.socket), second(loop.socket);
     first.open();
     second.open();

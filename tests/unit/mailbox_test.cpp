@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/control/mailbox.hpp"
 
+#include <atomic>
+#include <functional>
 #include <future>
 
 #include <doctest/doctest.h>
@@ -51,7 +53,9 @@ std::uint64_t number(const std::string& bytes, std::size_t at, std::size_t size)
 }
 
 /// The smallest NBD server around an export: one command at a time, until the other side ends.
-void serve(int connection, nbd::Export& exported) {
+void serve(
+    int connection, nbd::Export& exported,
+    const std::function<void(std::size_t)>& on_read = [](std::size_t) {}) {
     grant_export(connection, exported.traits().size);
     while (true) {
         const std::string header = receive_bytes(connection, nbd::Request::wire_size);
@@ -67,6 +71,7 @@ void serve(int connection, nbd::Export& exported) {
             const std::string payload = receive_bytes(connection, length);
             done = exported.write(std::as_bytes(std::span(payload)), offset);
         } else if (type == static_cast<std::uint64_t>(nbd::Command::read)) {
+            on_read(length);
             data.resize(length);
             done = exported.read(std::as_writable_bytes(std::span(data)), offset);
         } else {
@@ -281,6 +286,45 @@ TEST_SUITE("mailbox client") {
         const Error error = client->ask({{"text", std::string(mailbox_size, 'x')}}).error();
         CHECK(error.kind == ErrorKind::invalid);
         CHECK(client->ask(Json::object()).has_value());
+    }
+
+    TEST_CASE("what is asked at once has the same answers, short and long ones in any order") {
+        RawServer server(script(echo));
+        Result<MailboxClient> client = MailboxClient::connect(server.address(), "beta", 20s);
+        REQUIRE(client.has_value());
+        for (const std::size_t size :
+             {10U, 8'100U, 8'200U, 50'000U, 10U, 60'000U, 1'000'000U, 1U}) {
+            for (int again = 0; again < 2; ++again) {
+                const Json request{{"text", std::string(size, 'x')}};
+                const Result<Json> reply = client->ask_at_once(request);
+                REQUIRE(reply.has_value());
+                CHECK((*reply)["request"] == request);
+            }
+        }
+        const Error error = client->ask_at_once({{"text", std::string(mailbox_size, 'x')}}).error();
+        CHECK(error.kind == ErrorKind::invalid);
+        CHECK(client->ask(Json::object()).has_value());
+    }
+
+    TEST_CASE("a long reply is read as a whole the next time, and not with the whole mailbox") {
+        std::atomic<std::size_t> most{0};
+        std::atomic<int> reads{0};
+        RawServer server([&](Fd& connection) {
+            const auto exported = make_mailbox_export(echo, local);
+            serve(connection.get(), *exported, [&](std::size_t length) {
+                most = std::max(most.load(), length);
+                ++reads;
+            });
+        });
+        Result<MailboxClient> client = MailboxClient::connect(server.address(), "beta", 20s);
+        REQUIRE(client.has_value());
+        const Json request{{"text", std::string(20'000, 'x')}};
+        REQUIRE(client->ask_at_once(request));
+        most = 0;
+        reads = 0;
+        REQUIRE(client->ask_at_once(request));
+        CHECK(reads == 1);
+        CHECK(most < 64 * KiB);
     }
 
     TEST_CASE("a refusal comes back as the error that it was") {

@@ -57,6 +57,24 @@ TEST_CASE("one that lasted ends that, and how long depends on how long was waite
     CHECK(retry.wait() == 0ms);
 }
 
+TEST_CASE("a standby whose disk takes no resync gets it ever more seldom, until one has worked") {
+    RetryDelay retry;
+    auto before = 0ms;
+    for (int i = 0; i < 20; ++i) {
+        retry.session_over(5s, false, false, true);
+        CHECK(retry.wait() >= before);
+        CHECK_FALSE(retry.wants_probe());
+        before = retry.wait();
+    }
+    CHECK(before == RetryDelay::longest_after_refused);
+    retry.failed();  // away for a moment: no reason to ask more often
+    CHECK(retry.wait() == RetryDelay::longest_after_refused);
+    retry.session_over(5s, true, false);
+    CHECK(retry.wait() == 0ms);
+    retry.session_over(5s, false, false, true);
+    CHECK(retry.wait() == RetryDelay::first_after_refused);
+}
+
 TEST_CASE("a short session that ended otherwise neither adds to that nor ends it") {
     RetryDelay retry;
     retry.session_over(1s, true, true);
