@@ -14,6 +14,7 @@
 #include "daemon/backing_access.hpp"
 #include "daemon/check_addresses.hpp"
 #include "daemon/engine_process.hpp"
+#include "daemon/event_hooks.hpp"
 #include "daemon/hooks.hpp"
 #include "daemon/next_step.hpp"
 #include "daemon/pending_settings.hpp"
@@ -116,6 +117,9 @@ bool sees_the_machines_mounts() {
 void check_steps(const Context& context, Json& problems) {
     const HookFolder hooks = list_hooks(hook_folder(context.config.path));
     for (const std::string& problem : hooks.problems) {
+        problems.push_back(problem);
+    }
+    for (const std::string& problem : list_hooks(event_hook_folder(context.config.path)).problems) {
         problems.push_back(problem);
     }
     bool mounts = false;
@@ -291,13 +295,16 @@ Json check(const Context& context, const PeerWatch& peers, const Keepers& keeper
                             ? own_entry(context, settled)
                             : peer_entry(context, peers, node, seen[name], problems));
     }
-    check_volumes(keepers, seen, problems);
+    Json of_volumes = Json::array();
+    check_volumes(keepers, seen, of_volumes);
+    problems.insert(problems.end(), of_volumes.begin(), of_volumes.end());
     const bool all_reached = std::all_of(nodes.begin(), nodes.end(), [](const Json& entry) {
         return entry.at("reachable") == true;
     });
     check_addresses(context, all_reached, problems);
     Json answer = check_tls(context, peers, keepers, problems);
     answer["problems"] = std::move(problems);
+    answer["volume_problems"] = std::move(of_volumes);
     answer["nodes"] = std::move(nodes);
     return answer;
 }

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/child.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string_view>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/base/fd.hpp"
 #include "core/base/spawn.hpp"
+#include "core/base/trusted_file.hpp"
 #include "core/base/units.hpp"
 
 namespace mirror::daemon {
@@ -53,12 +56,16 @@ int milliseconds_until(SteadyTime deadline) {
     return static_cast<int>(std::max(left, decltype(left){0}));
 }
 
-/// True when the process has ended, false when the deadline came first.
-bool watch(int process, int pipe, SteadyTime deadline, std::string& output) {
+/// True when the process has ended, false when the deadline came first, which comes earlier when
+/// `hurry` can be read.
+bool watch(int process, int pipe, SteadyTime deadline, ChildEnd& end,
+           const ChildOptions& options = {}) {
+    std::string& output = end.output;
     bool pipe_is_open = true;
     for (;;) {
-        std::array<pollfd, 2> watched{pollfd{process, POLLIN, 0},
-                                      pollfd{pipe_is_open ? pipe : -1, POLLIN, 0}};
+        std::array<pollfd, 3> watched{pollfd{process, POLLIN, 0},
+                                      pollfd{pipe_is_open ? pipe : -1, POLLIN, 0},
+                                      pollfd{end.was_hurried ? -1 : options.hurry, POLLIN, 0}};
         const int left = milliseconds_until(deadline);
         const int ready = ::poll(watched.data(), watched.size(), left);
         if (ready == 0 && left == 0) {
@@ -71,7 +78,30 @@ bool watch(int process, int pipe, SteadyTime deadline, std::string& output) {
             (void)read_some(pipe, output);  // the rest
             return true;
         }
+        if (ready > 0 && watched[2].revents != 0) {
+            end.was_hurried = true;
+            deadline = std::min(deadline, std::chrono::steady_clock::now() + options.hurry_limit);
+        }
     }
+}
+
+/// What the program reads on its stdin: a file without a name, so that nobody waits for who reads
+/// slowly, or not at all.
+Result<Fd> input_of(const std::string& text) {
+    if (text.empty()) {
+        return Fd();
+    }
+    Fd file(::memfd_create("input", MFD_CLOEXEC));
+    if (!file.is_open()) {
+        return fail_errno(errno, "making the input of a program");
+    }
+    if (auto written = write_all_to(file.get(), text, "the input of a program"); !written) {
+        return Failure(written.error());
+    }
+    if (::lseek(file.get(), 0, SEEK_SET) != 0) {
+        return fail_errno(errno, "making the input of a program");
+    }
+    return file;
 }
 
 /// Bytes that are no text would spoil the event log and the terminal.
@@ -138,7 +168,12 @@ std::string ChildEnd::last_words() const {
 }
 
 Result<ChildEnd> run_child(const std::vector<std::string>& arguments,
-                           const std::vector<std::string>& environment, milliseconds limit) {
+                           const std::vector<std::string>& environment, milliseconds limit,
+                           const ChildOptions& options) {
+    const auto input = input_of(options.input);
+    if (!input) {
+        return Failure(input.error());
+    }
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
         return fail_errno(errno, "making a pipe");
@@ -149,7 +184,7 @@ Result<ChildEnd> run_child(const std::vector<std::string>& arguments,
         return fail_errno(errno, "making a pipe");
     }
     const SteadyTime deadline = std::chrono::steady_clock::now() + limit;
-    const auto pid = spawn({arguments, environment, writing.get()});
+    const auto pid = spawn({arguments, environment, writing.get(), input->get()});
     if (!pid) {
         return Failure(pid.error());
     }
@@ -163,11 +198,11 @@ Result<ChildEnd> run_child(const std::vector<std::string>& arguments,
         return fail_errno(os_error, fmt::format("watching {}", arguments.front()));
     }
     ChildEnd end;
-    end.in_time = watch(process.get(), reading.get(), deadline, end.output);
+    end.in_time = watch(process.get(), reading.get(), deadline, end, options);
     if (!end.in_time) {
         ::kill(-*pid, SIGKILL);  // it leads the group: spawn() gave it a session
         (void)watch(process.get(), reading.get(),
-                    std::chrono::steady_clock::now() + patience_after_kill, end.output);
+                    std::chrono::steady_clock::now() + patience_after_kill, end);
     }
     reap(*pid, end);
     end.output = printable(std::move(end.output));

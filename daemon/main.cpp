@@ -28,6 +28,7 @@
 #include "daemon/boot.hpp"
 #include "daemon/device/netlink.hpp"
 #include "daemon/endpoint.hpp"
+#include "daemon/event_hooks.hpp"
 #include "daemon/exports.hpp"
 #include "daemon/key_watch.hpp"
 #include "daemon/run_dir_watch.hpp"
@@ -162,12 +163,14 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     give_up_capabilities(who, needless_capabilities);
     relay.start();
     stand_memory_pressure(who);
+    EventHooks event_hooks(context);
+    event_hooks.find_place();
     NetlinkDriver driver;
     NbdDialler dialler;
     NbdAttacher devices(context, driver, dialler);
     PeerWatch peers(context);
     Keepers keepers = make_keepers(context, homes, peers, devices);
-    Requests requests(context, keepers, peers);
+    Requests requests(context, keepers, peers, &event_hooks);
     Exports exports(requests, keepers);
     Strangers strangers(context);
     nbd::Server server(exports, limits_for(context), context.tls);
@@ -210,6 +213,7 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
             .and_then([&] { return space.start(); })
             .and_then([&] { return boot.start(); })
             .and_then([&] { return run_dir.start(); })
+            .and_then([&] { return event_hooks.start(); })
             .and_then([&] { return watchdog.start(watchdog_limit()); });
     if (!started) {
         return started;
@@ -236,6 +240,7 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     for (const auto& [name, keeper] : keepers) {
         keeper->stop();
     }
+    event_hooks.stop();  // last: it tells of the end, too
     return {};
 }
 

@@ -20,6 +20,7 @@
 #include "daemon/cut_off.hpp"
 #include "daemon/demote.hpp"
 #include "daemon/demote_all.hpp"
+#include "daemon/event_hooks.hpp"
 #include "daemon/grow_replica.hpp"
 #include "daemon/promote.hpp"
 #include "daemon/replace.hpp"
@@ -394,10 +395,11 @@ Result<Json> Requests::ask_node(const Rule& rule, const Json& request, const nbd
             .and_then([&] { return require_node(claimed_node(rule, request), client); })
             .and_then([&] { return peer_status(request, client); });
     }
-    return name == "version"      ? Result<Json>(version())
-           : name == "check"      ? Result<Json>(check(context_, peers_, keepers_))
-           : name == "demote-all" ? handle_demote_all(keepers_, context_, request)
-                                  : status(request);
+    return name == "version"            ? Result<Json>(version())
+           : name == "check"            ? Result<Json>(check(context_, peers_, keepers_))
+           : name == "test-event-hooks" ? test_event_hooks(request)
+           : name == "demote-all"       ? handle_demote_all(keepers_, context_, request)
+                                        : status(request);
 }
 
 Result<Json> Requests::ask_volume(const Rule& rule, const Json& request,
@@ -473,6 +475,23 @@ Json Requests::version() const {
     return {{"version", MIRROR_VERSION},
             {"protocol", control::protocol_version},
             {"node", context_.node.name}};
+}
+
+Result<Json> Requests::test_event_hooks(const Json& request) const {
+    constexpr std::chrono::minutes patience{5};
+    const auto volume = control::optional_string_field(request, "volume");
+    if (!volume) {
+        return Failure(volume.error());
+    }
+    if (*volume) {
+        if (const auto found = keeper(**volume); !found) {
+            return Failure(found.error());
+        }
+    }
+    if (event_hooks_ == nullptr) {
+        return fail(ErrorKind::internal, "events are handed to no program");
+    }
+    return event_hooks_->test(volume->value_or(""), patience);
 }
 
 Result<Json> Requests::status(const Json& request) const {

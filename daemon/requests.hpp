@@ -18,15 +18,19 @@
 
 namespace mirror::daemon {
 
+class EventHooks;
+
 using Keepers = std::map<std::string, std::unique_ptr<VolumeKeeper>>;
 
 class Requests {
   public:
     /// The set of keepers is fixed before the first request.
-    Requests(const Context& context, Keepers& keepers, PeerWatch& peers)
+    Requests(const Context& context, Keepers& keepers, PeerWatch& peers,
+             EventHooks* event_hooks = nullptr)
         : context_(context),
           keepers_(keepers),
           peers_(peers),
+          event_hooks_(event_hooks),
           refusals_(context.events, context.clock) {}
 
     [[nodiscard]] Result<Json> handle(const Json& request, const nbd::Client& client);
@@ -46,6 +50,7 @@ class Requests {
     [[nodiscard]] Result<void> require_node(const std::string& claimed,
                                             const nbd::Client& client) const;
     [[nodiscard]] Json version() const;
+    [[nodiscard]] Result<Json> test_event_hooks(const Json& request) const;
     [[nodiscard]] Result<Json> status(const Json& request) const;
     [[nodiscard]] Json nodes_seen(const std::set<std::string>& names) const;
     [[nodiscard]] Json unsupervised_engines() const;
@@ -56,6 +61,7 @@ class Requests {
     const Context& context_;
     Keepers& keepers_;
     PeerWatch& peers_;
+    EventHooks* const event_hooks_;  ///< null: events are handed to nobody
     RefusalLog refusals_;
 };
 

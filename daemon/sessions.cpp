@@ -255,7 +255,13 @@ Result<Json> session_synced(VolumeKeeper& keeper, const Json& request) {
     if (!lease) {
         return Failure(lease.error());
     }
-    return answer_of((*lease)->session_synced(parsed->session, parsed->lineage, *step));
+    auto synced = (*lease)->session_synced(parsed->session, parsed->lineage, *step);
+    if (synced) {  // in a session that may be over by now; it was so
+        keeper.record("in-sync", Severity::info,
+                      fmt::format("{} and {} are equal; every write goes to both", keeper.peer(),
+                                  keeper.node()));
+    }
+    return answer_of(synced);
 }
 
 Result<Json> session_step(VolumeKeeper& keeper, const Json& request) {

@@ -106,6 +106,9 @@ int code_of(const Json& answer) {
 }  // namespace
 
 int check(Session& session) {
+    if (session.options.nagios) {
+        return check_for_monitor(session);
+    }
     World& world = session.world;
     // Whoever runs a verb has parsed the configuration already: it is known to be right here, but
     // for what only this machine knows. mirrord may have read an older one.
@@ -117,7 +120,8 @@ int check(Session& session) {
     if (!session.options.json) {
         world.out << fmt::format("configuration {}: no mistakes\n", session.config_path);
     }
-    const auto answer = session.client.ask({{"request", "check"}}, query_deadline);
+    const auto answer =
+        session.client.ask({{"request", "check"}}, patience_of(session.options, query_deadline));
     if (!answer) {
         return report(answer.error(), session.options, world);
     }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "tools/client.hpp"
 
-#include <algorithm>
 #include <cerrno>
 #include <system_error>
 #include <unistd.h>
@@ -14,8 +13,6 @@
 
 namespace mirror::tools {
 namespace {
-
-constexpr std::chrono::milliseconds connect_deadline{5000};
 
 Error not_running(const NodeConfig& node, const std::string& reason) {
     return Error{ErrorKind::unreachable,
@@ -65,8 +62,7 @@ Result<Json> DaemonClient::ask(const Json& request, std::chrono::milliseconds de
     }
     const nbd::Address address{.tcp = {}, .unix_path = node_.daemon_socket()};
     const std::string name = "mirrord of node " + node_.name;
-    auto connected =
-        control::MailboxClient::connect(address, name, std::max(deadline, connect_deadline));
+    auto connected = control::MailboxClient::connect(address, name, deadline);
     if (!connected) {
         return Failure(connect_error(node_, connected.error()));
     }

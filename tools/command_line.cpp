@@ -204,6 +204,20 @@ Result<double> parse_patience(const std::string& text) {
     return std::chrono::duration<double>(*limit).count();
 }
 
+void add_timeout(CLI::App& verb, Options& options, const char* what) {
+    verb.add_option_function<std::string>(
+            "--timeout",
+            [&options](const std::string& text) {
+                const auto limit = parse_patience(text);
+                if (!limit) {
+                    throw CLI::ValidationError("--timeout", limit.error().text());
+                }
+                options.timeout_seconds = *limit;
+            },
+            what)
+        ->type_name("TIME");
+}
+
 void add_watching_verbs(Verbs& verbs, Options& options) {
     CLI::App& status = verbs.add("status", "show the state of volumes", Volume::optional);
     status.add_flag("--watch", options.watch, "keep running and show each change");
@@ -214,22 +228,17 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
         ->required()
         ->check(CLI::IsMember({"in-sync", "resyncing", "starting", "broken", "diverged",
                                "peer-unknown", "failed", "new"}));
-    wait.add_option_function<std::string>(
-            "--timeout",
-            [&options](const std::string& text) {
-                const auto limit = parse_patience(text);
-                if (!limit) {
-                    throw CLI::ValidationError("--timeout", limit.error().text());
-                }
-                options.timeout_seconds = *limit;
-            },
-            "give up after this time: 10s, 500ms, 2min, or a number of seconds")
-        ->type_name("TIME");
+    add_timeout(wait, options, "give up after this time: 10s, 500ms, 2min, or a number of seconds");
 
     CLI::App& events = verbs.add("events", "show this node's event log", Volume::optional);
     events.add_flag("--follow", options.follow, "keep running and show new events");
     events.add_option("--since", options.since, "only later events: a time, or an age such as 1h")
         ->type_name("TIME");
+    events
+        .add_flag("--test-hooks", options.test_hooks,
+                  "record a test event, run the programs in events.d for it, show how they ended")
+        ->excludes("--follow")
+        ->excludes("--since");
 
     CLI::App& keygen = verbs.add("keygen", "make or change the keys of the nodes", Volume::none);
     keygen.add_flag("--dry-run", options.dry_run, "show what would happen; change nothing");
@@ -262,7 +271,14 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
                   "with --add: a key for each pair of nodes, instead of the cluster's")
         ->needs(add);
 
-    verbs.add("check", "check the configuration and both nodes", Volume::none);
+    CLI::App& check =
+        verbs.add("check", "check the configuration and both nodes", Volume::optional);
+    CLI::Option* nagios =
+        check.add_flag("--nagios", options.nagios,
+                       "for a monitor: print one line with figures, and use its exit codes");
+    nagios->excludes("--json");
+    check.get_option("VOLUME")->needs(nagios);
+    add_timeout(check, options, "give up after this time (with --nagios 10s, otherwise 15s)");
     CLI::App& support =
         verbs.add("support", "collect information about a fault in one file", Volume::none);
     support

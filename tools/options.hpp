@@ -45,6 +45,8 @@ struct Options {
     std::string keys_with;       ///< a node; empty: all
     std::string remove_keys_of;  ///< a node
     std::string take_keys;       ///< a file
+    bool nagios = false;
+    bool test_hooks = false;
     bool no_undo = false;
     bool list = false;
     bool drop = false;

@@ -46,6 +46,16 @@ int report_mistakes(const Mistakes& mistakes, const std::string& path, const Opt
     return exit_refused;
 }
 
+std::chrono::milliseconds patience_of(const Options& options,
+                                      std::chrono::milliseconds usual) noexcept {
+    constexpr std::chrono::hours longest{24};
+    if (!options.timeout_seconds) {
+        return usual;
+    }
+    const std::chrono::duration<double> given(*options.timeout_seconds);
+    return given < longest ? std::chrono::ceil<std::chrono::milliseconds>(given) : longest;
+}
+
 int report(const Error& error, const Options& options, World& world) {
     world.out.flush();
     world.err << fmt::format("mirrorctl: {}\n", printable(error.text()));

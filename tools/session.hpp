@@ -37,8 +37,14 @@ struct Session {
 };
 
 inline constexpr std::chrono::seconds query_deadline{15};
+/// What monitors wait for.
+inline constexpr std::chrono::seconds monitor_deadline{10};
 /// Changes wait for application I/O, other nodes, devices, and hooks on both nodes.
 inline constexpr std::chrono::minutes change_deadline{60};
+
+/// `--timeout`, or what is usual without it.
+[[nodiscard]] std::chrono::milliseconds patience_of(const Options& options,
+                                                    std::chrono::milliseconds usual) noexcept;
 
 /// The exit code for an error, after it was printed: text on stderr, with --json also as an
 /// object on stdout.

@@ -14,6 +14,7 @@
 #include "tools/silent_nodes.hpp"
 #include "tools/split_brain_view.hpp"
 #include "tools/table.hpp"
+#include "tools/verdict.hpp"
 #include "tools/verify_view.hpp"
 
 namespace mirror::tools {
@@ -23,26 +24,24 @@ struct StateWords {
     std::string_view state;
     std::string_view words;  ///< added where the word alone does not say it
     Style style;
-    int exit_code;
 };
 
 constexpr std::array<StateWords, 8> known_states{{
-    {"in-sync", "", Style::good, status_in_sync},
-    {"resyncing", "", Style::warning, status_degraded},
-    {"broken", "standby behind", Style::warning, status_degraded},
-    {"starting", "the engine is not ready yet", Style::warning, status_degraded},
-    {"new", "never filled", Style::warning, status_degraded},
-    {"peer-unknown", "active not reachable", Style::warning, status_unknown},
-    {"diverged", "split brain", Style::bad, status_at_risk},
-    {"failed", "no usable replica here", Style::bad, status_at_risk},
+    {"in-sync", "", Style::good},
+    {"resyncing", "", Style::warning},
+    {"broken", "standby behind", Style::warning},
+    {"starting", "the engine is not ready yet", Style::warning},
+    {"new", "never filled", Style::warning},
+    {"peer-unknown", "active not reachable", Style::warning},
+    {"diverged", "split brain", Style::bad},
+    {"failed", "no usable replica here", Style::bad},
 }};
 
 StateWords words_of(const std::string& state) {
     const auto* found = std::find_if(known_states.begin(), known_states.end(),
                                      [&](const StateWords& known) { return known.state == state; });
     // A state of a newer daemon: shown as it is, and never taken for good.
-    return found == known_states.end() ? StateWords{"", "", Style::warning, status_unknown}
-                                       : *found;
+    return found == known_states.end() ? StateWords{"", "", Style::warning} : *found;
 }
 
 Style replica_style(const std::string& state) {
@@ -56,30 +55,9 @@ std::string or_unknown(std::string text) {
     return text.empty() ? "unknown" : std::move(text);
 }
 
-std::string active_node(const Json& volume, const std::string& node) {
-    if (text_field(volume, "role") == "active") {
-        return node;
-    }
-    for (const Json& peer : part_field(volume, "peers")) {
-        if (text_field(peer, "role") == "active") {
-            return text_field(peer, "node");
-        }
-    }
-    return {};
-}
-
-/// "Nowhere" is said only when each node has said that it is not.
-bool is_activity_known(const Json& volume) {
-    const Json& peers = part_field(volume, "peers");
-    return std::all_of(peers.begin(), peers.end(), [](const Json& peer) {
-        return text_field(peer, "role") == "standby" || text_field(peer, "role") == "active";
-    });
-}
-
 /// A volume that serves nobody is no healthy one, however equal its replicas are.
 bool serves_nobody(const Json& volume) {
-    return text_field(volume, "state") == "in-sync" && active_node(volume, {}).empty() &&
-           text_field(volume, "role") != "active" && is_activity_known(volume);
+    return text_field(volume, "state") == "in-sync" && is_active_nowhere(volume);
 }
 
 std::string activity(const Json& volume, const std::string& node) {
@@ -88,12 +66,6 @@ std::string activity(const Json& volume, const std::string& node) {
         return is_activity_known(volume) ? "active nowhere" : "standby, active side unknown";
     }
     return fmt::format("active on {}{}", active, active == node ? " (this node)" : "");
-}
-
-int exit_code_of(const Json& volume) {
-    const int code = words_of(text_field(volume, "state")).exit_code;
-    const bool is_fine = !serves_nobody(volume) && unrepaired_bytes(verify_of(volume)) == 0;
-    return code == status_in_sync && !is_fine ? status_degraded : code;
 }
 
 std::string bytes_or_unknown(const Json& object, const char* key) {
@@ -301,7 +273,7 @@ std::string format_overview(const Json& status, const std::string& node,
     std::vector<const Json*> unwell;
     for (const Json& volume : volumes) {
         rows.push_back(table_row(volume, node, context));
-        if (exit_code_of(volume) != status_in_sync) {
+        if (status_code_of(volume) != status_in_sync) {
             unwell.push_back(&volume);
         }
     }
@@ -351,19 +323,15 @@ std::string next_step(const Json& volume) {
 }
 
 int status_exit_code(const Json& status) {
-    // From best to worst; what is at risk outweighs what could not be found out.
-    constexpr std::array<int, 4> order{status_in_sync, status_degraded, status_unknown,
-                                       status_at_risk};
     const Json& volumes = part_field(status, "volumes");
     if (!volumes.is_array()) {
         return status_unknown;
     }
-    const int* worst = order.begin();
+    int worst = status_in_sync;
     for (const Json& volume : volumes) {
-        const int code = exit_code_of(volume);
-        worst = std::max(worst, std::find(order.begin(), order.end(), code));
+        worst = worse_code(worst, status_code_of(volume));
     }
-    return *worst;
+    return worst;
 }
 
 std::string format_volume(const Json& volume, const std::string& node, const ViewContext& context) {

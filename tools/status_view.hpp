@@ -7,6 +7,7 @@
 
 #include "tools/fields.hpp"
 #include "tools/terminal.hpp"
+#include "tools/verdict.hpp"
 
 namespace mirror::tools {
 
@@ -15,12 +16,7 @@ struct ViewContext {
     WallTime now;
 };
 
-/// Exit codes of `mirrorctl status`; the worst volume decides.
-inline constexpr int status_in_sync = 0;
-inline constexpr int status_degraded = 1;
-inline constexpr int status_at_risk = 2;
-inline constexpr int status_unknown = 3;
-
+/// Of `mirrorctl status` (tools/verdict.hpp); the worst volume decides.
 [[nodiscard]] int status_exit_code(const Json& status);
 
 /// All lines about one volume.

@@ -36,11 +36,15 @@ namespace mirror::tools {
 /// The end of `resync --wait`: until the volume is in sync, or can't get there by itself.
 [[nodiscard]] int wait_for_resync(Session& session);
 
+// test_hooks.cpp
+[[nodiscard]] int test_hooks(Session& session);
+
 // keygen.cpp
 [[nodiscard]] int keygen(Session& session);
 
-// check.cpp
+// check.cpp and monitor.cpp: for people, and for programs.
 [[nodiscard]] int check(Session& session);
+[[nodiscard]] int check_for_monitor(Session& session);
 [[nodiscard]] int version(Session& session);
 
 }  // namespace mirror::tools

@@ -287,6 +287,9 @@ int wait_for_resync(Session& session) {
 }
 
 int events(Session& session) {
+    if (session.options.test_hooks) {
+        return test_hooks(session);
+    }
     World& world = session.world;
     EventFilter filter{session.options.volume, std::nullopt};
     if (!session.options.since.empty()) {

@@ -13,6 +13,7 @@
 
 #include "core/base/clock.hpp"
 #include "core/base/foreign_text.hpp"
+#include "core/base/log_target.hpp"
 
 namespace mirror {
 namespace {
@@ -27,19 +28,6 @@ bool stderr_is_journal() {
     struct stat status {};
     return stream != nullptr && ::fstat(STDERR_FILENO, &status) == 0 &&
            fmt::format("{}:{}", status.st_dev, status.st_ino) == stream;
-}
-
-int priority(LogLevel level) noexcept {
-    switch (level) {
-        case LogLevel::debug:
-            return 7;
-        case LogLevel::info:
-            return 6;
-        case LogLevel::warning:
-            return 4;
-        default:
-            return 3;
-    }
 }
 
 std::string_view word(LogLevel level) noexcept {
@@ -65,12 +53,30 @@ void write_line(LogLevel level, std::string_view text) {
 
 }  // namespace
 
-std::string format_log_line(LogLevel level, std::string_view text) {
+int journal_priority(LogLevel level) noexcept {
+    switch (level) {
+        case LogLevel::debug:
+            return 7;
+        case LogLevel::info:
+            return 6;
+        case LogLevel::warning:
+            return 4;
+        default:
+            return 3;
+    }
+}
+
+bool log_goes_to_journal() noexcept {
     static const bool to_journal = stderr_is_journal();
+    return to_journal;
+}
+
+std::string format_log_line(LogLevel level, std::string_view text) {
     constexpr std::string_view cut = " ...";
     std::string line =
-        to_journal ? fmt::format("<{}>", priority(level))
-                   : fmt::format("{} {}", format_rfc3339(system_clock().wall_now()), word(level));
+        log_goes_to_journal()
+            ? fmt::format("<{}>", journal_priority(level))
+            : fmt::format("{} {}", format_rfc3339(system_clock().wall_now()), word(level));
     const std::size_t room = PIPE_BUF - line.size() - cut.size() - 1;
     // Parts of a text may come from a peer: none of it may start a line or move a cursor.
     line += without_controls(text.substr(0, room), ' ');

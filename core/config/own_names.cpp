@@ -18,6 +18,15 @@ bool is_event_file(std::string_view name) {
                             name.find_first_not_of("0123456789", 1) == std::string_view::npos);
 }
 
+/// "events.cursor", or "events.cursor.new" while it is written.
+bool is_cursor_file(std::string_view name) {
+    if (!name.starts_with(own_names::events_cursor)) {
+        return false;
+    }
+    name.remove_prefix(own_names::events_cursor.size());
+    return name.empty() || name == ".new";
+}
+
 /// NAME.express has the socket NAME.express.sock, and is itself no file.
 constexpr std::string_view express_end = ".express";
 
@@ -47,6 +56,9 @@ std::string why_no_volume_name(std::string_view given) {
     if (is_event_file(name)) {
         return fmt::format("{} in STATE_DIR is the event log", name);
     }
+    if (is_cursor_file(name)) {
+        return fmt::format("{} in STATE_DIR is mirrord's own", name);
+    }
     if (name.ends_with(express_end)) {
         return fmt::format("a volume's name can't end in {}: NAME{} is the express socket of NAME",
                            express_end, own_names::express_socket);
@@ -68,9 +80,12 @@ std::string why_no_node_name(std::string_view given) {
 
 std::vector<std::string> own_paths(const Config& config, const std::string& node) {
     const NodeConfig& places = config.nodes.at(node);
-    std::vector<std::string> paths{config.path, config.tls.psk_file,
+    std::vector<std::string> paths{config.path,
+                                   config.tls.psk_file,
                                    fmt::format("{}/{}", places.state_dir, own_names::events),
-                                   places.run_dir, places.state_dir};
+                                   fmt::format("{}/{}", places.state_dir, own_names::events_cursor),
+                                   places.run_dir,
+                                   places.state_dir};
     for (const std::string_view file : own_names::in_run_dir) {
         paths.push_back(fmt::format("{}/{}", places.run_dir, file));
     }

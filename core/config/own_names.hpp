@@ -19,6 +19,8 @@ namespace own_names {
 inline constexpr std::string_view daemon_socket = "mirrord.sock";
 inline constexpr std::string_view daemon_lock = "mirrord.lock";
 inline constexpr std::string_view events = "events.jsonl";
+/// How far the programs in events.d have got.
+inline constexpr std::string_view events_cursor = "events.cursor";
 /// The mailbox, of mirrord and of every engine.
 inline constexpr std::string_view control_export = "control";
 

@@ -15,8 +15,10 @@
 #include "core/base/foreign_text.hpp"
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
+#include "core/base/log_target.hpp"
 #include "core/base/trusted_file.hpp"
 #include "core/events/asked_by.hpp"
+#include "core/events/journal.hpp"
 
 namespace mirror {
 namespace {
@@ -125,6 +127,31 @@ std::string for_people(const Event& event) {
     return event.remedy.empty() ? text : text + "; " + event.remedy;
 }
 
+/// Control characters would end a field, and are no words anyway.
+std::string one_line(const std::string& text) {
+    return without_controls(text, ' ');
+}
+
+/// To the journal with its fields, or else as a line like any other: never both.
+void tell(const Event& event, const std::string& node) {
+    const std::string words = for_people(event);
+    const LogLevel level = log_level(event.severity);
+    const bool is_told =
+        log_goes_to_journal() &&
+        send_to_journal(journal_entry({{"MESSAGE", one_line(words)},
+                                       {"PRIORITY", std::to_string(journal_priority(level))},
+                                       {"SYSLOG_IDENTIFIER", "mirrord"},
+                                       {"MESSAGE_ID", message_id(event.id)},
+                                       {"VOLUME", one_line(event.volume)},
+                                       {"MIRRORDISK_EVENT", one_line(event.id)},
+                                       {"MIRRORDISK_NODE", one_line(node)},
+                                       {"MIRRORDISK_CAUSE", one_line(event.cause)},
+                                       {"MIRRORDISK_REMEDY", one_line(event.remedy)}}));
+    if (!is_told) {
+        log_line(level, words);
+    }
+}
+
 }  // namespace
 
 std::string_view to_string(Severity severity) noexcept {
@@ -143,7 +170,7 @@ EventLog::EventLog(std::string path, std::string node, const Clock& clock, std::
 
 void EventLog::record(const Event& event) noexcept {
     try {
-        log_line(log_level(event.severity), for_people(event));
+        tell(event, node_);
         nlohmann::ordered_json json{
             {"time", format_rfc3339(clock_.wall_now())},
             {"node", node_},

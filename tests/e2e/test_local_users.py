@@ -280,6 +280,7 @@ def test_where_a_list_is_required_nobody_comes_in_without_one_in_force(make_clus
 
 def test_what_mirrord_writes_has_its_mode_whatever_the_folders_mode_is(cluster):
     for path in (cluster.alpha.state_dir / "events.jsonl", cluster.alpha.state_dir / "r0" / "rto.json",
+                 cluster.alpha.state_dir / "events.cursor",
                  cluster.alpha.run_dir / "r0.settings", cluster.alpha.run_dir / "mirrord.lock"):
         assert path.stat().st_mode & 0o777 == 0o600, path
 

@@ -79,6 +79,7 @@ FIELDS = {
 # Which allowed ones are answered with what was asked for, so that "allowed" is no empty word.
 ANSWERED = {
     ("version", "asn"), ("status", "asn"), ("check", "asn"), ("demote-all", "asn"),
+    ("test-event-hooks", "asn"),
     ("create", "n"), ("demote", "as"), ("switch", "as"), ("connect", "as"), ("disconnect", "as"),
     ("resync", "as"), ("verify", "as"), ("resize", "as"), ("restart-engine", "a"),
     ("undo-drop", "asn"), ("peer-status", "asn"), ("promote", "a"), ("differing-regions", "as"),

@@ -13,6 +13,7 @@ ESSENTIALS = [
     *(f"/lib/systemd/system/{re.escape(unit)}" for unit in UNITS),
     "/usr/lib/modules-load.d/mirrordisk.conf", "/usr/lib/firewalld/services/mirrordisk.xml",
     "/usr/libexec/mirrordisk/package-steps", "/etc/mirrordisk/hooks.d/README",
+    "/etc/mirrordisk/events.d/README", "/event-mail", "/event-webhook",
     "/bash-completion/completions/mirrorctl", "/zsh/(site-functions|vendor-completions)/_mirrorctl",
     "/fish/vendor_completions.d/mirrorctl.fish", "/man8/mirrorctl.8.gz", "/man8/mirrord.8.gz",
     "/man5/mirrordisk.toml.5.gz", "/man7/mirrordisk-protocol.7.gz", "/man1/nbdkit-mirror-plugin.1.gz",

@@ -338,10 +338,13 @@ TEST_CASE("a volume's name is none that mirrordisk has itself, in any case and w
         return refusal(nodes + fmt::format("[volume.'{}']\nbacking.alpha = '/x'\n", name) +
                        "backing.beta = '/x'\n");
     };
-    for (const char* taken : {"mirrord", "Mirrord", "mirrord.sock", "mirrord.lock", "MIRRORD.LOCK",
-                              "events.jsonl", "events.jsonl.1", "events.jsonl.44", "Events.jsonl",
-                              "control", "CONTROL", "r0.express", "r0.sock", "r0.express.sock",
-                              "r0.SOCK", "r0.pid", "r0.engine-error", "r0.active", "r0.boot"}) {
+    for (const char* taken :
+         {"mirrord",      "Mirrord",       "mirrord.sock",      "mirrord.lock",
+          "MIRRORD.LOCK", "events.jsonl",  "events.jsonl.1",    "events.jsonl.44",
+          "Events.jsonl", "events.cursor", "events.cursor.new", "control",
+          "CONTROL",      "r0.express",    "r0.sock",           "r0.express.sock",
+          "r0.SOCK",      "r0.pid",        "r0.engine-error",   "r0.active",
+          "r0.boot"}) {
         CAPTURE(taken);
         CHECK(refusal_of(taken).starts_with(
             fmt::format("m.toml:5: volume.{}: the name is taken: ", taken)));
@@ -366,8 +369,9 @@ TEST_CASE("no backing and no mount is a file of mirrord's, or hides one") {
             mount.empty() ? "" : fmt::format("device = '/dev/nbd0'\nmount = '{}'\n", mount)));
     };
     CHECK(refusal_of("/s/t/r0.img", "") == "accepted");
-    for (const char* own : {"/r/mirrord.sock", "/r/r0.sock", "/r/r0.active", "/s/t/r0",
-                            "/s/t/r0/meta", "/s/t/events.jsonl", "/s/t", "/r"}) {
+    for (const char* own :
+         {"/r/mirrord.sock", "/r/r0.sock", "/r/r0.active", "/s/t/r0", "/s/t/r0/meta",
+          "/s/t/events.jsonl", "/s/t/events.cursor", "/s/t", "/r"}) {
         CAPTURE(own);
         CHECK(refusal_of(own, "").find("is also mirrord's own on node alpha") != std::string::npos);
     }

@@ -16,7 +16,7 @@ stage_static() {
 check_format() { tracked '*.cpp' '*.hpp' | xargs -r -n 16 -P "$(nproc)" clang-format --dry-run --Werror; }
 check_shell() {
     { tracked '*.sh' && printf '%s\n' quickstart .ci/run packaging/package-steps \
-        packaging/quickstart/stage tests/unit/run packaging/completion/mirrorctl; } | xargs -r shellcheck -x
+        packaging/quickstart/stage tests/unit/run packaging/completion/mirrorctl packaging/events/*; } | xargs -r shellcheck -x
 }
 check_pod() {
     local page good=0

@@ -18,7 +18,7 @@ systemctl stop mirrord
 umount -A {DEVICE} 2>/dev/null
 pkill -9 -x nbdkit
 test -b {DEVICE} && mirrorctl detach r0 2>/dev/null
-rm -rf /var/lib/mirrordisk/* /run/mirrordisk/* /srv/* {CONFIG} {KEY} /etc/mirrordisk/hooks.d/*
+rm -rf /var/lib/mirrordisk/* /run/mirrordisk/* /srv/* {CONFIG} {KEY} /etc/mirrordisk/hooks.d/* /etc/mirrordisk/events.d/*
 """
 
 
