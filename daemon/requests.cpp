@@ -303,6 +303,16 @@ Error lives_elsewhere(const VolumeConfig& volume, const std::string& node) {
             fmt::format("run mirrorctl on {}", fmt::join(nodes, " or "))};
 }
 
+/// Entries of the status.
+bool has_link_to(const std::string& node, const Json& volumes) {
+    return std::any_of(volumes.begin(), volumes.end(), [&](const Json& volume) {
+        const Json& peers = volume.at("peers");
+        return std::any_of(peers.begin(), peers.end(), [&](const Json& peer) {
+            return peer.at("node") == node && peer.at("link") == "connected";
+        });
+    });
+}
+
 /// Names are no secrets. Without a usable file: none.
 Json key_names(const Context& context) {
     if (!context.tls || context.tls->mode() != TlsMode::psk) {
@@ -524,24 +534,27 @@ Result<Json> Requests::status(const Json& request) const {
             }
         }
     }
-    Json answer{{"schema", 1}, {"node", context_.node.name}, {"volumes", std::move(volumes)}};
-    answer["nodes"] = nodes_seen(peers);
+    Json answer{{"schema", 1}, {"node", context_.node.name}};
+    answer["nodes"] = nodes_seen(peers, volumes);
+    answer["volumes"] = std::move(volumes);
     answer["unsupervised"] = unsupervised_engines();
     page->note_next(answer);
     return answer;
 }
 
-/// As this node's mirrord sees their mirrords, after the volumes' entries have asked them.
-Json Requests::nodes_seen(const std::set<std::string>& names) const {
+/// After the volumes' entries have asked their peers.
+Json Requests::nodes_seen(const std::set<std::string>& names, const Json& volumes) const {
     Json nodes = Json::array();
     for (const std::string& name : names) {
         const PeerView view = peers_.view(name);
+        // One that came a moment ago has a link already while mirrord is about to ask again.
+        const bool is_there = view.reachable || has_link_to(name, volumes);
         nodes.push_back(
             {{"node", name},
-             {"reachable", view.reachable},
+             {"reachable", is_there},
              {"last_seen",
               view.last_seen == WallTime{} ? Json() : Json(format_rfc3339(view.last_seen))},
-             {"why", view.reachable || view.error.empty() ? Json() : Json(view.error)}});
+             {"why", is_there || view.error.empty() ? Json() : Json(view.error)}});
     }
     return nodes;
 }

@@ -52,7 +52,7 @@ class Requests {
     [[nodiscard]] Json version() const;
     [[nodiscard]] Result<Json> test_event_hooks(const Json& request) const;
     [[nodiscard]] Result<Json> status(const Json& request) const;
-    [[nodiscard]] Json nodes_seen(const std::set<std::string>& names) const;
+    [[nodiscard]] Json nodes_seen(const std::set<std::string>& names, const Json& volumes) const;
     [[nodiscard]] Json unsupervised_engines() const;
     [[nodiscard]] Result<Json> peer_status(const Json& request, const nbd::Client& client) const;
     void add_to_peer_status(const std::string& name, bool is_now, Json& answer,

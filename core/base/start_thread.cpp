@@ -22,8 +22,13 @@ Result<Thread> start_thread(const std::string& name, std::function<void()> run) 
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
     Result<Thread> started;
     try {
-        started = Thread(std::thread(std::move(run)));
-        ::pthread_setname_np(started->inner_.native_handle(), name.substr(0, longest_name).c_str());
+        // By itself: another one's name is a file in /proc, which an engine may not write
+        // (Landlock).
+        started =
+            Thread(std::thread([own_name = name.substr(0, longest_name), run = std::move(run)] {
+                ::pthread_setname_np(::pthread_self(), own_name.c_str());
+                run();
+            }));
     } catch (const std::system_error& error) {
         started = fail_errno(error.code().value(), "starting the thread " + name);
     } catch (const std::bad_alloc&) {

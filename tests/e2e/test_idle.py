@@ -16,8 +16,8 @@ pytestmark = pytest.mark.skipif(environment.sanitizer() != "",
 
 # Wake-ups a second of both nodes together, with peer_timeout = 2 s: what the two mirrords do, and
 # what each volume adds. Only what is done again and again counts, which no busy machine makes more.
-OF_A_CLUSTER = 16
-OF_A_VOLUME = 7
+OF_A_CLUSTER = 20
+OF_A_VOLUME = 9
 MOST_THREADS = 16
 LONGEST_NAME = 15
 

@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from lib import credentials
+from lib import credentials, environment, machine_time
 
 KEY = "5ec7e75ec7e75ec7e75ec7e75ec7e7ab" * 2
 PRIVATE = "MHcCAQEEIPlantedPrivateKeyThatNobodyMaySee"
@@ -81,12 +81,15 @@ def test_a_bundle_is_made_without_mirrord(cluster):
     cluster.wait_in_sync(cluster.alpha)
 
 
+@pytest.mark.seconds(25)
 def test_a_mirrord_that_hangs_is_waited_for_once(cluster):
     cluster.alpha.pause()
+    start = machine_time.now()
     try:
         answer, parts = bundle_of(cluster.alpha, cluster.directory / "bundle.tar.gz")
     finally:
         cluster.alpha.go_on()
+    assert machine_time.now() - start < 40 * environment.slowness()  # each question has 15 s
     assert {"version.json", "status.json", "check.json"} <= set(left_out(answer))
     assert b"State:\tT" in parts["processes/mirrord.txt"]
     cluster.wait_in_sync(cluster.alpha)

@@ -46,7 +46,7 @@ def test_the_profiles_refuse_nothing_as_shipped():
 
 def test_an_engine_may_start_no_program_and_write_no_hook():
     text = PROFILE.read_text(encoding="utf-8")
-    engine = text.partition("profile mirrordisk-engine")[2]
+    engine = text.partition("\nprofile mirrordisk-engine ")[2]
     rules = [line.split("#")[0].strip() for line in engine.splitlines()]
     granted = [rule.split()[-1].rstrip(",") for rule in rules
                if re.match(r"(/|@\{PROC\})", rule)]
