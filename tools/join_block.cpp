@@ -80,7 +80,8 @@ Result<tls::Secret> bytes_of(const tls::Secret& letters) {
             bytes.push_back(static_cast<std::byte>(group >> bits & 0xffU));
         }
     }
-    return bytes;
+    // What is left over of the last letter is zero, or that letter was another one.
+    return (group & ((1U << bits) - 1)) == 0 ? Result<tls::Secret>(std::move(bytes)) : not_whole();
 }
 
 }  // namespace

@@ -169,6 +169,18 @@ bool stands_before(const Mistake& one, const Mistake& other) {
     return one.line != 0 && (other.line == 0 || one.line < other.line);
 }
 
+/// A key whose line could not be read is missing in its table, and is told of already.
+void drop_what_follows(Mistakes& mistakes, std::size_t of_syntax) {
+    const auto begin = mistakes.begin();
+    const auto later = begin + static_cast<Mistakes::difference_type>(of_syntax);
+    const auto follows = [&](const Mistake& mistake) {
+        return std::any_of(begin, later, [&](const Mistake& first) {
+            return first.key.starts_with(mistake.key + ".");
+        });
+    };
+    mistakes.erase(std::remove_if(later, mistakes.end(), follows), mistakes.end());
+}
+
 }  // namespace
 
 tl::expected<Config, Mistakes> read_config(const std::string& text, const std::string& path) {
@@ -177,7 +189,9 @@ tl::expected<Config, Mistakes> read_config(const std::string& text, const std::s
         Reader reader(path, mistakes);
         const auto root = parse_toml(text, path, mistakes);
         if (root) {
+            const std::size_t of_syntax = mistakes.size();
             reader.read(*root);
+            drop_what_follows(mistakes, of_syntax);
         }
         if (mistakes.empty()) {
             return std::move(reader.config());

@@ -205,23 +205,29 @@ void LinkDriver::wait_and_drive() {
     bool writes = channel_.has_rest();
     bool reads = true;
     std::optional<SteadyTime> doze;
+    bool rests = false;
     {
         MutexLock lock(mutex_);
         writes |= is_blocked_;
         reads = lent_to_ < 0;
         doze = reads && !writes ? may_doze_until() : std::nullopt;
-        is_dozing_ = doze.has_value();
+        rests = reads && !writes && may_rest();
+        is_dozing_ = doze.has_value() || rests;
     }
     const int answers = doze ? POLLRDHUP : reads ? POLLIN : 0;
     std::array<pollfd, 2> wanted{{
         {.fd = channel_.fd(), .events = static_cast<short>(answers | (writes ? POLLOUT : 0))},
         {.fd = wake_.get(), .events = POLLIN},
     }};
-    const auto wait = std::chrono::ceil<milliseconds>((doze ? *doze : next_turn()) - now()).count();
+    const SteadyTime until = doze ? *doze : rests ? watch_due() : next_turn();
+    const auto wait = std::chrono::ceil<milliseconds>(until - now()).count();
     const int ready = ::poll(wanted.data(), wanted.size(),
                              static_cast<int>(std::clamp<milliseconds::rep>(wait, 0, 3'600'000)));
     if (doze) {
         stop_dozing();
+    } else if (rests) {
+        MutexLock lock(mutex_);
+        is_dozing_ = false;
     }
     if (ready <= 0) {
         return;
@@ -254,6 +260,14 @@ std::optional<SteadyTime> LinkDriver::may_doze_until() const {
     return now() < until ? std::optional(until) : std::nullopt;
 }
 
+/// Longer than next_turn() allows, so a command that is submitted meanwhile wakes the event thread.
+/// Not between the commands of somebody who waits for each: he would pay for each wake-up.
+bool LinkDriver::may_rest() const {
+    return options_.heartbeat && options_.watch_period > options_.deadline / 3 && !oldest() &&
+           !loss_.has_value() && !closing_ &&
+           now() >= last_answer_.load(std::memory_order_relaxed) + options_.deadline / 3;
+}
+
 /// Takes what came meanwhile. Nobody may have borrowed the link: then it is the borrower's to take.
 void LinkDriver::stop_dozing() {
     {
@@ -269,7 +283,8 @@ void LinkDriver::stop_dozing() {
 }
 
 /// No later than this must the event thread look around. A command that is submitted meanwhile is
-/// due later still, so submitting needs no wake-up for its deadline.
+/// due later still, and so is the first look for its peer's signs of life, so submitting needs no
+/// wake-up for its deadline.
 SteadyTime LinkDriver::next_turn() {
     MutexLock lock(mutex_);
     if (const auto submitted = oldest()) {
@@ -281,7 +296,8 @@ SteadyTime LinkDriver::next_turn() {
         return std::min(silent_at(*submitted, signs),
                         std::max(*submitted + look_period(options_.deadline), next_look_));
     }
-    return options_.heartbeat ? watch_due() : now() + options_.deadline;
+    return options_.heartbeat ? std::min(watch_due(), now() + options_.deadline / 3)
+                              : now() + options_.deadline;
 }
 
 std::optional<SteadyTime> LinkDriver::oldest() const noexcept {

@@ -127,6 +127,9 @@ class LinkDriver {
     /// Until when there is nothing to do but to wait for the answer to a look after an idle peer,
     /// which need not be taken at once; none: there is more.
     [[nodiscard]] std::optional<SteadyTime> may_doze_until() const REQUIRES(mutex_);
+    /// Whether nothing has happened for so long that the event thread may sleep for the whole
+    /// period of the watch.
+    [[nodiscard]] bool may_rest() const REQUIRES(mutex_);
     void stop_dozing() EXCLUDES(mutex_);
     [[nodiscard]] std::optional<SteadyTime> oldest() const noexcept REQUIRES(mutex_);
     /// When the peer counts as silent, if it does not answer a command of `submitted`.

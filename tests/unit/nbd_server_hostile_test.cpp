@@ -270,8 +270,9 @@ TEST_CASE("thousands of half-open connections stay bounded and do not disturb a 
         }
         CHECK(failures == 0);
         CHECK(most_strangers <= 8);
-        // Accepting, the good client, and a few that end: /proc shows them a moment longer.
-        CHECK(most_threads <= threads_before + 16);
+        // Accepting, the good client, eight strangers, and those that end: /proc shows them a
+        // moment longer, on a busy machine more of them. Without a bound they would be 200.
+        CHECK(most_threads <= threads_before + 32);
         REQUIRE(eventually([&] { return fixture.server.counters().accepted == 2001; }));
         CHECK(fixture.server.counters().dropped > 0);
         CHECK(works(fixture.socket));  // the newest gets in while strangers hold every place
