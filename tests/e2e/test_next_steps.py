@@ -38,7 +38,7 @@ def test_an_active_that_is_dead_for_good_is_replaced_by_a_decision_with_its_pric
     seen = person.settle("")
     assert seen[0] == "peer-unknown", seen
     person.follow(seen[2])
-    assert person.prices and "what alpha took alone is not here" in person.prices[0], person.story
+    assert person.prices and "every write that alpha accepted alone is lost" in person.prices[0], person.story
     cluster.wait(cluster.beta.engine_pid, "beta to be promoted")
     cluster.when_promoted()
     walk_out(person)

@@ -366,7 +366,7 @@ def test_what_nobody_asked_for_has_no_asker(cluster):
 def test_a_standby_says_who_took_its_session(cluster):
     alpha, beta = cluster.nodes
     accepted = beta.events("session-accepted")
-    assert accepted and "alpha writes to the replica of r0 on beta" in accepted[-1]["text"], accepted
+    assert accepted and "alpha now writes to the replica of r0 on beta" in accepted[-1]["text"], accepted
     asked = by_network(accepted[-1], "alpha", proven=beta.tls == "x509")
     if beta.tls == "psk":
         assert asked["key"] == credentials.key_name(alpha.key_file), asked

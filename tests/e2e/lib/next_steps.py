@@ -115,6 +115,10 @@ class Person:
         runs = STARTED.search(text)
         is_done = (runs and getattr(self.cluster, runs[1]).is_running()
                    or any(words in text for words in self.done))
+        typed = [(node, words) for node, words in commands(text) if words[0] not in SHOWS_ONLY]
+        if is_done and ", then mirrorctl " in text:
+            self.type(*typed[0])  # the first half is done
+            return
         if text.startswith("nothing") or is_done:
             self.story.append("    that is so already: waits")
             return
@@ -122,7 +126,6 @@ class Person:
             self.story.append("    did: " + START_HERE)
             self.node.start()
             return
-        typed = [(node, words) for node, words in commands(text) if words[0] not in SHOWS_ONLY]
         if not typed:
             looked = [node for node, words in commands(text) if words[0] == "status" and node]
             if looked and looked[0] != self.node.name:

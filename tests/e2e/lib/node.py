@@ -145,7 +145,7 @@ class Node:
 
     def ctl(self, *arguments, check=True, timeout=90, confirm=True):
         """`confirm`: says --yes to verbs that lose data, since there is no terminal to ask at."""
-        if confirm and LOSES_DATA.intersection(arguments):
+        if confirm and arguments[:1] != ("init",) and LOSES_DATA.intersection(arguments):
             arguments = (*arguments, *(["--yes"] if "--yes" not in arguments else []))
         command = [*self.ctl_prefix, str(environment.MIRRORCTL), *map(str, arguments)]
         done = machine_time.run(command, timeout * environment.slowness(),
