@@ -272,13 +272,16 @@ def test_a_dead_node_of_a_hub_is_named_once_with_its_volumes(make_cluster):
     assert [row_of(said.out, name)[4] for name in ("r0", "n1", "n2")] == ["beta", "gamma", "gamma"]
     assert {node["node"]: node["reachable"] for node in alpha.ctl("status", "--json").json["nodes"]} \
         == {"beta": True, "gamma": True}
+    def nodes():
+        return {node["node"]: node
+                for node in alpha.ctl("status", "--json", check=False).json["nodes"]}
+    cluster.wait(lambda: nodes()["gamma"]["last_seen"], "alpha's mirrord to have heard of gamma")
     gamma.kill_everything()
     for name in ("n1", "n2"):
         cluster.wait_state(alpha, "broken", name)
 
     def is_named():
-        [entry] = [node for node in alpha.ctl("status", "--json", check=False).json["nodes"]
-                   if node["node"] == "gamma"]
+        entry = nodes()["gamma"]
         return not entry["reachable"] and entry["last_seen"] and entry["why"]
     cluster.wait(is_named, "alpha's mirrord to notice that gamma is gone")
     said = alpha.ctl("status", check=False)
