@@ -287,7 +287,7 @@ TEST_CASE("all mistakes of what was said are told, without the place in a file n
 
 TEST_CASE("an address that is not this machine's is a warning on either node") {
     Machine alpha("alpha");
-    alpha.options.members = {"alpha=203.0.113.1", "beta=192.0.2.2"};
+    alpha.options.members = {"alpha=203.0.113.1", "beta=203.0.113.2"};
     alpha.options.volumes = {"r0,size=64MiB"};
     REQUIRE(alpha.run() == exit_done);
     CHECK(alpha.out.find("203.0.113.1 is not an address of this machine") != std::string::npos);
