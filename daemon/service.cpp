@@ -14,6 +14,7 @@
 #include "core/base/lock_holder.hpp"
 #include "core/base/log.hpp"
 #include "core/base/put_file.hpp"
+#include "core/base/sticky_folder.hpp"
 #include "core/base/trusted_file.hpp"
 #include "core/config/own_names.hpp"
 
@@ -25,7 +26,10 @@ std::string lock_path(const std::string& run_dir) {
 }
 
 Result<void> make_own_folder(std::string_view key, const std::string& path, mode_t mode) {
-    const auto fine = make_folder(path, mode).and_then([&] { return require_trusted_path(path); });
+    const auto fine =
+        make_folder(path, mode).and_then([&] { return close_sticky_folder(path); }).and_then([&] {
+            return require_trusted_path(path);
+        });
     if (!fine) {
         Error error = fine.error().within(key);
         error.remedy += error.remedy.empty() ? "" : fmt::format(", or choose another {}", key);

@@ -184,6 +184,23 @@ def test_a_folder_that_somebody_else_made_is_not_used(open_cluster, which):
     assert victim.read_text() == "precious\n"
 
 
+@pytest.mark.parametrize("which", ["run", "state"])
+def test_an_empty_folder_with_the_sticky_bit_is_made_its_owners_alone(open_cluster, which):
+    """As a tmpfs that is mounted without mode= has it."""
+    alpha = open_cluster.alpha
+    folder = getattr(alpha, f"{which}_dir")
+    folder.chmod(0o1777)
+    planted = folder / "anything"
+    planted.write_text("")
+    assert f"chmod go-w {folder}" in refuses_to_start(alpha)
+    assert folder.stat().st_mode & 0o7777 == 0o1777
+    planted.unlink()
+    assert not list(folder.iterdir())
+    alpha.start()
+    assert folder.stat().st_mode & 0o7777 == 0o755
+    assert f"{folder} could be written to by all users" in alpha.log_tail(1000)
+
+
 def test_hooks_of_a_folder_that_somebody_else_can_exchange_are_not_run(open_cluster):
     cluster, alpha = open_cluster, open_cluster.alpha
     elsewhere = cluster.directory / "elsewhere"
