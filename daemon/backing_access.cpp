@@ -2,9 +2,15 @@
 #include "daemon/backing_access.hpp"
 
 #include <cerrno>
+#include <csignal>
+#include <fcntl.h>
 #include <filesystem>
 #include <sys/stat.h>
+#include <tuple>
+#include <unistd.h>
 
+#include "core/base/fd.hpp"
+#include "core/base/log.hpp"
 #include "core/base/trusted_file.hpp"
 
 namespace mirror::daemon {
@@ -42,6 +48,34 @@ Result<void> require_own_backing(const std::string& path) {
     // What is not there yet is somebody else's to say.
     return trusted || trusted.error().kind == ErrorKind::not_found ? Result<void>()
                                                                    : Failure(trusted.error());
+}
+
+bool can_be_closed_to_others(const std::string& path) {
+    struct stat found {};
+    return ::lstat(path.c_str(), &found) == 0 && S_ISREG(found.st_mode) && found.st_nlink == 1 &&
+           found.st_uid == ::geteuid() && (found.st_mode & (S_IWGRP | S_IWOTH)) == 0 &&
+           require_trusted_path(path).has_value();
+}
+
+Result<void> close_to_others(const std::string& path) {
+    const Fd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    struct stat found {};
+    if (!file.is_open() || ::fstat(file.get(), &found) != 0 ||
+        ::fchmod(file.get(), found.st_mode & (S_IRUSR | S_IWUSR)) != 0) {
+        return fail_errno(errno, path);
+    }
+    // A lease is given only for a file that nobody else has open. SIGIO, which would tell that
+    // somebody wants to open it, ends a process that does not expect it.
+    std::ignore = ::fcntl(file.get(), F_SETSIG, SIGURG);
+    if (::fcntl(file.get(), F_SETLEASE, F_WRLCK) != 0) {
+        const int error = errno;
+        std::ignore = ::fchmod(file.get(), found.st_mode & 07777);
+        return error == EAGAIN ? require_no_others(path, found) : fail_errno(error, path);
+    }
+    std::ignore = ::fcntl(file.get(), F_SETLEASE, F_UNLCK);
+    log(LogLevel::info, "{} is empty and could be read by others (mode {:04o}): it is now {:04o}",
+        path, found.st_mode & 07777, found.st_mode & (S_IRUSR | S_IWUSR));
+    return {};
 }
 
 }  // namespace mirror::daemon

@@ -15,4 +15,12 @@ namespace mirror::daemon {
 /// folder is.
 [[nodiscard]] Result<void> require_own_backing(const std::string& path);
 
+/// Whether all that is wrong with the file is that others may read it: a file of this process's
+/// user, with one name, where nobody else could exchange it.
+[[nodiscard]] bool can_be_closed_to_others(const std::string& path);
+/// Makes such a file its owner's alone (mode 0600). For one without data: what it has, others may
+/// have read. Fails, and changes nothing, where another program has it open or that can't be found
+/// out.
+[[nodiscard]] Result<void> close_to_others(const std::string& path);
+
 }  // namespace mirror::daemon

@@ -158,6 +158,10 @@ Json plan_answer(const VolumeKeeper& keeper, const ReplicaFiles& files, const st
         would.push_back(fmt::format("use {} on {}{}", keeper.backing_path(), keeper.node(),
                                     content_words(files)));
     }
+    if (files.closes_to_others()) {
+        would.push_back(
+            fmt::format("make {} readable by its owner only: chmod 600", keeper.backing_path()));
+    }
     would.push_back(then);
     return {{"would", would}, {"bytes", bytes}, {"seconds", nullptr}};
 }

@@ -27,7 +27,9 @@ Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper, Access acces
     if (!info) {
         return Failure(info.error().within(keeper.node()));
     }
-    if (auto own = require_own_backing(backing); !own && access == Access::ours_alone) {
+    const auto own = require_own_backing(backing);
+    const bool closes = !own && !info->has_data && can_be_closed_to_others(backing);
+    if (!own && !closes && access == Access::ours_alone) {
         Error error = own.error().within(keeper.node());
         error.remedy +=
             fmt::format(", or take it as it is: mirrorctl create {} --accept-mode", keeper.name());
@@ -47,7 +49,9 @@ Result<ReplicaFiles> ReplicaFiles::plan(const VolumeKeeper& keeper, Access acces
             (*opened)->forget_cache();  // the old disk's cache is not what a resync may compare
         }
     }
-    return ReplicaFiles(backing, keeper.meta_file(), keeper.node(), *info);
+    ReplicaFiles files(backing, keeper.meta_file(), keeper.node(), *info);
+    files.closes_ = closes && access == Access::ours_alone;
+    return files;
 }
 
 Result<void> ReplicaFiles::fit(std::uint64_t volume_size, Longer longer) {
@@ -90,6 +94,7 @@ ReplicaFiles::ReplicaFiles(ReplicaFiles&& other) noexcept
       node_(std::move(other.node_)),
       info_(other.info_),
       size_(other.size_),
+      closes_(other.closes_),
       made_backing_(std::exchange(other.made_backing_, false)),
       made_meta_(std::exchange(other.made_meta_, false)),
       kept_(other.kept_) {}
@@ -127,6 +132,11 @@ Result<void> ReplicaFiles::make(const Superblock& first) {
             return made;
         }
         made_backing_ = true;
+    }
+    if (closes_) {
+        if (auto closed = close_to_others(backing_); !closed) {
+            return Failure(closed.error().within(node_));
+        }
     }
     auto meta = create_meta(meta_, first);
     if (!meta) {

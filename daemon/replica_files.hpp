@@ -35,6 +35,7 @@ class ReplicaFiles {
     ReplicaFiles& operator=(const ReplicaFiles&) = delete;
 
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+    [[nodiscard]] bool closes_to_others() const noexcept { return closes_; }
     [[nodiscard]] bool backing_exists() const noexcept { return info_.exists; }
     /// Reads as zeroes from end to end.
     [[nodiscard]] bool is_empty() const noexcept { return !info_.has_data; }
@@ -59,6 +60,8 @@ class ReplicaFiles {
     std::string node_;
     BackingInfo info_;
     std::uint64_t size_ = 0;
+    bool closes_ =
+        false;  ///< others may read the file, which is empty: make() takes that from them
     bool made_backing_ = false;
     bool made_meta_ = false;
     bool kept_ = false;

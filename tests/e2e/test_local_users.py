@@ -92,7 +92,7 @@ def test_who_holds_the_lock_is_named_and_not_who_held_it_last(make_cluster):
 # -- backings --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("which", ["alpha", "beta"])
-@pytest.mark.parametrize("fault, remedy", [(0o644, "chmod 600"), (0o620, "chmod 600"),
+@pytest.mark.parametrize("fault, remedy", [(0o664, "chmod 600"), (0o620, "chmod 600"),
                                            ("a stranger's", "chown root"),
                                            ("in a folder for all", "chmod go-w")])
 def test_a_file_that_others_can_use_is_no_backing_unless_that_is_accepted(open_cluster, which, fault,
@@ -123,6 +123,52 @@ def test_a_file_that_others_can_use_is_no_backing_unless_that_is_accepted(open_c
     os.chown(path, 0, 0)
     path.chmod(0o600)
     assert not problems(node)
+
+
+def readable_backings(cluster):
+    paths = []
+    for node in cluster.nodes:
+        path = cluster.backing(node)
+        path.touch()
+        path.chmod(0o644)
+        os.truncate(path, 64 * MIB)
+        paths.append(path)
+    return paths
+
+
+def test_an_empty_file_that_others_can_read_is_made_its_owners_alone(open_cluster):
+    cluster = open_cluster.start()
+    paths = readable_backings(cluster)
+    plan = cluster.alpha.ctl("create", "r0", "--dry-run").out
+    assert f"make {paths[0]} readable by its owner only" in plan, plan
+    assert [path.stat().st_mode & 0o777 for path in paths] == [0o644, 0o644]
+    cluster.alpha.ctl("create", "r0")
+    assert [path.stat().st_mode & 0o777 for path in paths] == [0o600, 0o600]
+    assert not any(problems(node) for node in cluster.nodes)
+
+
+def test_a_file_with_data_that_others_may_have_read_is_refused_unless_that_is_accepted(open_cluster):
+    cluster = open_cluster.start()
+    path = cluster.backing(cluster.alpha)
+    path.write_bytes(b"data that others may have read")
+    path.chmod(0o644)
+    os.truncate(path, 64 * MIB)
+    outcome = cluster.alpha.ctl("create", "r0", check=False)
+    assert outcome.code == 1 and "chmod 600" in outcome.err and "--accept-mode" in outcome.err
+    assert path.stat().st_mode & 0o777 == 0o644
+    cluster.alpha.ctl("create", "r0", "--accept-mode")
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert "chmod 600" in problems(cluster.alpha)
+
+
+def test_a_file_that_another_program_has_open_keeps_its_mode_and_is_refused(open_cluster):
+    cluster = open_cluster.start()
+    paths = readable_backings(cluster)
+    with open(paths[0], "rb"):
+        outcome = cluster.alpha.ctl("create", "r0", check=False)
+    assert outcome.code == 1 and "can be read by others" in outcome.err, str(outcome)
+    assert paths[0].stat().st_mode & 0o777 == 0o644
+    assert not any(node.meta().exists() for node in cluster.nodes)
 
 
 def test_a_backing_that_create_makes_is_for_nobody_else(open_cluster):
