@@ -5,7 +5,10 @@
 #include <csignal>
 #include <fcntl.h>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <tuple>
 #include <unistd.h>
 
@@ -16,9 +19,43 @@
 namespace mirror::daemon {
 namespace {
 
+bool has_option(const std::string& options, const std::string& wanted) {
+    std::istringstream list(options);
+    for (std::string option; std::getline(list, option, ',');) {
+        if (option == wanted) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/// A FUSE filesystem without allow_other is closed to everybody but the user that mounted it,
+/// whatever the modes of its files say: mount.fuse3(8).
+bool is_on_a_mount_of_our_own(const struct stat& found) {
+    const std::string device =
+        fmt::format("{}:{}", gnu_dev_major(found.st_dev), gnu_dev_minor(found.st_dev));
+    const std::string ours = fmt::format("user_id={}", ::geteuid());
+    std::ifstream mounts("/proc/self/mountinfo");
+    for (std::string line; std::getline(mounts, line);) {
+        // ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAGS] - TYPE SOURCE OPTIONS: proc(5).
+        const std::size_t dash = line.find(" - ");
+        std::istringstream head(line);
+        std::string id, parent, number;
+        if (dash == std::string::npos || !(head >> id >> parent >> number) || number != device) {
+            continue;
+        }
+        std::istringstream tail(line.substr(dash + 3));
+        std::string type, source, options;
+        tail >> type >> source >> options;
+        return type.starts_with("fuse") && has_option(options, ours) &&
+               !has_option(options, "allow_other");
+    }
+    return false;
+}
+
 Result<void> require_no_others(const std::string& path, const struct stat& found) {
     const mode_t others = found.st_mode & (S_IRWXG | S_IRWXO);
-    if (others == 0) {
+    if (others == 0 || is_on_a_mount_of_our_own(found)) {
         return {};
     }
     return Failure(
@@ -43,7 +80,9 @@ Result<void> require_own_backing(const std::string& path) {
             return ours;
         }
     }
-    const std::string judged = exists ? path : std::filesystem::path(path).parent_path().string();
+    const bool has_a_mode = exists && !is_on_a_mount_of_our_own(found);
+    const std::string judged =
+        has_a_mode ? path : std::filesystem::path(path).parent_path().string();
     const auto trusted = require_trusted_path(judged);
     // What is not there yet is somebody else's to say.
     return trusted || trusted.error().kind == ErrorKind::not_found ? Result<void>()

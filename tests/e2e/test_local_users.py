@@ -171,6 +171,19 @@ def test_a_file_that_another_program_has_open_keeps_its_mode_and_is_refused(open
     assert not any(node.meta().exists() for node in cluster.nodes)
 
 
+@pytest.mark.parametrize("options, remedy", [("umask=000", None),
+                                             ("umask=000,allow_other", "chmod 600")])
+def test_a_mount_that_only_its_user_reaches_counts_and_not_the_modes_in_it(open_cluster, fuse_backing,
+                                                                          options, remedy):
+    cluster = open_cluster
+    disk = fuse_backing(cluster, cluster.alpha, options=options)
+    assert disk.path.stat().st_mode & 0o777 == 0o777
+    cluster.start()
+    outcome = cluster.alpha.ctl("create", "r0", check=remedy is None)
+    assert (remedy or "") in outcome.err, str(outcome)
+    assert (outcome.code == 0) == (remedy is None), str(outcome)
+
+
 def test_a_backing_that_create_makes_is_for_nobody_else(open_cluster):
     cluster = open_cluster.start_active()
     for node in cluster.nodes:
