@@ -67,6 +67,20 @@ Result<void> require_no_others(const std::string& path, const struct stat& found
               fmt::format("run: chmod 600 {}", path)});
 }
 
+std::string parent_of(const std::string& path) {
+    return std::filesystem::path(path).parent_path().string();
+}
+
+/// The folder in which the filesystem is mounted that the file is on.
+std::string above_mount(const std::string& path, const struct stat& file) {
+    std::string place = parent_of(path);
+    struct stat found {};
+    while (place != "/" && ::stat(place.c_str(), &found) == 0 && found.st_dev == file.st_dev) {
+        place = parent_of(place);
+    }
+    return place;
+}
+
 }  // namespace
 
 Result<void> require_own_backing(const std::string& path) {
@@ -80,9 +94,9 @@ Result<void> require_own_backing(const std::string& path) {
             return ours;
         }
     }
-    const bool has_a_mode = exists && !is_on_a_mount_of_our_own(found);
-    const std::string judged =
-        has_a_mode ? path : std::filesystem::path(path).parent_path().string();
+    const std::string judged = exists && is_on_a_mount_of_our_own(found) ? above_mount(path, found)
+                               : exists                                  ? path
+                                                                         : parent_of(path);
     const auto trusted = require_trusted_path(judged);
     // What is not there yet is somebody else's to say.
     return trusted || trusted.error().kind == ErrorKind::not_found ? Result<void>()

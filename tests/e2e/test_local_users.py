@@ -171,8 +171,8 @@ def test_a_file_that_another_program_has_open_keeps_its_mode_and_is_refused(open
     assert not any(node.meta().exists() for node in cluster.nodes)
 
 
-@pytest.mark.parametrize("options, remedy", [("umask=000", None),
-                                             ("umask=000,allow_other", "chmod 600")])
+@pytest.mark.parametrize("options, remedy", [(["umask=000"], None),
+                                             (["allow_other", "umask=000"], "chmod 600")])
 def test_a_mount_that_only_its_user_reaches_counts_and_not_the_modes_in_it(open_cluster, fuse_backing,
                                                                           options, remedy):
     cluster = open_cluster

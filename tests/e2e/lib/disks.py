@@ -34,7 +34,7 @@ class FuseDisk:
     heal()         no more
     """
 
-    def __init__(self, directory, name, marker, size=SIZE, options="umask=077"):
+    def __init__(self, directory, name, marker, size=SIZE, options=("umask=077",)):
         self.directory = pathlib.Path(directory) / f"fuse-{name}"
         self.directory.mkdir()
         self.image = self.directory / "image"
@@ -49,7 +49,8 @@ class FuseDisk:
             image.truncate(size)
         self.server = self._start("nbdkit", "-f", "-U", self._socket, *self._plugin())
         wait_for(lambda: accepts(self._socket), "nbdkit to serve the disk")
-        self.fuse = self._start("nbdfuse", "-o", options, "-P", self.directory / "pid", self.path,
+        self.fuse = self._start("nbdfuse", *(word for option in options for word in ("-o", option)),
+                                "-P", self.directory / "pid", self.path,
                                 f"nbd+unix:///?socket={self._socket}")
         wait_for(lambda: (self.directory / "pid").exists(), "nbdfuse to show the disk")
 
