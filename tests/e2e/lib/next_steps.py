@@ -132,6 +132,11 @@ class Person:
                 self.story.append(f"    looks at {looked[0]}")
                 self.node = getattr(self.cluster, looked[0])
                 return
+            if any(words[0] == "check" for _, words in commands(text)):
+                # Shows the problem, or that it is over; a walk that only looks ends nowhere.
+                for node in self.cluster.nodes:
+                    self.run(node, ["check"])
+                return
             raise Stuck("\n".join([*self.story, "    there is nothing to type or to do"]))
         self.type(*typed[0])
 
