@@ -120,7 +120,7 @@ def test_a_finding_of_verify_is_a_warning_until_it_is_repaired(cluster):
 def test_problems_beside_the_volumes_are_a_warning_of_the_node_alone(cluster, programs):
     programs["alpha"].add("50-unsafe", mode=0o777)
     verdict, line = nagios(cluster.alpha)
-    assert verdict == "WARNING" and "50-unsafe can be written by others" in line, line
+    assert verdict == "WARNING" and "50-unsafe can be written by users other than its owner" in line, line
     assert nagios(cluster.alpha, "r0")[0] == "OK"
     checked = cluster.alpha.ctl("check", check=False)
     assert checked.code == 1 and "50-unsafe" in checked.out, str(checked)
@@ -170,7 +170,7 @@ def test_programs_on_both_nodes_are_told_of_a_break_and_of_its_end(cluster, prog
     [told] = [event for event in programs["alpha"].handed("50-told")
               if event["id"] == "mirror-break"]
     assert told["volume"] == "r0" and told["severity"] in ("warning", "error") and told["text"]
-    handle.close()
+    handle.shutdown()
     alpha.ctl("demote", "r0")
     cluster.assert_replicas_equal()
 

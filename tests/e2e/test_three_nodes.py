@@ -272,6 +272,9 @@ def test_a_dead_node_of_a_hub_is_named_once_with_its_volumes(make_cluster):
     assert [row_of(said.out, name)[4] for name in ("r0", "n1", "n2")] == ["beta", "gamma", "gamma"]
     assert {node["node"]: node["reachable"] for node in alpha.ctl("status", "--json").json["nodes"]} \
         == {"beta": True, "gamma": True}
+    # Before its mirrord has seen gamma once, alpha has no time to show.
+    cluster.wait(lambda: all(node["last_seen"] for node in alpha.ctl("status", "--json").json["nodes"]),
+                 "alpha's mirrord to see both")
     gamma.kill_everything()
     for name in ("n1", "n2"):
         cluster.wait_state(alpha, "broken", name)

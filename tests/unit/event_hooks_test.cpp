@@ -194,8 +194,8 @@ TEST_CASE_FIXTURE(Scene, "what others may write is not run, and that is an event
     REQUIRE(ran("20-mine one\n20-mine two\n"));
     const auto told = recorded("event-hook-failed");
     REQUIRE(told.size() == 1);
-    CHECK(told[0].at("cause").get<std::string>().find("10-world can be written by users other than its owner") !=
-          std::string::npos);
+    CHECK(told[0].at("cause").get<std::string>().find(
+              "10-world can be written by users other than its owner") != std::string::npos);
 }
 
 TEST_CASE_FIXTURE(

@@ -90,7 +90,8 @@ TEST_CASE_FIXTURE(Scene, "what others may write is not run, and told") {
     CHECK(run(Occasion::after_demote).has_value());
     CHECK(names() == "30-mine");
     REQUIRE(problems.size() == 2);
-    CHECK(problems[0].find("10-world can be written by users other than its owner") != std::string::npos);
+    CHECK(problems[0].find("10-world can be written by users other than its owner") !=
+          std::string::npos);
     ::chmod(folder.c_str(), 0777);
     CHECK(list_hooks(folder).hooks.empty());
     CHECK(list_hooks(folder).problems.size() == 1);

@@ -287,13 +287,13 @@ TEST_CASE("all mistakes of what was said are told, without the place in a file n
 
 TEST_CASE("an address that is not this machine's is a warning on either node") {
     Machine alpha("alpha");
-    alpha.options.members = {"alpha=192.0.2.1", "beta=192.0.2.2"};
+    alpha.options.members = {"alpha=198.51.100.1", "beta=198.51.100.2"};
     alpha.options.volumes = {"r0,size=64MiB"};
     REQUIRE(alpha.run() == exit_done);
-    CHECK(alpha.out.find("192.0.2.1 is not an address of this machine") != std::string::npos);
+    CHECK(alpha.out.find("198.51.100.1 is not an address of this machine") != std::string::npos);
     Machine beta("beta");
     REQUIRE(beta.join(alpha.show_join()) == exit_done);
-    CHECK(beta.out.find("192.0.2.2 is not an address of this machine") != std::string::npos);
+    CHECK(beta.out.find("198.51.100.2 is not an address of this machine") != std::string::npos);
 }
 
 TEST_CASE("who can't join is told why, and nothing is written") {
