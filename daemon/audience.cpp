@@ -29,6 +29,7 @@ constexpr std::array rules = {
     Rule{"status", of_node, verb, anywhere, nowhere},
     Rule{"check", of_node, verb, anywhere, nowhere},
     Rule{"test-event-hooks", of_node, verb, anywhere, nowhere},
+    Rule{"reload", of_node, verb, anywhere, nowhere},
     Rule{"demote-all", of_node, verb, anywhere, nowhere, Remote::never, Harm::clients},
     Rule{"create", of_volume, verb, unless_active, nowhere, Remote::never, Harm::data},
     // The second half of a switch, and the first. A forced promotion loses data: never from there.

@@ -9,14 +9,12 @@
 #include <string>
 
 #include "core/base/periodic.hpp"
-#include "daemon/volume_keeper.hpp"
+#include "daemon/keepers.hpp"
 
 namespace mirror::daemon {
 
 class BackingWatch {
   public:
-    using Keepers = std::map<std::string, std::unique_ptr<VolumeKeeper>>;
-
     explicit BackingWatch(const Keepers& keepers) : keepers_(keepers) {}
     ~BackingWatch() { stop(); }
     BackingWatch(const BackingWatch&) = delete;

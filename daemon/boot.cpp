@@ -55,7 +55,7 @@ Result<void> BootPromotions::start() {
             note_boot_decided(context_.node, name);
         } else if (!is_boot_decided(context_.node, name)) {
             const SteadyTime now = context_.clock.steady_now();
-            tasks.push_back({.keeper = keeper.get(), .began = now, .next = now});
+            tasks.push_back({.keeper = keeper, .began = now, .next = now});
         }
     }
     if (tasks.empty()) {
@@ -113,6 +113,15 @@ void BootPromotions::put_off(Task& task, const Error& why) const {
 bool BootPromotions::attempt(Task& task) const {
     VolumeKeeper& keeper = *task.keeper;
     if (is_boot_decided(context_.node, keeper.name())) {
+        return true;
+    }
+    // A reload may have removed or replaced the volume's keeper, or taken active_at_boot away; if
+    // it does so after this look, promote() is told that the keeper is busy, and the next look is
+    // here.
+    const auto current = keepers_.find(keeper.name());
+    if (current == keepers_.end() || current->second != &keeper || !keeper.is_configured() ||
+        keeper.config().active_at_boot != context_.node.name) {
+        note_boot_decided(context_.node, keeper.name());
         return true;
     }
     if (keeper.place() == Place::active) {

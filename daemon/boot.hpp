@@ -11,7 +11,7 @@
 
 #include "core/base/start_thread.hpp"
 #include "core/base/sync.hpp"
-#include "daemon/volume_keeper.hpp"
+#include "daemon/keepers.hpp"
 
 namespace mirror::daemon {
 
@@ -23,8 +23,6 @@ void note_boot_decided(const NodeConfig& node, const std::string& volume);
 /// One thread for all volumes, which tries them in turn. start() and stop() are main's.
 class BootPromotions {
   public:
-    using Keepers = std::map<std::string, std::unique_ptr<VolumeKeeper>>;
-
     /// Both outlive this.
     BootPromotions(const Context& context, const Keepers& keepers)
         : context_(context), keepers_(keepers) {}

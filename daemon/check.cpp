@@ -16,9 +16,11 @@
 #include "daemon/engine_process.hpp"
 #include "daemon/event_hooks.hpp"
 #include "daemon/hooks.hpp"
+#include "daemon/keepers.hpp"
 #include "daemon/next_step.hpp"
 #include "daemon/pending_settings.hpp"
 #include "daemon/recognise_backing.hpp"
+#include "daemon/resize_plan.hpp"
 #include "daemon/settings_diff.hpp"
 #include "daemon/state_space.hpp"
 #include "daemon/unsupervised.hpp"
@@ -38,7 +40,7 @@ void check_state_space(const Context& context, Json& problems) {
 }
 
 void check_groups(const Context& context, Json& problems) {
-    for (const auto& [name, volume] : context.config.volumes) {
+    for (const auto& [name, volume] : context.used().volumes) {
         if (volume.io_group.empty() || !volume.backing.contains(context.node.name)) {
             continue;
         }
@@ -115,15 +117,15 @@ bool sees_the_machines_mounts() {
 
 /// What hooks and mounts will need at the next change of a role.
 void check_steps(const Context& context, Json& problems) {
-    const HookFolder hooks = list_hooks(hook_folder(context.config.path));
+    const HookFolder hooks = list_hooks(hook_folder(context.used().path));
     for (const std::string& problem : hooks.problems) {
         problems.push_back(problem);
     }
-    for (const std::string& problem : list_hooks(event_hook_folder(context.config.path)).problems) {
+    for (const std::string& problem : list_hooks(event_hook_folder(context.used().path)).problems) {
         problems.push_back(problem);
     }
     bool mounts = false;
-    for (const auto& [name, volume] : context.config.volumes) {
+    for (const auto& [name, volume] : context.used().volumes) {
         if (volume.mount.empty() || !volume.backing.contains(context.node.name)) {
             continue;
         }
@@ -166,10 +168,11 @@ bool check_settings(const Context& context, const Keepers& keepers, Json& proble
 /// What that peer says of its own engines; false when there is any.
 bool check_peers_settings(const Context& context, const PeerAnswer& answer, Json& problems) {
     bool settled = true;
+    const auto& volumes = context.as_read().volumes;
     for (const auto& [name, theirs] : answer.volumes) {
-        const auto volume = context.as_read().volumes.find(name);
-        const bool is_shared = volume != context.as_read().volumes.end() &&
-                               volume->second.peer_of(context.node.name) == answer.node;
+        const auto volume = volumes.find(name);
+        const bool is_shared =
+            volume != volumes.end() && volume->second.peer_of(context.node.name) == answer.node;
         if (is_shared && !theirs.settings_words.empty()) {
             problems.push_back(theirs.settings_words);
             settled = false;
@@ -277,6 +280,22 @@ void check_volumes(const Keepers& keepers, const std::map<std::string, PeerView>
     }
 }
 
+/// Whoever makes a replica anew makes it as large as the file says.
+void warn_of_sizes(const Context& context, const Keepers& keepers, Json& warnings) {
+    const auto& volumes = context.as_read().volumes;
+    for (const auto& [name, keeper] : keepers) {
+        const auto block = read_superblock(keeper->meta_file());
+        const auto volume = volumes.find(name);
+        if (!block || volume == volumes.end()) {
+            continue;
+        }
+        if (const std::string words = size_reminder(volume->second, block->size); !words.empty()) {
+            warnings.push_back(
+                fmt::format("volume {} has {}{}", name, format_size(block->size), words));
+        }
+    }
+}
+
 }  // namespace
 
 Json check(const Context& context, const PeerWatch& peers, const Keepers& keepers) {
@@ -290,7 +309,7 @@ Json check(const Context& context, const PeerWatch& peers, const Keepers& keeper
     check_groups(context, problems);
     check_steps(context, problems);
     std::map<std::string, PeerView> seen;
-    for (const auto& [name, node] : context.config.nodes) {
+    for (const auto& [name, node] : context.used().nodes) {
         nodes.push_back(name == context.node.name
                             ? own_entry(context, settled)
                             : peer_entry(context, peers, node, seen[name], problems));
@@ -303,6 +322,7 @@ Json check(const Context& context, const PeerWatch& peers, const Keepers& keeper
     });
     check_addresses(context, all_reached, problems);
     Json answer = check_tls(context, peers, keepers, problems);
+    warn_of_sizes(context, keepers, answer["warnings"]);
     answer["problems"] = std::move(problems);
     answer["volume_problems"] = std::move(of_volumes);
     answer["nodes"] = std::move(nodes);

@@ -75,13 +75,13 @@ std::vector<std::string> judge_addresses(const Config& config, const std::string
 
 void check_addresses(const Context& context, bool all_reached, Json& problems) {
     NodeNumbers numbers;
-    for (const auto& [name, node] : context.config.nodes) {
+    for (const auto& [name, node] : context.used().nodes) {
         if (name != context.node.name || !context.listens_elsewhere) {
             numbers.emplace(name, nbd::look_up(node.address.host));
         }
     }
     for (const std::string& problem :
-         judge_addresses(context.config, context.node.name, numbers, all_reached)) {
+         judge_addresses(context.used(), context.node.name, numbers, all_reached)) {
         problems.push_back(problem);
     }
 }

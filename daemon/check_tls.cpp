@@ -10,6 +10,7 @@
 #include "core/control/tls_json.hpp"
 #include "core/tls/psk_file.hpp"
 #include "core/tls/standing.hpp"
+#include "daemon/keepers.hpp"
 #include "daemon/status.hpp"
 
 namespace mirror::daemon {
@@ -30,7 +31,8 @@ Json link_entry(const Context& context, const std::string& to, const Json& volum
     Json is_current;
     if (const auto key = tls.find("key"); tls.is_object() && key != tls.end() && key->is_string()) {
         const auto used = context.tls ? context.tls->name_towards(to) : Result<std::string>();
-        is_current = used && key->get<std::string>() == *used;
+        // Where the file can't be read nobody knows; that is a problem of its own.
+        is_current = used ? Json(key->get<std::string>() == *used) : Json();
     }
     return {{"from", context.node.name},
             {"to", to},
@@ -46,7 +48,7 @@ Json links_of(const Context& context, const PeerWatch& peers, const Keepers& kee
         standing.emplace(context.tls);
         (void)standing->look(context.clock.steady_now());
     }
-    for (const auto& [name, node] : context.config.nodes) {
+    for (const auto& [name, node] : context.used().nodes) {
         if (const PeerView view = peers.view(name); name != context.node.name && view.reachable) {
             const std::string fault =
                 standing && view.tls ? standing->objection_to(*view.tls) : std::string();
@@ -68,7 +70,7 @@ Json links_of(const Context& context, const PeerWatch& peers, const Keepers& kee
 void check_links(const Context& context, const Json& links, const std::vector<std::string>& keys,
                  Json& problems) {
     for (const Json& link : links) {
-        const std::string fault = fault_of_link(link["tls"], keys, context.config.tls.psk_file);
+        const std::string fault = fault_of_link(link["tls"], keys, context.used().tls.psk_file);
         if (fault.empty()) {
             continue;
         }
@@ -111,7 +113,7 @@ void warn_of_keys(const Context& context, const Slots& slots, Json& warnings) {
                         "and no link uses one to be removed, finish it (KEYS in mirrord(8))",
                         fmt::join(two, ", ")));
     }
-    if (!slots.cluster.empty() && slots.pairs.empty() && context.config.nodes.size() > 2) {
+    if (!slots.cluster.empty() && slots.pairs.empty() && context.used().nodes.size() > 2) {
         warnings.push_back(
             "all nodes have one key, so each of them can pass for any other: mirrorctl keygen "
             "--add --pairs gives each pair of nodes its own (KEYS in mirrord(8))");
@@ -123,22 +125,22 @@ void check_foreign_keys(const Context& context, const Slots& slots, Json& proble
     for (const auto& [direction, names] : slots.pairs) {
         if (!direction.has(context.node.name)) {
             problems.push_back(fmt::format("{} has {}, with which {} can pass for {}: remove it",
-                                           context.config.tls.psk_file, fmt::join(names, ", "),
+                                           context.used().tls.psk_file, fmt::join(names, ", "),
                                            context.node.name, direction.client));
         }
     }
-    for (const auto& [peer, node] : context.config.nodes) {
-        const bool is_peer =
-            std::any_of(context.config.volumes.begin(), context.config.volumes.end(),
-                        [&, &name = peer](const auto& volume) {
-                            return volume.second.peer_of(context.node.name) == name;
-                        });
+    const Config& config = context.used();
+    for (const auto& [peer, node] : config.nodes) {
+        const bool is_peer = std::any_of(
+            config.volumes.begin(), config.volumes.end(), [&, &name = peer](const auto& volume) {
+                return volume.second.peer_of(context.node.name) == name;
+            });
         const bool has_both = slots.pairs.contains({context.node.name, peer}) &&
                               slots.pairs.contains({peer, context.node.name});
         if (is_peer && slots.cluster.empty() && !has_both) {
             problems.push_back(fmt::format(
                 "{0} lacks keys from {1} to {2} or back: mirrorctl keygen --add --with {2}",
-                context.config.tls.psk_file, context.node.name, peer));
+                context.used().tls.psk_file, context.node.name, peer));
         }
     }
 }
@@ -201,7 +203,7 @@ Json check_tls(const Context& context, const PeerWatch& peers, const Keepers& ke
     }
     Json links = links_of(context, peers, keepers);
     check_links(context, links, keys, problems);
-    return {{"tls", to_word(context.config.tls.mode)},
+    return {{"tls", to_word(context.used().tls.mode)},
             {"keys", keys},
             {"warnings", std::move(warnings)},
             {"links", std::move(links)}};
@@ -225,10 +227,10 @@ void compare_keys(const Context& context, const PeerAnswer& answer, Json& proble
     problems.push_back(fmt::format(
         "{} has the keys {} and {} has {}: {}", context.node.name, fmt::join(ours, ", "),
         answer.node, theirs.empty() ? "none" : fmt::format("{}", fmt::join(theirs, ", ")),
-        have_pairs && context.config.nodes.size() > 2
+        have_pairs && context.used().nodes.size() > 2
             ? "give the other what it lacks, as mirrorctl keygen said, or take the same step there"
             : fmt::format("copy {} from the node that was changed last to the other",
-                          context.config.tls.psk_file)));
+                          context.used().tls.psk_file)));
 }
 
 }  // namespace mirror::daemon

@@ -9,7 +9,7 @@
 
 namespace mirror::daemon {
 
-using Keepers = std::map<std::string, std::unique_ptr<VolumeKeeper>>;
+class Keepers;
 
 /// {"tls", "keys", "warnings", "links"}, and what is wrong added to `problems`. A link is {"from",
 /// "to", "volume" (null: mirrord's own), "tls", "is_current"}.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What every part of the daemon shares. Made in main before anything else and destroyed last;
-// read-only afterwards, so any thread may look.
+// read-only afterwards but for what a reload replaces, so any thread may look.
 #pragma once
 
 #include <map>
@@ -21,10 +21,11 @@ namespace mirror::daemon {
 using Json = nlohmann::json;
 
 struct VolumeHome;
+class LiveConfig;
 
 struct Context {
-    const Config& config;  ///< what is worked with: see daemon/volume_home.hpp
-    const NodeConfig& node;
+    const Config& config;    ///< what mirrord started with: see used()
+    const NodeConfig& node;  ///< as mirrord started with it
     const Clock& clock;
     EventLog& events;
     std::optional<gid_t> control_group{};  ///< of the config, as this machine knows it
@@ -35,9 +36,15 @@ struct Context {
     const Config* file = nullptr;  ///< the configuration as it was read; null: the same
     /// Where the volumes of this node live; null: all where `node` says.
     const std::map<std::string, VolumeHome>* homes = nullptr;
+    /// What a reload puts in the place of the three above; null: they stay.
+    const LiveConfig* live = nullptr;
 
+    // What is returned stays as it is; the next call may return another version.
+    /// What is worked with: see daemon/volume_home.hpp.
+    [[nodiscard]] const Config& used() const noexcept;
     /// What both nodes have to agree on, and what engines are told.
-    [[nodiscard]] const Config& as_read() const noexcept { return file ? *file : config; }
+    [[nodiscard]] const Config& as_read() const noexcept;
+    [[nodiscard]] const std::map<std::string, VolumeHome>* homes_now() const noexcept;
 };
 
 }  // namespace mirror::daemon

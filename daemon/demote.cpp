@@ -273,7 +273,7 @@ Result<void> require_device(const VolumeKeeper& keeper) {
                              fmt::format("volume {} has no device", keeper.name()),
                              fmt::format("set device in [volume.{}] of {}, on both nodes, and "
                                          "restart mirrord",
-                                         keeper.name(), keeper.context().config.path)});
+                                         keeper.name(), keeper.context().used().path)});
     }
     return {};
 }

@@ -41,8 +41,8 @@ std::string text_of(const Outcome& outcome, const std::string& node) {
 
 }  // namespace
 
-Result<Json> demote_all(const std::map<std::string, std::unique_ptr<VolumeKeeper>>& keepers,
-                        const Context& context, const DemoteOptions& options) {
+Result<Json> demote_all(const Keepers& keepers, const Context& context,
+                        const DemoteOptions& options) {
     const Stopwatch watch(context.clock);
     Outcome outcome;
     for (const auto& [name, keeper] : keepers) {

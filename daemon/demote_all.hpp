@@ -3,18 +3,14 @@
 // request's thread.
 #pragma once
 
-#include <map>
-#include <memory>
-#include <string>
-
 #include "daemon/demote.hpp"
+#include "daemon/keepers.hpp"
 
 namespace mirror::daemon {
 
 /// Goes on where one fails; then the error names each that is still active. Answers `text`,
 /// `seconds` and `volumes` (those that were demoted); with dry_run `would`.
-[[nodiscard]] Result<Json> demote_all(
-    const std::map<std::string, std::unique_ptr<VolumeKeeper>>& keepers, const Context& context,
-    const DemoteOptions& options);
+[[nodiscard]] Result<Json> demote_all(const Keepers& keepers, const Context& context,
+                                      const DemoteOptions& options);
 
 }  // namespace mirror::daemon

@@ -123,7 +123,7 @@ Result<std::shared_ptr<EngineProcess>> EngineProcess::spawn(const EngineCommand&
         return fail_errno(os_error, fmt::format("watching the engine (pid {})", pid));
     }
     log(LogLevel::info, "{}: engine started (pid {})", command.volume, pid);
-    return std::shared_ptr<EngineProcess>(new EngineProcess(pid, std::move(pidfd), true));
+    return std::shared_ptr<EngineProcess>(new EngineProcess(pid, std::move(pidfd)));
 }
 
 std::shared_ptr<EngineProcess> EngineProcess::adopt(const EnginePaths& paths,
@@ -143,7 +143,8 @@ std::shared_ptr<EngineProcess> EngineProcess::adopt_process(pid_t process, const
     if (!pidfd.is_open() || !serves_socket(process, paths.socket, node)) {
         return nullptr;
     }
-    std::shared_ptr<EngineProcess> engine(new EngineProcess(process, std::move(pidfd), false));
+    // Of an earlier mirrord it is no child, which waitid says; of an earlier keeper it is one.
+    std::shared_ptr<EngineProcess> engine(new EngineProcess(process, std::move(pidfd)));
     return engine->is_running() ? engine : nullptr;
 }
 
@@ -187,8 +188,7 @@ Result<void> EngineProcess::kill_and_wait(std::chrono::seconds patience) {
 
 std::string EngineProcess::end_reason() {
     siginfo_t info{};
-    if (!is_child_ ||
-        ::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG) != 0 ||
+    if (::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG) != 0 ||
         info.si_pid == 0) {
         return "unknown";
     }

@@ -69,12 +69,10 @@ class EngineProcess {
     [[nodiscard]] static std::shared_ptr<EngineProcess> adopt_process(pid_t process,
                                                                       const EnginePaths& paths,
                                                                       const std::string& node);
-    EngineProcess(pid_t pid, Fd pidfd, bool is_child)
-        : pid_(pid), pidfd_(std::move(pidfd)), is_child_(is_child) {}
+    EngineProcess(pid_t pid, Fd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
 
     const pid_t pid_;
     const Fd pidfd_;
-    const bool is_child_;
 };
 
 /// What the plugin wrote into its error file; nothing when there is none.

@@ -87,9 +87,10 @@ std::vector<std::string> event_environment(const Json& event, const Context& con
     // The kernel takes 128 KiB a variable; nobody reads as much as this.
     constexpr std::size_t longest = 4096;
     const std::string volume = text_of(event, "volume");
-    const auto config = context.config.volumes.find(volume);
+    const Config& used = context.used();
+    const auto config = used.volumes.find(volume);
     const std::string peer =
-        config == context.config.volumes.end() ? "" : config->second.peer_of(context.node.name);
+        config == used.volumes.end() ? "" : config->second.peer_of(context.node.name);
     std::vector<std::string> environment = clean_environment();
     for (const auto& [name, value] : std::initializer_list<std::pair<const char*, std::string>>{
              {"EVENT", text_of(event, "id")},
@@ -101,7 +102,7 @@ std::vector<std::string> event_environment(const Json& event, const Context& con
              {"TIME", text_of(event, "time")},
              {"NODE", context.node.name},
              {"PEER", peer},
-             {"CONFIG", context.config.path}}) {
+             {"CONFIG", used.path}}) {
         environment.push_back(
             fmt::format("MIRRORDISK_{}={}", name, without_controls(value.substr(0, longest), ' ')));
     }

@@ -27,7 +27,7 @@ Result<std::unique_ptr<nbd::Export>> Exports::open(const std::string& name,
                                                    std::function<void()> shutdown) {
     const Context& context = requests_.context();
     if (!mailbox_places(who_is(client, context.control_group)).any()) {
-        return refuse_user(client, context.config);
+        return refuse_user(client, context.used());
     }
     if (name == control::mailbox_export) {
         return control::make_mailbox_export(

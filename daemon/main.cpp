@@ -22,6 +22,7 @@
 #include "core/config/control_group.hpp"
 #include "core/config/mistakes.hpp"
 #include "core/config/this_node.hpp"
+#include "core/control/messages.hpp"
 #include "core/nbd/look_up.hpp"
 #include "core/nbd/server.hpp"
 #include "daemon/backing_watch.hpp"
@@ -31,6 +32,8 @@
 #include "daemon/event_hooks.hpp"
 #include "daemon/exports.hpp"
 #include "daemon/key_watch.hpp"
+#include "daemon/live_config.hpp"
+#include "daemon/reload.hpp"
 #include "daemon/run_dir_watch.hpp"
 #include "daemon/service.hpp"
 #include "daemon/signals.hpp"
@@ -67,15 +70,6 @@ void raise_file_limit() {
         limit.rlim_cur = limit.rlim_max;
         (void)::setrlimit(RLIMIT_NOFILE, &limit);
     }
-}
-
-Keepers make_keepers(const Context& context, const Homes& homes, PeerWatch& peers,
-                     DeviceAttacher& devices) {
-    Keepers keepers;
-    for (const auto& [name, home] : homes) {
-        keepers[name] = std::make_unique<VolumeKeeper>(context, home, peers, devices);
-    }
-    return keepers;
 }
 
 void tell_listening(const Context& context, const Endpoint& endpoint,
@@ -149,15 +143,21 @@ nbd::ServerLimits limits_for(const Context& context) {
     constexpr std::size_t of_a_volume = 8;  // a session has four, and the next one overlaps it
     constexpr std::size_t besides = 64;
     nbd::ServerLimits limits;
-    limits.stall_timeout = std::max(limits.stall_timeout, silence_of(context.config));
-    limits.open = std::max(limits.open, besides + of_a_volume * context.config.volumes.size());
+    limits.stall_timeout = std::max(limits.stall_timeout, silence_of(context.used()));
+    limits.open = std::max(limits.open, besides + of_a_volume * context.used().volumes.size());
     limits.open_of_one_peer = context.tls ? limits.open : limits.open / 4 * 3;
     // One peer of several leaves the others theirs.
-    limits.open *= std::max<std::size_t>(context.config.nodes.size(), 2) - 1;
+    limits.open *= std::max<std::size_t>(context.used().nodes.size(), 2) - 1;
     return limits;
 }
 
-Result<void> serve(const Context& context, const Homes& homes, const Options& options,
+Result<Json> handle_reload(Reload& reload, const Json& request) {
+    return control::bool_field_or(request, "dry_run", false).and_then([&](bool dry_run) {
+        return reload.run(dry_run);
+    });
+}
+
+Result<void> serve(const Context& context, LiveConfig& live, const Options& options,
                    Instance& instance, StderrRelay& relay) {
     const std::string who = fmt::format("mirrord of {}", context.node.name);
     give_up_capabilities(who, needless_capabilities);
@@ -169,11 +169,23 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     NbdDialler dialler;
     NbdAttacher devices(context, driver, dialler);
     PeerWatch peers(context);
-    Keepers keepers = make_keepers(context, homes, peers, devices);
+    Keepers keepers;
+    for (const auto& [name, home] : live.now().homes) {
+        (void)keepers.put(std::make_unique<VolumeKeeper>(context, home, peers, devices));
+    }
     Requests requests(context, keepers, peers, &event_hooks);
+    nbd::Server* listening_server = nullptr;
+    // Before the server, whose connections' threads may ask for it until the server is gone.
+    Reload reload(Reload::Parts{context, live, keepers, peers, devices, [&] {
+                                    if (listening_server != nullptr) {
+                                        listening_server->set_limits(limits_for(context));
+                                    }
+                                }});
+    requests.on_reload([&](const Json& request) { return handle_reload(reload, request); });
     Exports exports(requests, keepers);
     Strangers strangers(context);
     nbd::Server server(exports, limits_for(context), context.tls);
+    listening_server = &server;
     server.on_stranger(
         [&](const nbd::Client& client, const Error& error) { strangers.note(client, error); });
     KeyWatch keys(context, server);
@@ -218,11 +230,12 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
     if (!started) {
         return started;
     }
+    reload.open();
     notify_service_manager("READY=1");
     context.events.record({"daemon-started", Severity::info, "",
                            fmt::format("mirrord of {} is running (version {}, process {})",
                                        context.node.name, MIRROR_VERSION, ::getpid())});
-    const std::string why = wait_for_end();
+    const std::string why = wait_for_end([&] { (void)reload.run(/*dry_run=*/false); });
     context.events.record(
         {"daemon-stopped", Severity::info, "",
          fmt::format("mirrord of {} is stopping; engines of active volumes continue",
@@ -230,6 +243,7 @@ Result<void> serve(const Context& context, const Homes& homes, const Options& op
          why});
     notify_service_manager("STOPPING=1");
     watchdog.stop();
+    reload.stop();
     run_dir.stop();
     boot.stop();
     backings.stop();
@@ -282,11 +296,19 @@ Result<void> run(const Options& options, StderrRelay& relay) {
     }
     EventLog events((*node)->state_dir + "/events.jsonl", (*node)->name, system_clock());
     const Homes homes = find_homes(*config, **node, find_engines());
-    const Config used = in_force(*config, homes);
-    return serve(
-        {used, **node, system_clock(), events, *control_group,
-         tls::Credentials::of(*config, (*node)->name), !options.listen.empty(), &*config, &homes},
-        homes, options, *instance, relay);
+    LiveConfig live({*config, homes, in_force(*config, homes)});
+    const LiveConfig::Version& first = live.now();
+    const Context context{.config = first.used,
+                          .node = **node,
+                          .clock = system_clock(),
+                          .events = events,
+                          .control_group = *control_group,
+                          .tls = tls::Credentials::of(*config, (*node)->name),
+                          .listens_elsewhere = !options.listen.empty(),
+                          .file = &first.read,
+                          .homes = &first.homes,
+                          .live = &live};
+    return serve(context, live, options, *instance, relay);
 }
 
 int run_program(int argc, char** argv) {

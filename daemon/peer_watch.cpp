@@ -56,15 +56,10 @@ Result<PeerAnswer> check_answer(const std::string& node, const Result<Json>& rep
 }  // namespace
 
 PeerWatch::PeerWatch(const Context& context) : context_(context) {
-    for (const auto& [volume_name, volume] : context.config.volumes) {
+    for (const auto& [volume_name, volume] : context.used().volumes) {
         const std::string peer = volume.peer_of(context.node.name);
         if (!peer.empty()) {
-            Peer& watched = peers_.try_emplace(peer).first->second;
-            watched.name = peer;
-            const auto wanted =
-                std::clamp(volume.peer_timeout / 3, shortest_interval, longest_interval);
-            watched.interval =
-                watched.interval.count() == 0 ? wanted : std::min(watched.interval, wanted);
+            peers_.try_emplace(peer).first->second.name = peer;
         }
     }
 }
@@ -83,6 +78,33 @@ Result<void> PeerWatch::start(Listener listener) {
         }
     }
     return {};
+}
+
+Result<void> PeerWatch::add(const std::string& node) {
+    Peer* peer = nullptr;
+    {
+        MutexLock lock(mutex_);
+        if (stopping_ || node.empty()) {
+            return {};
+        }
+        peer = &peers_.try_emplace(node).first->second;
+        peer->name = node;
+    }
+    // Its thread is ours alone: stop() comes after the last add(). One that could not be started
+    // is tried again at the next reload.
+    return peer->thread.joinable()
+               ? Result<void>()
+               : start_thread(peer->thread, "peer-" + node, [this, peer] { watch(*peer); });
+}
+
+milliseconds PeerWatch::interval_towards(const std::string& node) const {
+    milliseconds interval = longest_interval;
+    for (const auto& [name, volume] : context_.used().volumes) {
+        if (volume.peer_of(context_.node.name) == node) {
+            interval = std::min(interval, std::max(volume.peer_timeout / 3, shortest_interval));
+        }
+    }
+    return interval;
 }
 
 void PeerWatch::stop() {
@@ -152,11 +174,11 @@ Result<Json> PeerWatch::ask(const std::string& node, const Json& request,
     if (const AskedBy* const asker = AskedBy::current(); asker != nullptr && asker->uid) {
         signed_request[asker_field] = *asker->uid;
     }
-    return control::ask_once(*address, node, signed_request, deadline, silence_of(context_.config));
+    return control::ask_once(*address, node, signed_request, deadline, silence_of(context_.used()));
 }
 
 Result<nbd::Address> PeerWatch::address_of(const std::string& node) const {
-    return context_.config.node(node).map([&](const NodeConfig* config) {
+    return context_.used().node(node).map([&](const NodeConfig* config) {
         return nbd::Address{
             .tcp = config->address, .unix_path = {}, .tls = context_.tls, .node = node};
     });
@@ -203,7 +225,7 @@ void PeerWatch::watch(Peer& peer) {
     if (context_.tls) {
         standing.emplace(context_.tls);
     }
-    milliseconds next = peer.interval;
+    milliseconds next = interval_towards(peer.name);
     do {
         if (connection && !may_stay(peer, *connection, standing ? &*standing : nullptr)) {
             connection.reset();
@@ -217,7 +239,7 @@ void PeerWatch::watch(Peer& peer) {
         }
         if (answer) {
             note_answer(peer, std::move(*answer), connection->proof());
-            next = peer.interval;
+            next = interval_towards(peer.name);
         } else {
             connection.reset();
             note_failure(peer, answer.error());

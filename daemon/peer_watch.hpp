@@ -31,6 +31,9 @@ class PeerWatch {
 
     /// Once.
     [[nodiscard]] Result<void> start(Listener listener);
+    /// After start(): a node that a reload of the configuration brought; nothing for one that is
+    /// watched already. One thread at a time, and none while stop() runs or after it.
+    [[nodiscard]] Result<void> add(const std::string& node);
     /// Ends the threads, each after the request it is in (two seconds at most). Idempotent.
     void stop();
     /// mirrord is on its end: what takes long gives up.
@@ -56,12 +59,13 @@ class PeerWatch {
   private:
     struct Peer {
         std::string name;
-        std::chrono::milliseconds interval{};
         PeerView view;
         Thread thread;
     };
 
     void watch(Peer& peer);
+    /// By the peer_timeout of the volumes that are shared with it now.
+    [[nodiscard]] std::chrono::milliseconds interval_towards(const std::string& node) const;
     [[nodiscard]] Result<PeerAnswer> poll(
         const std::string& node, std::unique_ptr<control::MailboxClient>& connection) const;
     [[nodiscard]] Result<nbd::Address> address_of(const std::string& node) const;
@@ -79,7 +83,9 @@ class PeerWatch {
     mutable Mutex mutex_;
     CondVar stopped_;
     bool stopping_ GUARDED_BY(mutex_) = false;
-    std::map<std::string, Peer> peers_;  ///< the set is fixed; views are guarded by mutex_
+    /// The set grows under mutex_, which guards the views as well; an entry stays until the end.
+    /// The threads belong to those who call start(), add() and stop(), one after another.
+    std::map<std::string, Peer> peers_;
 };
 
 }  // namespace mirror::daemon

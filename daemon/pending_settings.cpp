@@ -63,18 +63,8 @@ void compare_volume(const Config& before, const Config& now, const std::string& 
         return add(fmt::format("volume {} is {} the file", name,
                                new_volume == now.volumes.end() ? "no longer in" : "new in"));
     }
-    const auto settings_of = [&](const Config& config, const VolumeConfig& volume) {
-        Settings settings = engine_settings(config, volume, node);
-        settings["size"] = volume.size ? fmt::format("{}", *volume.size) : "";
-        settings["mount"] = volume.mount;
-        settings["mount_options"] = volume.mount_options;
-        settings["active_at_boot"] = volume.active_at_boot;
-        settings["remote_verbs"] = to_word(remote_verbs_of(config.nodes.at(node), volume));
-        settings["hook_timeout"] = fmt::format("{}ms", volume.hook_timeout.count());
-        return settings;
-    };
-    const Settings old_ones = settings_of(before, old_volume->second);
-    const Settings new_ones = settings_of(now, new_volume->second);
+    const Settings old_ones = all_settings(before, old_volume->second, node);
+    const Settings new_ones = all_settings(now, new_volume->second, node);
     if (auto same = require_same_settings(name, "mirrord", old_ones, "file", new_ones); !same) {
         const std::string& message = same.error().message;
         add(fmt::format("volume {}: {}", name, message.substr(message.find(": ") + 2)));
@@ -82,6 +72,17 @@ void compare_volume(const Config& before, const Config& now, const std::string& 
 }
 
 }  // namespace
+
+Settings all_settings(const Config& config, const VolumeConfig& volume, const std::string& node) {
+    Settings settings = engine_settings(config, volume, node);
+    settings["size"] = volume.size ? fmt::format("{}", *volume.size) : "";
+    settings["mount"] = volume.mount;
+    settings["mount_options"] = volume.mount_options;
+    settings["active_at_boot"] = volume.active_at_boot;
+    settings["remote_verbs"] = to_word(remote_verbs_of(config.nodes.at(node), volume));
+    settings["hook_timeout"] = fmt::format("{}ms", volume.hook_timeout.count());
+    return settings;
+}
 
 std::vector<PendingSetting> pending_settings(const VolumeHome& home, const Config& config,
                                              const Json& engine) {
@@ -157,8 +158,8 @@ std::vector<std::string> config_drift(const Context& context) {
     const auto now = load_config(read.path);
     if (!now) {
         return {
-            fmt::format("mirrord uses the configuration that it read when it started, and could "
-                        "not start with the current file: {}",
+            fmt::format("mirrord uses the configuration that it read last, and can't use the "
+                        "current file: {}",
                         now.error().text())};
     }
     std::string changes;
@@ -178,8 +179,9 @@ std::vector<std::string> config_drift(const Context& context) {
     if (changes.empty()) {
         return {};
     }
-    return {fmt::format("{} was changed since mirrord on {} read it: {}; restart mirrord",
-                        read.path, context.node.name, changes)};
+    return {fmt::format(
+        "{} was changed since mirrord on {} read it: {}; mirrorctl reload, or restart mirrord",
+        read.path, context.node.name, changes)};
 }
 
 }  // namespace mirror::daemon

@@ -23,6 +23,11 @@ struct PendingSetting {
     Reach reach = Reach::at_once;
 };
 
+/// Every setting of the volume on that node: the name in the file → its value, "" where there is
+/// none.
+[[nodiscard]] Settings all_settings(const Config& config, const VolumeConfig& volume,
+                                    const std::string& node);
+
 /// `engine`: what the engine says that it works with; null: it runs not, or does not say.
 [[nodiscard]] std::vector<PendingSetting> pending_settings(const VolumeHome& home,
                                                            const Config& config,

@@ -9,8 +9,8 @@ namespace {
 
 /// One that is in use keeps the STATE_DIR that it was promoted with.
 const std::string& state_dir_of(const Context& context, const std::string& volume) {
-    if (context.homes != nullptr) {
-        if (const auto home = context.homes->find(volume); home != context.homes->end()) {
+    if (const auto* const homes = context.homes_now()) {
+        if (const auto home = homes->find(volume); home != homes->end()) {
             return home->second.node.state_dir;
         }
     }
@@ -19,7 +19,7 @@ const std::string& state_dir_of(const Context& context, const std::string& volum
 
 /// The volume of this node whose backing has this identity; empty: none.
 std::string owner_of(const VolumeKeeper& keeper, const std::string& identity) {
-    for (const auto& [name, volume] : keeper.context().config.volumes) {
+    for (const auto& [name, volume] : keeper.context().used().volumes) {
         if (name == keeper.name() || identity.empty()) {
             continue;
         }

@@ -83,7 +83,7 @@ Result<void> ReplicaFiles::fit_config(const VolumeKeeper& keeper) {
                              fmt::format("{} does not exist on {}, and volume {} has no size",
                                          backing_, node_, keeper.name()),
                              fmt::format("set size in [volume.{}] of {}", keeper.name(),
-                                         keeper.context().config.path)});
+                                         keeper.context().used().path)});
     }
     return fit(wanted.value_or(info_.size), Longer::refused);
 }

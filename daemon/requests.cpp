@@ -283,12 +283,13 @@ Result<void> require_configured(const Rule& rule, const VolumeKeeper& keeper) {
         std::find(endings.begin(), endings.end(), rule.request) != endings.end()) {
         return {};
     }
-    return Failure(Error{
-        ErrorKind::refused,
-        fmt::format("{} is not in the configuration of {}", keeper.name(), keeper.node()),
-        fmt::format("put it back in the file and restart mirrord; or end it: mirrorctl demote {}",
-                    keeper.name()),
-        /*os_error=*/0, Ground::state});
+    return Failure(
+        Error{ErrorKind::refused,
+              fmt::format("{} is not in the configuration of {}", keeper.name(), keeper.node()),
+              fmt::format(
+                  "put it back in the file, then mirrorctl reload; or end it: mirrorctl demote {}",
+                  keeper.name()),
+              /*os_error=*/0, Ground::state});
 }
 
 /// For somebody who asks on a node that has no part in the volume.
@@ -390,7 +391,7 @@ Result<Json> Requests::dispatch(const std::string& name, const Json& request,
     }
     const Who who = who_is(client, context_.control_group);
     if (who == Who::other_user) {
-        return refuse_user(client, context_.config);
+        return refuse_user(client, context_.used());
     }
     if (!places_for(*rule, who).any()) {
         return refuse_asker(*rule, who, client);
@@ -408,8 +409,14 @@ Result<Json> Requests::ask_node(const Rule& rule, const Json& request, const nbd
     return name == "version"            ? Result<Json>(version())
            : name == "check"            ? Result<Json>(check(context_, peers_, keepers_))
            : name == "test-event-hooks" ? test_event_hooks(request)
+           : name == "reload"           ? reload(request)
            : name == "demote-all"       ? handle_demote_all(keepers_, context_, request)
                                         : status(request);
+}
+
+Result<Json> Requests::reload(const Json& request) const {
+    return reload_ ? reload_(request)
+                   : fail(ErrorKind::internal, "nobody carries out the request reload");
 }
 
 Result<Json> Requests::ask_volume(const Rule& rule, const Json& request,
@@ -457,10 +464,10 @@ Result<void> Requests::require_node(const std::string& claimed, const nbd::Clien
             ErrorKind::refused, fmt::format("{} says that it is {}", describe(client), claimed),
             "give each node keys or a certificate of its own", /*os_error=*/0, Ground::who});
     }
-    if (!claimed.empty() && !context_.config.nodes.contains(claimed)) {
+    if (!claimed.empty() && !context_.used().nodes.contains(claimed)) {
         return Failure(Error{ErrorKind::refused,
                              fmt::format("{} is not a node of {} on {}", claimed,
-                                         context_.config.path, context_.node.name),
+                                         context_.used().path, context_.node.name),
                              "use the same configuration on all nodes", /*os_error=*/0,
                              Ground::who});
     }
@@ -470,14 +477,14 @@ Result<void> Requests::require_node(const std::string& claimed, const nbd::Clien
 Result<VolumeKeeper*> Requests::keeper(const std::string& volume) const {
     const auto found = keepers_.find(volume);
     if (found != keepers_.end()) {
-        return found->second.get();
+        return found->second;
     }
     for (const Unsupervised& engine : unsupervised(context_, keepers_)) {
         if (engine.process.volume == volume) {
             return Failure(Error{ErrorKind::not_found, engine.text, engine.remedy});
         }
     }
-    const auto config = context_.config.volume(volume);
+    const auto config = context_.used().volume(volume);
     return Failure(config ? lives_elsewhere(**config, context_.node.name) : config.error());
 }
 
@@ -612,9 +619,9 @@ Result<Json> Requests::peer_status(const Json& request, const nbd::Client& clien
 void Requests::add_to_peer_status(const std::string& name, bool is_now, Json& answer,
                                   control::Page& page) const {
     const auto keeper = keepers_.find(name);
-    const auto read = context_.as_read().volumes.find(name);
-    Json settings =
-        read == context_.as_read().volumes.end() ? Json() : Json(read->second.shared_settings());
+    const auto& volumes = context_.as_read().volumes;
+    const auto read = volumes.find(name);
+    Json settings = read == volumes.end() ? Json() : Json(read->second.shared_settings());
     Json volume = keeper == keepers_.end() ? Json() : keeper->second->peer_status(is_now);
     Json unusable;
     if (keeper != keepers_.end() && volume.is_null()) {

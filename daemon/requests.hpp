@@ -4,6 +4,7 @@
 // handle() is called from many connections' threads at once; it never throws.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -12,19 +13,16 @@
 #include "core/control/pages.hpp"
 #include "core/nbd/export.hpp"
 #include "daemon/audience.hpp"
+#include "daemon/keepers.hpp"
 #include "daemon/peer_watch.hpp"
 #include "daemon/refusal_log.hpp"
-#include "daemon/volume_keeper.hpp"
 
 namespace mirror::daemon {
 
 class EventHooks;
 
-using Keepers = std::map<std::string, std::unique_ptr<VolumeKeeper>>;
-
 class Requests {
   public:
-    /// The set of keepers is fixed before the first request.
     Requests(const Context& context, Keepers& keepers, PeerWatch& peers,
              EventHooks* event_hooks = nullptr)
         : context_(context),
@@ -34,6 +32,8 @@ class Requests {
           refusals_(context.events, context.clock) {}
 
     [[nodiscard]] Result<Json> handle(const Json& request, const nbd::Client& client);
+    /// Who carries out `reload`. Before the first request.
+    void on_reload(std::function<Result<Json>(const Json&)> reload) { reload_ = std::move(reload); }
 
     [[nodiscard]] const Context& context() const noexcept { return context_; }
     [[nodiscard]] RefusalLog& refusals() noexcept { return refusals_; }
@@ -49,6 +49,7 @@ class Requests {
                                           const nbd::Client& client);
     [[nodiscard]] Result<void> require_node(const std::string& claimed,
                                             const nbd::Client& client) const;
+    [[nodiscard]] Result<Json> reload(const Json& request) const;
     [[nodiscard]] Json version() const;
     [[nodiscard]] Result<Json> test_event_hooks(const Json& request) const;
     [[nodiscard]] Result<Json> status(const Json& request) const;
@@ -63,6 +64,7 @@ class Requests {
     PeerWatch& peers_;
     EventHooks* const event_hooks_;  ///< null: events are handed to nobody
     RefusalLog refusals_;
+    std::function<Result<Json>(const Json&)> reload_;
 };
 
 }  // namespace mirror::daemon

@@ -254,7 +254,8 @@ Result<Json> resize_here(VolumeKeeper& keeper, const Options& options) {
         return plan_answer(keeper, *sides, *size);
     }
     if (sides->active.replica == *size && sides->standby.replica == *size) {
-        return Json{{"text", fmt::format("{} has {} already", keeper.name(), format_size(*size))},
+        return Json{{"text", fmt::format("{} has {} already", keeper.name(), format_size(*size)) +
+                                 size_reminder(keeper.config(), *size)},
                     {"size_bytes", *size},
                     {"seconds", watch.seconds()}};
     }
@@ -275,7 +276,8 @@ Result<Json> resize_here(VolumeKeeper& keeper, const Options& options) {
                     *pause > 0 ? fmt::format("; I/O was held for {:.2f} s", *pause) : "");
     keeper.record("resized", Severity::info, text,
                   fmt::format("it had {}", format_size(sides->active.replica)));
-    return Json{{"text", text + (wait_for_sync(keeper) ? "" : "; it is not in sync yet")},
+    return Json{{"text", text + (wait_for_sync(keeper) ? "" : "; it is not in sync yet") +
+                             size_reminder(keeper.config(), *size)},
                 {"size_bytes", *size},
                 {"pause_seconds", *pause},
                 {"seconds", watch.seconds()}};

@@ -107,4 +107,17 @@ Result<std::uint64_t> choose_size(const ResizeWish& wish, const ResizeSide& acti
     return size;
 }
 
+std::string size_reminder(const VolumeConfig& volume, std::uint64_t bytes) {
+    if (!volume.size || *volume.size == bytes) {
+        return {};
+    }
+    const std::string exact = bytes % GiB == 0   ? fmt::format("{}GiB", bytes / GiB)
+                              : bytes % MiB == 0 ? fmt::format("{}MiB", bytes / MiB)
+                                                 : fmt::format("{}B", bytes);
+    return fmt::format(
+        "; set size = \"{}\" in [volume.{}] of the configuration of both nodes, where "
+        "it is {}",
+        exact, volume.name, format_size(*volume.size));
+}
+
 }  // namespace mirror::daemon

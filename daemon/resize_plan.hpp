@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/base/error.hpp"
+#include "core/config/config.hpp"
 
 namespace mirror::daemon {
 
@@ -30,5 +31,9 @@ struct ResizeWish {
 /// The new size, which is the old one of both where nothing is to be done; else why not.
 [[nodiscard]] Result<std::uint64_t> choose_size(const ResizeWish& wish, const ResizeSide& active,
                                                 const ResizeSide& standby);
+
+/// "; set size = \"320MiB\" …" where the configuration has another one; empty: it has none, or
+/// this. A replica that is made anew gets the size that stands there.
+[[nodiscard]] std::string size_reminder(const VolumeConfig& volume, std::uint64_t bytes);
 
 }  // namespace mirror::daemon

@@ -5,6 +5,7 @@
 
 #include "core/base/log.hpp"
 #include "daemon/boot.hpp"
+#include "daemon/keepers.hpp"
 #include "daemon/service.hpp"
 
 namespace mirror::daemon {

@@ -128,7 +128,7 @@ Result<std::optional<std::string>> ask_begun(VolumeKeeper& keeper) {
 
 /// Besides the two nodes of the volume nobody is meant to have the key.
 bool others_have_the_key(const VolumeKeeper& keeper) {
-    return keeper.context().config.nodes.size() > 2;
+    return keeper.context().used().nodes.size() > 2;
 }
 
 /// Who denies the session keeps it out. Silence does where other nodes have the key, too; where

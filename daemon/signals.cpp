@@ -46,13 +46,15 @@ std::optional<std::string> why_not_ended(int signal) {
     if (std::find(harmless.begin(), harmless.end(), signal) == harmless.end()) {
         return std::nullopt;
     }
-    return fmt::format(
-        "{} is ignored: keys and certificates are read for each connection, and a change of the "
-        "configuration takes effect when mirrord is restarted",
-        name_of(signal));
+    return signal == SIGHUP
+               ? fmt::format("{}: reading the configuration again", name_of(signal))
+               : fmt::format(
+                     "{} is ignored: keys and certificates are read for each connection, "
+                     "and the configuration is read again by mirrorctl reload",
+                     name_of(signal));
 }
 
-std::string wait_for_end() {
+std::string wait_for_end(const std::function<void()>& on_hangup) {
     const sigset_t set = all_of_them();
     for (;;) {
         int signal = 0;
@@ -64,6 +66,9 @@ std::string wait_for_end() {
             return name_of(signal);
         }
         log(LogLevel::info, "{}", *reason);
+        if (signal == SIGHUP) {
+            on_hangup();
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <sys/statvfs.h>
 
+#include "daemon/keepers.hpp"
 #include "daemon/volume_keeper.hpp"
 
 namespace mirror::daemon {

@@ -15,7 +15,7 @@
 namespace mirror::daemon {
 
 class VolumeKeeper;
-using Keepers = std::map<std::string, std::unique_ptr<VolumeKeeper>>;
+class Keepers;
 
 struct StateSpace {
     std::uint64_t total_bytes = 0;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/unsupervised.hpp"
 
+#include "daemon/keepers.hpp"
+
 namespace mirror::daemon {
 namespace {
 
@@ -12,7 +14,7 @@ Unsupervised describe(const Context& context, RunningEngine engine) {
                    : fmt::format("mirrord manages no volume {} here", engine.volume);
     const std::string back =
         is_renamed ? fmt::format("name the node {} again", engine.node)
-                   : fmt::format("put volume {} back in {}", engine.volume, context.config.path);
+                   : fmt::format("put volume {} back in {}", engine.volume, context.used().path);
     return {engine,
             fmt::format("an engine serves {} at {} (pid {}) and mirrord does not manage it: {}",
                         engine.volume, engine.socket, engine.pid, reason),

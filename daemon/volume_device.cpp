@@ -7,47 +7,47 @@ namespace mirror::daemon {
 
 /// A device that an earlier mirrord attached.
 void VolumeKeeper::find_device() {
-    if (config_.device.empty()) {
+    if (config().device.empty()) {
         return;
     }
     const Place here = place();
     if ((here == Place::standby || here == Place::absent) && !waits_for_peer()) {
         return drop_device("this node is standby since mirrord started");
     }
-    devices_.adopt(config_.device, paths_.device_socket());
+    devices_.adopt(config().device, paths_.device_socket());
     if (!engine_is_running()) {
         note_device_without_engine();
     }
 }
 
 void VolumeKeeper::note_device_without_engine() {
-    if (!config_.device.empty()) {
-        devices_.engine_gone(config_.device);
+    if (!config().device.empty()) {
+        devices_.engine_gone(config().device);
     }
 }
 
 std::optional<std::chrono::milliseconds> VolumeKeeper::look_after_device() {
-    return config_.device.empty() ? std::nullopt : devices_.look_after(config_.device);
+    return config().device.empty() ? std::nullopt : devices_.look_after(config().device);
 }
 
 void VolumeKeeper::drop_device(const std::string& why) {
-    if (config_.device.empty()) {
+    if (config().device.empty()) {
         return;
     }
-    const auto dropped = devices_.drop(config_.device);
+    const auto dropped = devices_.drop(config().device);
     if (!dropped) {
         log(LogLevel::warning, "{}: {}", name(), dropped.error().text());
     } else if (*dropped) {
         record("device-dropped", Severity::error,
                fmt::format("{} was detached from {}: programs that used it get I/O errors",
-                           config_.device, name()),
+                           config().device, name()),
                why,
-               fmt::format("umount {}, and mount it where {} is active", config_.device, name()));
+               fmt::format("umount {}, and mount it where {} is active", config().device, name()));
     }
 }
 
 void VolumeKeeper::on_link_dead() {
-    devices_.note_link_dead(config_.device);
+    devices_.note_link_dead(config().device);
     // Its connections end a moment before an engine's death is seen.
     wake();
 }

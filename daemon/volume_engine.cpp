@@ -25,7 +25,7 @@ constexpr milliseconds start_deadline{30000};
 
 Result<void> VolumeKeeper::start_engine(const Operation&) {
     auto engine =
-        EngineProcess::spawn({name(), node(), home_.engine_config(context_.config.tls), paths_});
+        EngineProcess::spawn({name(), node(), lives().engine_config(context_.used().tls), paths_});
     if (!engine) {
         return Failure(engine.error().within(fmt::format("the engine of {}", name())));
     }

@@ -60,16 +60,19 @@ bool serves_us(const RunningEngine& engine, const NodeConfig& node, const Volume
            (volume != nullptr && volume->backing.at(node.name) == backing);
 }
 
-void move_in(VolumeHome& home, const Config& given) {
+/// What stays as it was while the volume is in use.
+void stay_in(VolumeHome& home, const NodeConfig& node, const VolumeConfig& volume) {
     const std::string& own = home.node.name;
-    const NodeConfig& node = given.nodes.at(own);
-    const VolumeConfig& volume = given.volumes.at(home.volume.name);
     home.node.run_dir = node.run_dir;
     home.node.state_dir = node.state_dir;
     home.volume.backing[own] = volume.backing.at(own);
     home.volume.device = volume.device;
     home.volume.mount = volume.mount;
     home.volume.mount_options = volume.mount_options;
+}
+
+void move_in(VolumeHome& home, const Config& given) {
+    stay_in(home, given.nodes.at(home.node.name), given.volumes.at(home.volume.name));
 }
 
 NodeConfig peer_in(const Config& config, const VolumeConfig& volume, const std::string& node) {
@@ -127,7 +130,7 @@ std::string VolumeHome::engine_config(const TlsConfig& tls) const {
 }
 
 Homes find_homes(const Config& config, const NodeConfig& node,
-                 const std::vector<RunningEngine>& engines) {
+                 const std::vector<RunningEngine>& engines, const Homes& in_use) {
     Homes homes;
     for (const auto& [name, volume] : config.volumes) {
         if (volume.backing.contains(node.name)) {
@@ -147,6 +150,13 @@ Homes find_homes(const Config& config, const NodeConfig& node,
         VolumeHome home{node, volume, peer_in(*given, volume, node.name), false};
         move_in(home, *given);
         homes.emplace(engine.volume, std::move(home));
+    }
+    for (const auto& [name, before] : in_use) {
+        if (is_ours(config, name, node)) {
+            stay_in(homes.at(name), before.node, before.volume);
+        } else {
+            homes.insert_or_assign(name, before).first->second.is_configured = false;
+        }
     }
     std::set<std::string> keeping;
     for (const auto& [name, home] : homes) {

@@ -9,7 +9,8 @@
 // Also for a volume whose engine runs though the configuration has it no more: it is supervised as
 // it was promoted, until it is demoted.
 //
-// find_homes() is called once, before anything is opened; the values are read-only then.
+// find_homes() is called before anything is opened, and at a reload with the operations of the
+// volumes that it changes (daemon/reload.hpp); the values are read-only then.
 #pragma once
 
 #include <map>
@@ -33,9 +34,10 @@ struct VolumeHome {
 };
 using Homes = std::map<std::string, VolumeHome>;
 
-/// Every volume with a replica on `node`.
+/// Every volume with a replica on `node`. `in_use`: those that are known to be in use, where they
+/// are; for a reload, which knows that of a volume whose engine has just died, too.
 [[nodiscard]] Homes find_homes(const Config& config, const NodeConfig& node,
-                               const std::vector<RunningEngine>& engines);
+                               const std::vector<RunningEngine>& engines, const Homes& in_use = {});
 
 /// `config` with its volumes as they are at home.
 [[nodiscard]] Config in_force(const Config& config, const Homes& homes);

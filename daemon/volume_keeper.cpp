@@ -17,13 +17,14 @@ namespace mirror::daemon {
 VolumeKeeper::VolumeKeeper(const Context& context, VolumeHome home, PeerWatch& peers,
                            DeviceAttacher& devices)
     : context_(context),
-      home_(std::move(home)),
-      config_(home_.volume),
+      name_(home.volume.name),
       peers_(peers),
       devices_(devices),
-      paths_(EnginePaths::of(home_.node, config_.name)),
-      client_(paths_.express, paths_.socket, config_.name),
-      wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+      paths_(EnginePaths::of(home.node, home.volume.name)),
+      client_(paths_.express, paths_.socket, name_),
+      wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    move_to(std::move(home));
+}
 
 VolumeKeeper::~VolumeKeeper() {
     stop();
@@ -54,17 +55,51 @@ void VolumeKeeper::stop() {
     }
 }
 
+void VolumeKeeper::move_to(VolumeHome home) {
+    homes_.push_back(std::make_unique<const VolumeHome>(std::move(home)));
+    home_.store(homes_.back().get(), std::memory_order_release);
+}
+
+void VolumeKeeper::take_home(const Operation&, VolumeHome home) {
+    move_to(std::move(home));
+    MutexLock lock(mutex_);
+    settings_told_ = false;
+    ++settings_version_;
+    tell_due_ = SteadyTime{};
+}
+
+void VolumeKeeper::retire(Operation operation) {
+    {
+        MutexLock lock(mutex_);
+        stopping_ = true;
+    }
+    wake();
+    if (supervisor_.joinable()) {
+        supervisor_.join();
+    }
+    // The operation keeps everybody from the place; leases that are there end with their sessions.
+    close_replica(operation);
+    client_.forget();
+    {
+        MutexLock lock(mutex_);
+        engine_.reset();
+        place_ = Place::changing;
+    }
+    retired_.emplace(std::move(operation));
+}
+
 const std::string& VolumeKeeper::backing_path() const {
-    return config_.backing.at(node());
+    return config().backing.at(node());
 }
 
 std::string VolumeKeeper::meta_file() const {
-    return meta_path(home_.node.state_dir, name());
+    return meta_path(lives().node.state_dir, name());
 }
 
 Settings VolumeKeeper::shared_settings() const {
-    const auto found = context_.as_read().volumes.find(name());
-    return found == context_.as_read().volumes.end() ? Settings() : found->second.shared_settings();
+    const auto& volumes = context_.as_read().volumes;
+    const auto found = volumes.find(name());
+    return found == volumes.end() ? Settings() : found->second.shared_settings();
 }
 
 void VolumeKeeper::record(std::string id, Severity severity, std::string text, std::string cause,
@@ -215,8 +250,8 @@ VolumeKeeper::Loaded VolumeKeeper::load_replica(std::chrono::seconds patience) {
     const auto unusable = [](Error error, const char* fault) {
         return tl::unexpected(Unusable{std::move(error), fault});
     };
-    if (!home_.conflict.empty()) {
-        return unusable({ErrorKind::refused, home_.conflict,
+    if (!lives().conflict.empty()) {
+        return unusable({ErrorKind::refused, lives().conflict,
                          fmt::format("mirrorctl status on {} says what else is in use", node())},
                         "backing");
     }
@@ -471,7 +506,7 @@ void VolumeKeeper::find_place(const Operation& operation) {
         record("not-resumed", Severity::warning,
                fmt::format("{} was active on {} before the machine started; it is standby now",
                            name(), node()),
-               config_.active_at_boot == node()
+               config().active_at_boot == node()
                    ? "active_at_boot: it is promoted as soon as a plain promotion is allowed"
                    : "a node never becomes active automatically after a reboot",
                fmt::format("mirrorctl promote {}", name()));

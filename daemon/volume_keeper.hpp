@@ -10,10 +10,12 @@
 // all leases.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/base/fd.hpp"
 #include "core/base/start_thread.hpp"
@@ -51,16 +53,20 @@ class VolumeKeeper {
     // What the verbs work with.
     [[nodiscard]] const Context& context() const noexcept { return context_; }
     /// As it is in use here; see daemon/volume_home.hpp.
-    [[nodiscard]] const VolumeConfig& config() const noexcept { return config_; }
+    [[nodiscard]] const VolumeConfig& config() const noexcept { return lives().volume; }
     /// This node, with the directories of this volume.
-    [[nodiscard]] const NodeConfig& home() const noexcept { return home_.node; }
+    [[nodiscard]] const NodeConfig& home() const noexcept { return lives().node; }
+    /// All of it. What is returned stays as it is; a reload puts another one in its place.
+    [[nodiscard]] const VolumeHome& lives() const noexcept {
+        return *home_.load(std::memory_order_acquire);
+    }
     /// Whether the configuration has the volume.
-    [[nodiscard]] bool is_configured() const noexcept { return home_.is_configured; }
+    [[nodiscard]] bool is_configured() const noexcept { return lives().is_configured; }
     /// What both nodes' configurations must agree on; empty where the configuration lacks it.
     [[nodiscard]] Settings shared_settings() const;
-    [[nodiscard]] const std::string& name() const noexcept { return config_.name; }
+    [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] const std::string& node() const noexcept { return context_.node.name; }
-    [[nodiscard]] std::string peer() const { return config_.peer_of(node()); }
+    [[nodiscard]] std::string peer() const { return config().peer_of(node()); }
     [[nodiscard]] const std::string& backing_path() const;
     [[nodiscard]] std::string meta_file() const;
     [[nodiscard]] const EnginePaths& paths() const noexcept { return paths_; }
@@ -91,6 +97,15 @@ class VolumeKeeper {
     };
     /// `busy`, with its name, while another one is in progress.
     [[nodiscard]] Result<Operation> begin(const std::string& what) EXCLUDES(mutex_);
+
+    // For a reload, with the operation of all volumes that it changes; one thread at a time.
+    /// Other settings of a volume that stays where it is: its backing and directories are the same.
+    /// The end of the operation wakes the supervisor, which tells the engine.
+    void take_home(const Operation& operation, VolumeHome home) EXCLUDES(mutex_);
+    /// Not one that is in use. As stop(), and whoever still asks this keeper is told that another
+    /// operation is in progress, for ever: another keeper takes its place, or none. Waits for the
+    /// supervisor and for leases; those end with their sessions, which this ends.
+    void retire(Operation operation) EXCLUDES(mutex_);
 
     /// While an operation waits for programs that use the volume themselves (hooks, umount), an
     /// engine that dies is started again all the same, or they would wait for ever. The end of the
@@ -186,6 +201,7 @@ class VolumeKeeper {
     void on_link_dead();
 
   private:
+    void move_to(VolumeHome home);
     void end_operation() noexcept EXCLUDES(mutex_);
     [[nodiscard]] Result<Operation> begin_restart() EXCLUDES(mutex_);
     void end_restart() noexcept EXCLUDES(mutex_);
@@ -261,8 +277,10 @@ class VolumeKeeper {
     void note_waiting(const std::string& cause) EXCLUDES(mutex_);
 
     const Context& context_;
-    const VolumeHome home_;
-    const VolumeConfig& config_;  ///< of home_
+    const std::string name_;
+    /// The last one is in force, and none is given back before: any thread may be reading it.
+    std::vector<std::unique_ptr<const VolumeHome>> homes_;  ///< the reload's
+    std::atomic<const VolumeHome*> home_{nullptr};
     PeerWatch& peers_;
     DeviceAttacher& devices_;
     const EnginePaths paths_;
@@ -288,6 +306,7 @@ class VolumeKeeper {
     std::shared_ptr<EngineProcess> engine_ GUARDED_BY(mutex_);
     std::optional<ReplicaSummary> last_summary_ GUARDED_BY(mutex_);
     bool settings_told_ GUARDED_BY(mutex_) = false;  ///< to the engine that runs
+    std::uint64_t settings_version_ GUARDED_BY(mutex_) = 0;
     SteadyTime tell_due_ GUARDED_BY(mutex_){};
     std::string pending_noted_ GUARDED_BY(mutex_);
     std::string word_ GUARDED_BY(mutex_);
@@ -306,6 +325,9 @@ class VolumeKeeper {
     SteadyTime engine_started_ GUARDED_BY(mutex_){};
     SteadyTime restart_due_ GUARDED_BY(mutex_){};
     std::chrono::milliseconds backoff_ GUARDED_BY(mutex_){0};
+
+    /// Last, since its end needs all others.
+    std::optional<Operation> retired_;
 };
 
 }  // namespace mirror::daemon

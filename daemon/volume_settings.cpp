@@ -32,9 +32,11 @@ std::string text_or_unset(const Json& value) {
 
 std::optional<milliseconds> VolumeKeeper::tell_settings() {
     std::shared_ptr<EngineProcess> engine;
+    std::uint64_t version = 0;
     {
         MutexLock lock(mutex_);
         engine = engine_;
+        version = settings_version_;
         const auto left = std::chrono::ceil<milliseconds>(tell_due_ - context_.clock.steady_now());
         if (settings_told_) {
             return std::nullopt;
@@ -44,12 +46,12 @@ std::optional<milliseconds> VolumeKeeper::tell_settings() {
         }
         tell_due_ = context_.clock.steady_now() + between_tries;
     }
-    const auto configured = context_.as_read().volumes.find(name());
-    if (is_configured() && configured != context_.as_read().volumes.end()) {
-        const auto told =
-            client_.ask({{"request", "settings"},
-                         {"config", engine_config(context_.as_read(), configured->second)}},
-                        answer_deadline);
+    const Config& read = context_.as_read();
+    const auto configured = read.volumes.find(name());
+    if (is_configured() && configured != read.volumes.end()) {
+        const auto told = client_.ask(
+            {{"request", "settings"}, {"config", engine_config(read, configured->second)}},
+            answer_deadline);
         // An engine of an earlier version takes nothing, and its status says nothing either.
         if (!told && told.error().kind != ErrorKind::invalid) {
             return between_tries;
@@ -60,7 +62,8 @@ std::optional<milliseconds> VolumeKeeper::tell_settings() {
     }
     {
         MutexLock lock(mutex_);
-        settings_told_ = engine == engine_;  // another one may have come meanwhile
+        // Another engine may have come meanwhile, and other settings.
+        settings_told_ = engine == engine_ && version == settings_version_;
         tell_due_ = SteadyTime{};
         if (!settings_told_) {
             return milliseconds(0);
@@ -86,11 +89,11 @@ void VolumeKeeper::note_settings_taken(const Json& answer) {
     record(
         "settings-taken", Severity::info,
         fmt::format("the engine of {} on {} continues with new settings: {}", name(), node(), text),
-        "mirrord was restarted with another configuration");
+        "mirrord uses a changed configuration");
 }
 
 std::vector<PendingSetting> VolumeKeeper::pending(const VolumeFacts& seen) const {
-    return pending_settings(home_, context_.as_read(), member(seen.engine, "settings"));
+    return pending_settings(lives(), context_.as_read(), member(seen.engine, "settings"));
 }
 
 bool VolumeKeeper::says_its_settings(const VolumeFacts& seen) {
@@ -105,7 +108,7 @@ std::string VolumeKeeper::settings_words(const VolumeFacts& seen) const {
             "which settings it was started; on {1}: mirrorctl restart-engine {0}",
             name(), node());
     }
-    return pending_words(home_, pending(seen), is_active);
+    return pending_words(lives(), pending(seen), is_active);
 }
 
 std::string VolumeKeeper::settings_words() {
@@ -114,7 +117,7 @@ std::string VolumeKeeper::settings_words() {
 
 void VolumeKeeper::note_pending(const std::vector<PendingSetting>& pending) {
     const bool is_active = place() == Place::active;
-    const std::string words = pending_words(home_, pending, is_active);
+    const std::string words = pending_words(lives(), pending, is_active);
     {
         MutexLock lock(mutex_);
         if (std::exchange(pending_noted_, words) == words) {
@@ -123,7 +126,7 @@ void VolumeKeeper::note_pending(const std::vector<PendingSetting>& pending) {
     }
     if (!words.empty()) {
         record("settings-pending", Severity::warning, words, {},
-               is_configured() ? pending_step(home_, pending, is_active)
+               is_configured() ? pending_step(lives(), pending, is_active)
                                : fmt::format("mirrorctl demote {}", name()));
     }
 }

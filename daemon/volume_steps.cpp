@@ -24,7 +24,7 @@ void record_outcome(VolumeKeeper& keeper, const HookOutcome& outcome, const std:
 
 RoleSteps steps_of(VolumeKeeper& keeper, const std::string& reason) {
     const VolumeConfig& config = keeper.config();
-    const std::string& file = keeper.context().config.path;
+    const std::string& file = keeper.context().used().path;
     const std::string folder = hook_folder(file);
     HookRunner hooks(
         folder,

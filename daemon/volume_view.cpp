@@ -48,14 +48,14 @@ VolumeFacts VolumeKeeper::facts() {
 
 VolumeFacts VolumeKeeper::facts(PeerView peer_view, std::chrono::milliseconds engine_age) {
     VolumeFacts facts;
-    facts.config = &config_;
+    facts.config = &config();
     facts.node = node();
     facts.peer = std::move(peer_view);
     facts.now = context_.clock.wall_now();
     facts.steady_now = context_.clock.steady_now();
-    facts.rto = read_rto(home_.node, name());
-    if (!config_.device.empty()) {
-        facts.device_state = devices_.state(config_.device);
+    facts.rto = read_rto(lives().node, name());
+    if (!config().device.empty()) {
+        facts.device_state = devices_.state(config().device);
     }
     facts.last_write = last_write_of(backing_path());
     // Each look is of its own moment, since none may wait for another: what is decided by these
@@ -90,7 +90,7 @@ VolumeFacts VolumeKeeper::facts(PeerView peer_view, std::chrono::milliseconds en
     if (facts.summary && facts.place == Place::active) {
         facts.summary->role = Role::active;
     }
-    facts.verify = kept_verify(home_.node, name(), facts.now);
+    facts.verify = kept_verify(lives().node, name(), facts.now);
     if (!ask_engine) {
         return facts;
     }
@@ -158,8 +158,13 @@ Json VolumeKeeper::warnings(const VolumeFacts& seen, const Json& metadata) const
             list.push_back(words);
         }
     };
-    add(context_.config.tls.mode == TlsMode::off ? std::string(not_encrypted) : std::string());
-    add(state_space_warning(home_.node, state_space(home_.node.state_dir)));
+    add(context_.used().tls.mode == TlsMode::off ? std::string(not_encrypted) : std::string());
+    if (context_.tls) {
+        if (const auto names = context_.tls->names(); !names) {
+            add(fmt::format("no new connection can be accepted or made: {}", names.error().text()));
+        }
+    }
+    add(state_space_warning(lives().node, state_space(lives().node.state_dir)));
     add(settings_words(seen));
     const PeerVolume* theirs = seen.peer.volume(name());
     add(theirs != nullptr ? theirs->settings_words : std::string());
@@ -181,14 +186,14 @@ Json VolumeKeeper::status() {
     status["settings_pending"] =
         says_its_settings(seen) ? encode_pending(pending(seen)) : Json();  // null: not known
     status["warnings"] = warnings(seen, status["replica"]["metadata"]);
-    status["mounted_on"] = mounted_on(config_);
-    status["undo"] = undo_entries(home_.node.state_dir, name());
+    status["mounted_on"] = mounted_on(config());
+    status["undo"] = undo_entries(lives().node.state_dir, name());
     return status;
 }
 
 Json VolumeKeeper::peer_status(bool is_now) {
     const VolumeFacts seen =
-        facts(peers_.view(peer()), is_now ? EngineClient::memory : usual_age(config_));
+        facts(peers_.view(peer()), is_now ? EngineClient::memory : usual_age(config()));
     if (!seen.summary) {
         return {};
     }
@@ -218,7 +223,7 @@ void VolumeKeeper::on_peer(const PeerView& view, PeerWatch::Change change) {
             wake();
         }
     }
-    const VolumeFacts seen = facts(peers_.view(peer()), usual_age(config_));
+    const VolumeFacts seen = facts(peers_.view(peer()), usual_age(config()));
     (void)state(seen);
     renew_session(seen, view);
 }

@@ -271,6 +271,10 @@ void add_watching_verbs(Verbs& verbs, Options& options) {
                   "with --add: a key for each pair of nodes, instead of the cluster's")
         ->needs(add);
 
+    CLI::App& reload =
+        verbs.add("reload", "read the configuration again, without a restart", Volume::none);
+    reload.add_flag("--dry-run", options.dry_run, "say what would happen; change nothing");
+
     CLI::App& check =
         verbs.add("check", "check the configuration and both nodes", Volume::optional);
     CLI::Option* nagios =

@@ -69,8 +69,13 @@ int run(const Options& options) {
         return support(options, path, world);  // also with a configuration that is wrong
     }
     const auto config = read_config_file(path);
-    if (!config && options.verb == "check" && !options.nagios) {
-        return report_mistakes(config.error(), path, options, world);
+    if (!config && ((options.verb == "check" && !options.nagios) || options.verb == "reload")) {
+        const int code = report_mistakes(config.error(), path, options, world);
+        if (options.verb == "reload") {
+            world.err
+                << "mirrorctl: the file was not read; the current configuration stays in force\n";
+        }
+        return code;
     }
     if (!config) {
         if (options.verb == "version" && !options.json) {

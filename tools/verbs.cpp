@@ -12,7 +12,7 @@ namespace {
 
 using Verb = int (*)(Session&);
 
-constexpr std::array<std::pair<std::string_view, Verb>, 20> verbs{{
+constexpr std::array<std::pair<std::string_view, Verb>, 21> verbs{{
     {"create", create},
     {"status", status},
     {"promote", promote},
@@ -31,6 +31,7 @@ constexpr std::array<std::pair<std::string_view, Verb>, 20> verbs{{
     {"wait", wait},
     {"events", events},
     {"keygen", keygen},
+    {"reload", reload},
     {"check", check},
     {"version", version},
 }};

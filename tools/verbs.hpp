@@ -39,6 +39,9 @@ namespace mirror::tools {
 // test_hooks.cpp
 [[nodiscard]] int test_hooks(Session& session);
 
+// reload.cpp
+[[nodiscard]] int reload(Session& session);
+
 // keygen.cpp
 [[nodiscard]] int keygen(Session& session);
 

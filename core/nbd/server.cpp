@@ -423,6 +423,13 @@ void Server::end_connections_of(const std::function<bool(const tls::Proof&)>& is
     }
 }
 
+void Server::set_limits(const ServerLimits& limits) {
+    MutexLock lock(impl_->mutex);
+    impl_->limits.open = limits.open;
+    impl_->limits.open_of_one_peer = limits.open_of_one_peer;
+    impl_->limits.stall_timeout = limits.stall_timeout;
+}
+
 std::vector<Server::Guest> Server::guests() const {
     std::vector<Guest> guests;
     MutexLock lock(impl_->mutex);

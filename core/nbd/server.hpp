@@ -71,6 +71,9 @@ class Server {
     /// Ends connections over TCP with an export: of those whose key was taken away.
     void end_connections_of(const std::function<bool(const tls::Proof&)>& is_meant);
 
+    /// For those who come from now on; `limits.handshaking` and the deadline of the handshake stay.
+    void set_limits(const ServerLimits& limits);
+
     struct Guest {
         std::string address;
         tls::Proof proof;

@@ -64,8 +64,7 @@ Error refusal_by_other_side(const Session::Impl& impl) {
         error.kind = ErrorKind::corrupt;
         error.message = "what was sent was altered in transit; it was discarded there";
     } else if (impl.psk_client && !impl.is_established) {
-        error.message = fmt::format("it does not know the key '{}' ({})", impl.keys.front().name,
-                                    name != nullptr ? name : "unknown alert");
+        error.message = fmt::format("it does not know the key '{}'", impl.keys.front().name);
         error.remedy = "put the same file of keys on both nodes: mirrorctl check names it";
     } else if (impl.certificates) {
         error.remedy =

@@ -55,7 +55,7 @@ NbdAttacher::Device& NbdAttacher::entry(const std::string& device) const {
 }
 
 const VolumeConfig* NbdAttacher::volume_of(const std::string& device) const {
-    for (const auto& [name, volume] : context_.config.volumes) {
+    for (const auto& [name, volume] : context_.used().volumes) {
         if (volume.device == device && volume.backing.contains(context_.node.name)) {
             return &volume;
         }
@@ -86,7 +86,9 @@ void NbdAttacher::record(const std::string& volume, std::string id, Severity sev
 }
 
 milliseconds NbdAttacher::usual_time(const std::string& volume) const {
-    return usual_replay_after(context_.config.volumes.at(volume));
+    const Config& config = context_.used();
+    const auto found = config.volumes.find(volume);  // a reload may have taken it out
+    return usual_replay_after(found == config.volumes.end() ? VolumeConfig{} : found->second);
 }
 
 Result<void> NbdAttacher::connect(DeviceIndex index, const std::string& socket,
@@ -136,7 +138,7 @@ Result<std::size_t> NbdAttacher::renew(const Found& found, const std::string& so
 
 Result<void> NbdAttacher::attach(const std::string& device, const std::string& socket,
                                  const std::string& volume) {
-    const auto config = context_.config.volume(volume);
+    const auto config = context_.used().volume(volume);
     if (!config) {
         return Failure(config.error());
     }
@@ -268,9 +270,12 @@ void NbdAttacher::adopt(const std::string& device, const std::string& socket) {
     if (!found || !found->is_ours) {
         return;
     }
-    const VolumeConfig& volume = *volume_of(device);
+    const VolumeConfig* const volume = volume_of(device);
+    if (volume == nullptr) {
+        return;  // a reload has taken it out since
+    }
     MutexLock lock(here.mutex);
-    here.volume = volume.name;
+    here.volume = volume->name;
     here.socket = socket;
     here.need = Need::some;
 }

@@ -12,7 +12,7 @@ import sys
 NUMBERED = [str(number) for number in range(1, 144)]
 LETTERED = [f"S{number}" for number in range(1, 7)] + [f"G{number}" for number in range(1, 54)]
 LETTERED += [f"L{number}" for number in range(1, 8)] + [f"T{number}" for number in range(1, 7)]
-LETTERED += [f"I{number}" for number in range(1, 5)] + [f"R{number}" for number in range(1, 8)]
+LETTERED += [f"I{number}" for number in range(1, 10)] + [f"R{number}" for number in range(1, 8)]
 LETTERED += [f"M{number}" for number in range(1, 9)]
 ROW = re.compile(r"^\| (\w+) \| ([^|]+) \| ([^|]+) \| (.+) \|$")
 TEST = re.compile(r"`(e2e|unit|torture)(?:/([\w.]+))?::([^`]+)`")

@@ -171,3 +171,23 @@ def test_the_other_node_never_becomes_active_by_itself(make_cluster):
     cluster.wait(lambda: cluster.beta.status()["state"] == "peer-unknown", "beta to look for alpha")
     cluster.beta.ctl("check", check=False)
     assert cluster.active() is None and not cluster.beta.events("boot-promotion-waits")
+
+
+def test_a_reload_that_takes_active_at_boot_away_ends_the_waiting_promotion(make_cluster):
+    cluster = make_cluster(AT_BOOT).start()
+    cluster.create("r0")
+    shut_down(cluster, *cluster.nodes)
+    alpha, beta = cluster.nodes
+    alpha.start()
+    cluster.wait_event(alpha, "boot-promotion-waits")
+    del cluster.volumes["r0"]["active_at_boot"]
+    cluster.write_config()
+    alpha.ctl("reload")
+    cluster.wait((alpha.run_dir / "r0.boot").exists, "the promotion to be given up")
+    beta.start()
+    cluster.wait(lambda: alpha.peer()["link"] != "down", "the nodes to see each other")
+    assert cluster.active() is None
+    alpha.ctl("promote", "r0")
+    cluster.wait_in_sync(alpha)
+    alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()

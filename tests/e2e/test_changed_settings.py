@@ -174,11 +174,11 @@ def test_what_the_file_says_and_mirrord_has_not_read_is_named(pair):
     for node in pair.nodes:
         checked = node.ctl("check", check=False)
         assert checked.code == 1 and "peer_timeout" in checked.out and "9000ms" in checked.out
-        assert "restart mirrord" in checked.out
-        assert "restart mirrord" in node.ctl("status", "r0").out
+        assert "mirrorctl reload" in checked.out
+        assert "mirrorctl reload" in node.ctl("status", "r0").out
     change(pair, peer_timeout="soon")
     answer = control.ask(pair.alpha.run_dir / "mirrord.sock", {"request": "check"})
-    assert any("could not start" in words for words in answer["problems"]), answer["problems"]
+    assert any("can't use the current file" in words for words in answer["problems"]), answer["problems"]
 
 
 def edit_backing(cluster, path):

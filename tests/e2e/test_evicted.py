@@ -185,3 +185,19 @@ def test_a_certificate_that_expires_ends_the_session_that_it_opened(make_cluster
     load.assert_undisturbed()
     authority.sign(node.directory / "x509", node.name)
     finish(cluster, load, stamp, offset)
+
+
+def test_a_file_of_keys_that_others_can_read_is_told_by_event_status_and_check(make_cluster):
+    cluster = make_cluster().start_active()
+    alpha = cluster.alpha
+    alpha.key_file.chmod(0o644)
+    cluster.wait_event(alpha, "key-file-unusable")
+    warnings = " ".join(alpha.status()["warnings"])
+    assert "no new connection can be accepted or made" in warnings and "chmod 600" in warnings, warnings
+    checked = alpha.ctl("check", check=False)
+    assert str(alpha.key_file) in checked.out
+    assert "(the old one)" not in checked.out, checked.out
+    alpha.key_file.chmod(0o600)
+    cluster.wait(lambda: alpha.status()["warnings"] == [], "the warning to go")
+    alpha.ctl("demote", "r0")
+    cluster.assert_replicas_equal()

@@ -111,7 +111,7 @@ def test_what_is_there_is_not_overwritten(bare):
     assert refused.code == 1
     assert 'size = "64MiB"' in refused.err and "--force" in refused.err
     assert bare.alpha.config.read_text(encoding="utf-8") == before
-    forced = bare.alpha.ctl("init", *words, "--force")
+    forced = bare.alpha.ctl("init", *words, "--force", confirm=False)
     assert 'gone: size = "64MiB"' in forced.out
     kept = bare.alpha.config.with_suffix(".toml.old")
     assert kept.read_text(encoding="utf-8") == before

@@ -161,6 +161,21 @@ def test_a_comparison_that_runs_is_not_pulled_away(cluster):
     assert_equal_and_grown(cluster, cluster.alpha)
 
 
+def test_a_size_in_the_configuration_that_is_no_longer_right_is_named(cluster):
+    done = cluster.alpha.ctl("resize", "r0", "96MiB")
+    assert 'set size = "96MiB" in [volume.r0]' in done.out, done.out
+    for node in cluster.nodes:
+        checked = node.ctl("check")
+        assert 'volume r0 has 96 MiB; set size = "96MiB"' in checked.out, checked.out
+        assert "no problems" in checked.out
+    cluster.volumes["r0"]["size"] = "96MiB"
+    cluster.write_config()
+    for node in cluster.nodes:
+        node.ctl("reload")
+    assert "set size" not in cluster.alpha.ctl("check").out
+    assert_equal_and_grown(cluster, cluster.alpha)
+
+
 def test_the_config_may_name_the_old_size_or_the_new_one(cluster):
     cluster.alpha.ctl("resize", "r0", "96MiB")
     for sizes_in_config in (["64MiB", "96MiB"], ["96MiB", "96MiB"]):

@@ -86,9 +86,8 @@ class Node {
           requests_(context_, keepers_, peers_),
           exports_(requests_, keepers_) {
         const daemon::Homes homes = daemon::find_homes(config_, context_.node, {});
-        keepers_["r0"] =
-            std::make_unique<daemon::VolumeKeeper>(context_, homes.at("r0"), peers_, devices_);
-        daemon::VolumeKeeper& keeper = *keepers_["r0"];
+        daemon::VolumeKeeper& keeper = keepers_.put(
+            std::make_unique<daemon::VolumeKeeper>(context_, homes.at("r0"), peers_, devices_));
         const auto operation = keeper.begin("fuzz");
         require(operation.has_value(), "nothing else is under way");
         const Result<void> opened = keeper.open_standby(*operation);
@@ -105,7 +104,7 @@ class Node {
             *settings = config_.volumes.at("r0").shared_settings();
         }
         (void)requests_.handle(request, stranger_);
-        (void)keepers_["r0"]->peer_status(false);
+        (void)keepers_.at("r0")->peer_status(false);
     }
     void open(const std::string& name) {
         const auto opened = exports_.open(name, stranger_, [] {});

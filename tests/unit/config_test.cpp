@@ -396,7 +396,7 @@ TEST_CASE("a name with a dot that is not in quotes is told so") {
                          "\"/PATH\""));
     CHECK(refusal(nodes + "[volume.r0]\nbacking.db1.x.y = '/x'\n").find("backing.\"db1.x.y\"") !=
           std::string::npos);
-    CHECK(refusal(nodes + r0 + "backings.alpha = '/x'\n").find("unknown key; did you mean") !=
+    CHECK(refusal(nodes + r0 + "backings.alpha = '/x'\n").find("did you mean backing.NODE?") !=
           std::string::npos);
     CHECK(refusal("[node.'db1.example.com']\naddress = 'h:1'\n") == "accepted");
 }

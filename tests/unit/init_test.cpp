@@ -176,8 +176,8 @@ TEST_CASE("what is needed to join survives a terminal, and a part of it is not t
 TEST_CASE("a pair is set up from nothing, and a second time there is nothing to do") {
     Machine alpha("alpha");
     REQUIRE(alpha.set_up() == exit_done);
-    CHECK(mode_of(alpha.config()) == 0644);
-    CHECK(mode_of(alpha.keys()) == 0600);
+    CHECK(mode_of(alpha.config()) == 0644U);
+    CHECK(mode_of(alpha.keys()) == 0600U);
     CHECK(alpha.out.find("mirrorctl create r0") != std::string::npos);
     CHECK(alpha.out.find("systemctl enable --now mirrord") != std::string::npos);
     const std::string config = content_of(alpha.config());
@@ -191,8 +191,8 @@ TEST_CASE("a pair is set up from nothing, and a second time there is nothing to 
     REQUIRE(beta.join("$ mirrorctl init --show-join\n" + block) == exit_done);
     CHECK(content_of(beta.config()) == config);
     CHECK(content_of(beta.keys()) == keys);
-    CHECK(mode_of(beta.config()) == 0644);
-    CHECK(mode_of(beta.keys()) == 0600);
+    CHECK(mode_of(beta.config()) == 0644U);
+    CHECK(mode_of(beta.keys()) == 0600U);
     REQUIRE(beta.join(block) == exit_done);
     CHECK(beta.out.starts_with("nothing to do"));
 }
@@ -221,8 +221,8 @@ TEST_CASE("a dry run shows the file and writes nothing") {
     REQUIRE(alpha.run() == exit_done);
     CHECK(alpha.out.find("[volume.r0]") != std::string::npos);
     CHECK(alpha.out.find("would write") != std::string::npos);
-    CHECK(mode_of(alpha.config()) == 0);
-    CHECK(mode_of(alpha.keys()) == 0);
+    CHECK(mode_of(alpha.config()) == 0U);
+    CHECK(mode_of(alpha.keys()) == 0U);
 }
 
 TEST_CASE("what is there is replaced only with --force, and what is lost is said") {
@@ -282,7 +282,7 @@ TEST_CASE("all mistakes of what was said are told, without the place in a file n
         CAPTURE(said);
         CHECK(alpha.err.find(std::string("mirrorctl: ") + said) != std::string::npos);
     }
-    CHECK(mode_of(alpha.config()) == 0);
+    CHECK(mode_of(alpha.config()) == 0U);
 }
 
 TEST_CASE("an address that is not this machine's is a warning on either node") {
@@ -317,8 +317,8 @@ TEST_CASE("who can't join is told why, and nothing is written") {
     CHECK(beta.join(cut) == exit_refused);
     CHECK(beta.err.find("is not whole") != std::string::npos);
     for (const Machine* machine : {&again, &gamma, &beta}) {
-        CHECK(mode_of(machine->config()) == 0);
-        CHECK(mode_of(machine->keys()) == 0);
+        CHECK(mode_of(machine->config()) == 0U);
+        CHECK(mode_of(machine->keys()) == 0U);
     }
 }
 

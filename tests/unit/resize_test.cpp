@@ -50,6 +50,19 @@ TEST_CASE("a size may be the whole or what is added") {
     CHECK(choose_size(total(10 * GiB), alpha, beta).value() == 10 * GiB);
 }
 
+TEST_CASE("a configuration that has another size is to be corrected, and says to what") {
+    VolumeConfig volume{.name = "r0"};
+    CHECK(size_reminder(volume, MiB).empty());
+    volume.size = 256 * MiB;
+    CHECK(size_reminder(volume, 256 * MiB).empty());
+    CHECK(size_reminder(volume, 320 * MiB) ==
+          "; set size = \"320MiB\" in [volume.r0] of the configuration of both nodes, where it is "
+          "256 "
+          "MiB");
+    CHECK(size_reminder(volume, 2 * GiB).find("\"2GiB\"") != std::string::npos);
+    CHECK(size_reminder(volume, 512).find("\"512B\"") != std::string::npos);
+}
+
 TEST_CASE("shrinking is refused, and what no disk can have") {
     CHECK(reason(choose_size(total(9 * GiB), alpha, beta)).find("never shrinks") !=
           std::string::npos);

@@ -83,8 +83,7 @@ class Node final : public nbd::ExportProvider {
         context->homes = &homes_;
         peers = std::make_unique<daemon::PeerWatch>(*context);
         for (const auto& [name, home] : homes_) {
-            keepers_[name] =
-                std::make_unique<daemon::VolumeKeeper>(*context, home, *peers, devices_);
+            keepers_.put(std::make_unique<daemon::VolumeKeeper>(*context, home, *peers, devices_));
         }
         requests = std::make_unique<daemon::Requests>(*context, keepers_, *peers);
     }

@@ -105,6 +105,26 @@ TEST_CASE("a volume in use keeps where it lives") {
     }
 }
 
+TEST_CASE("a volume that is known to be in use stays, though engine and files are gone") {
+    Scene scene;
+    const Config before = scene.config("device = \"/dev/nbd0\"");
+    const Homes in_use = Scene::homes(before);
+    const Config edited = scene.config("peer_timeout = \"9s\"", "/new",
+                                       "[volume.r1]\nbacking.alpha = \"/old\"\n"
+                                       "backing.beta = \"/b1\"\n");
+    const NodeConfig& alpha = edited.nodes.at("alpha");
+    const Homes homes = find_homes(edited, alpha, {}, in_use);
+    CHECK(homes.at("r0").volume.backing.at("alpha") == "/old");
+    CHECK(homes.at("r0").volume.device == "/dev/nbd0");
+    CHECK(homes.at("r0").volume.peer_timeout.count() == 9000);
+    CHECK(homes.at("r1").conflict.find("r0") != std::string::npos);
+    Config without = edited;
+    without.volumes.erase("r0");
+    const VolumeHome left = find_homes(without, alpha, {}, in_use).at("r0");
+    CHECK_FALSE(left.is_configured);
+    CHECK(left.volume.backing.at("alpha") == "/old");
+}
+
 TEST_CASE("an engine in the directory of before is found by what it was given") {
     Scene scene;
     const RunningEngine engine = scene.start(scene.config());

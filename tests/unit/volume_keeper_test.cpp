@@ -3,6 +3,7 @@
 #include "daemon/volume_keeper.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <ctime>
 #include <fcntl.h>
@@ -82,7 +83,7 @@ struct Alpha {
         const Homes homes = find_homes(config, context.node, {});
         for (const std::string& name : volumes) {
             make_replica(name);
-            keepers[name] = std::make_unique<VolumeKeeper>(context, homes.at(name), peers, devices);
+            keepers.put(std::make_unique<VolumeKeeper>(context, homes.at(name), peers, devices));
         }
     }
     void make_replica(const std::string& name) const {
@@ -223,4 +224,88 @@ TEST_CASE("what a node knows of two hundred volumes with long histories fits int
             CHECK(answer->at("volumes")[i]["name"] == names[i]);
         }
     }
+}
+
+TEST_CASE("a keeper that was retired is busy for ever, and the next one has the replica") {
+    Alpha alpha({"r0"});
+    VolumeKeeper& old = alpha.r0();
+    REQUIRE(old.start());
+    REQUIRE(old.place() == Place::standby);
+    {
+        auto operation = old.begin("reload of the configuration");
+        REQUIRE(operation);
+        old.retire(std::move(*operation));
+    }
+    const auto again = old.begin("promote");
+    REQUIRE_FALSE(again);
+    CHECK(again.error().kind == ErrorKind::busy);
+    const auto lease = old.replica_now();
+    REQUIRE_FALSE(lease);
+    CHECK(lease.error().kind == ErrorKind::busy);
+    const Homes homes = find_homes(alpha.config, alpha.context.node, {});
+    VolumeKeeper& next = alpha.keepers.put(
+        std::make_unique<VolumeKeeper>(alpha.context, homes.at("r0"), alpha.peers, alpha.devices));
+    REQUIRE(next.start());
+    CHECK(&alpha.r0() == &next);
+    CHECK(next.place() == Place::standby);
+    CHECK(next.replica_now());
+    // Whoever still has the old one may ask it anything.
+    CHECK(old.name() == "r0");
+    CHECK(old.backing_path() == alpha.dir.file("r0.img"));
+    (void)old.facts();
+}
+
+TEST_CASE("a loop through the keepers has the set of its beginning, and all of them stay") {
+    Alpha alpha({"r0", "r1"});
+    std::vector<std::string> seen;
+    VolumeKeeper* removed = nullptr;
+    for (const auto& [name, keeper] : alpha.keepers) {
+        seen.push_back(name);
+        if (name == "r0") {
+            removed = alpha.keepers.at("r1");
+            alpha.keepers.remove("r1");
+        }
+    }
+    CHECK(seen == std::vector<std::string>{"r0", "r1"});
+    CHECK(alpha.keepers.size() == 1);
+    CHECK(alpha.keepers.find("r1") == alpha.keepers.end());
+    REQUIRE(removed != nullptr);
+    CHECK(removed->name() == "r1");
+}
+
+TEST_CASE("readers look at keepers while reloads replace them") {
+    Alpha alpha({"r0"});
+    REQUIRE(alpha.r0().start());
+    std::atomic<bool> done{false};
+    std::vector<std::thread> readers;
+    for (int i = 0; i < 2; ++i) {
+        readers.emplace_back([&] {
+            while (!done) {
+                for (const auto& [name, keeper] : alpha.keepers) {
+                    (void)keeper->place();
+                    (void)keeper->backing_path();
+                    (void)keeper->replica_now();
+                }
+            }
+        });
+    }
+    const Homes homes = find_homes(alpha.config, alpha.context.node, {});
+    for (int i = 0; i < 20; ++i) {
+        auto operation = alpha.r0().begin("reload of the configuration");
+        REQUIRE(operation);
+        VolumeKeeper& old = alpha.r0();
+        if (i % 2 == 0) {
+            old.take_home(*operation, homes.at("r0"));
+            continue;
+        }
+        old.retire(std::move(*operation));
+        VolumeKeeper& next = alpha.keepers.put(std::make_unique<VolumeKeeper>(
+            alpha.context, homes.at("r0"), alpha.peers, alpha.devices));
+        CHECK(next.start());
+    }
+    done = true;
+    for (std::thread& reader : readers) {
+        reader.join();
+    }
+    CHECK(alpha.r0().place() == Place::standby);
 }

@@ -111,8 +111,8 @@ backing.gamma = "{0}/r1.img"
 
     Alpha() {
         for (const auto& [name, home] : find_homes(config, context.node, {})) {
-            keepers[name] = std::make_unique<VolumeKeeper>(context, home, peers, devices);
-            REQUIRE(keepers[name]->start());
+            REQUIRE(
+                keepers.put(std::make_unique<VolumeKeeper>(context, home, peers, devices)).start());
         }
     }
 
