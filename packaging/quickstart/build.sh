@@ -16,7 +16,9 @@ build_main() {
 
 # Without precompiled headers: each file must include what it uses.
 configure_clang() {
-    configure_in build-clang clang++ -Dbuildtype=plain -Doptimization=0 -Db_pch=false
+    configure_in build-clang clang++ -Dbuildtype=plain -Doptimization=0 -Db_pch=false || return 1
+    # The list of files is read from there, and is that of the last configuration otherwise.
+    ninja -C build-clang build.ninja >/dev/null
 }
 build_clang() { configure_clang && ninja -j "$(nproc)" -C build-clang; }
 
