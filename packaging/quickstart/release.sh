@@ -11,7 +11,7 @@
 
 no_contact="none (not a release: no security contact)"
 # Debian and rpm want an address; nobody reads this one.
-no_maintainer="mirrordisk, not a release <root@localhost>"
+no_maintainer="mirrordisk development build <nobody@localhost>"
 
 # Before anything is compiled.
 require_contacts() {

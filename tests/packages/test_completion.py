@@ -91,7 +91,7 @@ def test_volumes_are_those_of_the_configuration(complete):
     assert complete("promote", "") == ["r0", "r1.old"]
     assert complete("promote", "r1") == ["r1.old"]
     assert complete("promote", "r0", "") == []
-    assert complete("check", "") == []
+    assert complete("version", "") == []
 
 
 def test_nodes_are_those_of_the_configuration(complete):
