@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/backing_access.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -15,6 +17,7 @@
 #include "core/base/fd.hpp"
 #include "core/base/log.hpp"
 #include "core/base/trusted_file.hpp"
+#include "daemon/mounter.hpp"
 
 namespace mirror::daemon {
 namespace {
@@ -32,25 +35,16 @@ bool has_option(const std::string& options, const std::string& wanted) {
 /// A FUSE filesystem without allow_other is closed to everybody but the user that mounted it,
 /// whatever the modes of its files say: mount.fuse3(8).
 bool is_on_a_mount_of_our_own(const struct stat& found) {
-    const std::string device =
-        fmt::format("{}:{}", gnu_dev_major(found.st_dev), gnu_dev_minor(found.st_dev));
-    const std::string ours = fmt::format("user_id={}", ::geteuid());
-    std::ifstream mounts("/proc/self/mountinfo");
-    for (std::string line; std::getline(mounts, line);) {
-        // ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAGS] - TYPE SOURCE OPTIONS: proc(5).
-        const std::size_t dash = line.find(" - ");
-        std::istringstream head(line);
-        std::string id, parent, number;
-        if (dash == std::string::npos || !(head >> id >> parent >> number) || number != device) {
-            continue;
-        }
-        std::istringstream tail(line.substr(dash + 3));
-        std::string type, source, options;
-        tail >> type >> source >> options;
-        return type.starts_with("fuse") && has_option(options, ours) &&
-               !has_option(options, "allow_other");
-    }
-    return false;
+    std::ifstream file("/proc/self/mountinfo");
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    const auto mounts = parse_mounts(text);
+    const auto here = std::find_if(mounts.begin(), mounts.end(), [&](const MountEntry& entry) {
+        return entry.major == gnu_dev_major(found.st_dev) &&
+               entry.minor == gnu_dev_minor(found.st_dev);
+    });
+    return here != mounts.end() && here->type.starts_with("fuse") &&
+           has_option(here->options, fmt::format("user_id={}", ::geteuid())) &&
+           !has_option(here->options, "allow_other");
 }
 
 Result<void> require_no_others(const std::string& path, const struct stat& found) {

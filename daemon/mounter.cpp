@@ -173,7 +173,7 @@ std::vector<MountEntry> parse_mounts(const std::string& mountinfo) {
         words >> skipped >> skipped >> entry.major >> colon >> entry.minor >> skipped >> directory;
         for (std::string word; words >> word && word != "-";) {
         }
-        words >> skipped >> source;  // the type of the filesystem comes first
+        words >> entry.type >> source >> entry.options;
         if (words && colon == ':') {
             entry.directory = unescape(directory);
             entry.source = unescape(source);

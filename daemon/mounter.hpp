@@ -50,7 +50,9 @@ struct MountEntry {
     unsigned major = 0;
     unsigned minor = 0;
     std::string directory;
+    std::string type;
     std::string source;
+    std::string options;  ///< of the filesystem, not of this mount of it
 };
 [[nodiscard]] std::vector<MountEntry> parse_mounts(const std::string& mountinfo);
 

@@ -5,7 +5,7 @@ too old, ends what it has opened, on both sides, and the application hardly noti
 import nbd
 import pytest
 
-from lib import control, credentials, environment
+from lib import control, credentials, environment, situations
 from lib.waiting import wait_for
 
 PEER_TIMEOUT = 2 * environment.slowness()
@@ -30,14 +30,6 @@ def replace_secret(node):
 def revoke(cluster, node, whom):
     authority = credentials.Authority.at(cluster.directory / "ca")
     authority.revoke(node.directory / "x509", whom.directory / "x509" / f"{whom.name}-cert.pem")
-
-
-def write_stamp(node, stamp, offset):
-    handle = nbd.NBD()
-    handle.connect_unix(str(node.socket()))
-    handle.pwrite(stamp, offset)
-    handle.flush()
-    handle.shutdown()
 
 
 def is_cut(handle):
@@ -83,7 +75,7 @@ def test_a_standby_whose_key_is_gone_on_the_active_gets_no_more_writes(make_clus
     assert str(cluster.alpha.key_file) in told[0]["cause"], told
     assert "was ended here" in cluster.wait_event(cluster.alpha, "mirror-break")[0]["cause"]
     stamp, offset = rng.randbytes(4096), 48 * MIB
-    write_stamp(cluster.alpha, stamp, offset)
+    situations.write(cluster.alpha, stamp, offset)
     assert cluster.backing(cluster.beta).read_bytes()[offset:offset + 4096] != stamp
     cluster.copy_key(cluster.alpha, cluster.beta)
     finish(cluster, load, stamp, offset)
@@ -103,7 +95,7 @@ def test_an_active_whose_key_is_gone_on_the_standby_is_cut_off(make_cluster, mak
             if "127.0.0.1" in event["text"]]
     assert len(told) == 1 and str(cluster.beta.key_file) in told[0]["cause"], told
     stamp, offset = rng.randbytes(4096), 48 * MIB
-    write_stamp(cluster.alpha, stamp, offset)
+    situations.write(cluster.alpha, stamp, offset)
     assert cluster.backing(cluster.beta).read_bytes()[offset:offset + 4096] != stamp
     cluster.copy_key(cluster.beta, cluster.alpha)
     finish(cluster, load, stamp, offset)
@@ -123,7 +115,7 @@ def test_a_file_of_keys_that_is_gone_for_long_takes_all_keys_along(make_cluster,
     cluster.wait_state(cluster.alpha, "broken", timeout=90)
     assert "was removed from" in cluster.alpha.events("key-retired-link-ended")[0]["cause"]
     stamp, offset = rng.randbytes(4096), 48 * MIB
-    write_stamp(cluster.alpha, stamp, offset)
+    situations.write(cluster.alpha, stamp, offset)
     assert cluster.backing(cluster.beta).read_bytes()[offset:offset + 4096] != stamp
     load.assert_undisturbed()
     kept.rename(cluster.alpha.key_file)
@@ -160,7 +152,7 @@ def test_a_revoked_certificate_ends_the_session_that_it_opened(make_cluster, mak
     event = cluster.wait_event(node, "key-retired-link-ended")[0]
     assert "revoked" in event["cause"] and cluster.other(node).name in event["cause"], event
     stamp, offset = rng.randbytes(4096), 48 * MIB
-    write_stamp(cluster.alpha, stamp, offset)
+    situations.write(cluster.alpha, stamp, offset)
     assert cluster.backing(cluster.beta).read_bytes()[offset:offset + 4096] != stamp
     (node.directory / "x509" / "ca-crl.pem").unlink()
     finish(cluster, load, stamp, offset)
@@ -180,7 +172,7 @@ def test_a_certificate_that_expires_ends_the_session_that_it_opened(make_cluster
     event = cluster.wait_event(cluster.other(node), "key-retired-link-ended")[0]
     assert "expired" in event["cause"], event
     stamp, offset = rng.randbytes(4096), 48 * MIB
-    write_stamp(cluster.alpha, stamp, offset)
+    situations.write(cluster.alpha, stamp, offset)
     assert cluster.backing(cluster.beta).read_bytes()[offset:offset + 4096] != stamp
     load.assert_undisturbed()
     authority.sign(node.directory / "x509", node.name)

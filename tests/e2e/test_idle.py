@@ -26,16 +26,6 @@ def volumes(count):
     return {f"r{number}": {} for number in range(count)}
 
 
-def start_active(cluster):
-    cluster.start()
-    for name in cluster.volumes:
-        cluster.alpha.ctl("create", name)
-        cluster.alpha.ctl("promote", name)
-    for name in cluster.volumes:
-        cluster.wait_in_sync(cluster.alpha, name)
-    return cluster
-
-
 def device_client(path):
     """A connection as the kernel's client has it: with the default export open, and silent."""
     client = socket.socket(socket.AF_UNIX)
@@ -50,7 +40,7 @@ def device_client(path):
 @pytest.mark.seconds(70)
 @pytest.mark.parametrize("count", [1, 6])
 def test_an_idle_mirror_hardly_ever_wakes(make_cluster, count):
-    cluster = start_active(make_cluster(volumes(count)))
+    cluster = make_cluster(volumes(count)).start_all_active()
     time.sleep(2)
     seen = idle.Idle(idle.processes_of(cluster), seconds=10)
     print(seen.table())

@@ -9,12 +9,7 @@ from lib.load import Load
 
 
 def add_volume(cluster, name="r1", **keys):
-    cluster.volumes[name] = {
-        "size": "64MiB",
-        "peer_timeout": f"{int(2 * environment.slowness())}s",
-        "backing.alpha": str(cluster.alpha.directory / f"{name}.img"),
-        "backing.beta": str(cluster.beta.directory / f"{name}.img"),
-    } | keys
+    cluster.add_volume(name, **keys)
     cluster.write_config()
 
 

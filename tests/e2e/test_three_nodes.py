@@ -42,13 +42,7 @@ def hub(make_cluster):
         del cluster.volumes[name]["backing.beta"]
         cluster.volumes[name]["backing.gamma"] = str(cluster.gamma.directory / f"{name}.img")
     cluster.write_config()
-    cluster.start()
-    for name in cluster.volumes:
-        cluster.alpha.ctl("create", name)
-        cluster.alpha.ctl("promote", name)
-    for name in cluster.volumes:
-        cluster.wait_in_sync(cluster.alpha, name)
-    return cluster
+    return cluster.start_all_active()
 
 
 def row_of(table, volume):

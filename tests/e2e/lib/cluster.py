@@ -33,14 +33,18 @@ class Cluster:
         self._give_credentials()
         self._give_addresses(proxied)
         for name, keys in (volumes or {"r0": {}}).items():
-            self.volumes[name] = {
-                "size": "64MiB",
-                "mode": "sync",
-                "peer_timeout": f"{int(2 * environment.slowness())}s",
-                "backing.alpha": str(self.alpha.directory / f"{name}.img"),
-                "backing.beta": str(self.beta.directory / f"{name}.img"),
-            } | keys
+            self.add_volume(name, **keys)
         self.write_config()
+
+    def add_volume(self, name, **keys):
+        """To the configuration that write_config() writes."""
+        self.volumes[name] = {
+            "size": "64MiB",
+            "mode": "sync",
+            "peer_timeout": f"{int(2 * environment.slowness())}s",
+            "backing.alpha": str(self.alpha.directory / f"{name}.img"),
+            "backing.beta": str(self.beta.directory / f"{name}.img"),
+        } | keys
 
     def _give_credentials(self):
         if self.tls == "psk":
@@ -111,6 +115,17 @@ class Cluster:
         node = node or self.alpha
         node.ctl("promote", volume)
         self.wait_in_sync(node, volume)
+        return self
+
+    def start_all_active(self, node=None):
+        """As start_active(), with all volumes."""
+        self.start()
+        node = node or self.alpha
+        for name in self.volumes:
+            node.ctl("create", name)
+            node.ctl("promote", name)
+        for name in self.volumes:
+            self.wait_in_sync(node, name)
         return self
 
     def other(self, node):
