@@ -6,6 +6,7 @@
 #include "core/base/json.hpp"
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
+#include "core/lineage/promotion.hpp"
 #include "daemon/client_count.hpp"
 #include "daemon/device/stall_watch.hpp"
 #include "daemon/rto.hpp"
@@ -156,6 +157,9 @@ Result<void> require_swap(VolumeKeeper& keeper, const SwapOptions& options) {
                              fmt::format("the engine of {} does not answer: {}", keeper.name(),
                                          status.error().message),
                              fmt::format("mirrorctl status {}", keeper.name())});
+    }
+    if (control::bool_field_or(*status, "local_failed", false).value_or(false)) {
+        return Failure(no_other_engine(keeper.name(), keeper.node(), keeper.peer()));
     }
     const auto clients = control::uint_field(*status, "clients");
     const std::uint64_t others = besides_device(keeper, clients.value_or(0));

@@ -250,6 +250,11 @@ Result<Json> resize_here(VolumeKeeper& keeper, const Options& options) {
     if (!size) {
         return Failure(size.error());
     }
+    if (sides->active.replica != *size) {
+        if (auto possible = require_swap(keeper, {options.disconnect_clients}); !possible) {
+            return Failure(possible.error());
+        }
+    }
     if (options.dry_run) {
         return plan_answer(keeper, *sides, *size);
     }
@@ -258,11 +263,6 @@ Result<Json> resize_here(VolumeKeeper& keeper, const Options& options) {
                                  size_reminder(keeper.config(), *size)},
                     {"size_bytes", *size},
                     {"seconds", watch.seconds()}};
-    }
-    if (sides->active.replica != *size) {
-        if (auto possible = require_swap(keeper, {options.disconnect_clients}); !possible) {
-            return Failure(possible.error());
-        }
     }
     const auto pause = carry_out(keeper, *sides, *size, options.disconnect_clients);
     if (!pause) {

@@ -72,6 +72,9 @@ Result<std::optional<std::string>> VolumeKeeper::ask_whether_replaced() {
         }
         ours = (*lease)->summary();
     }
+    if (auto why = why_not_serve(ours, peer())) {
+        return why;
+    }
     const auto answer = peers_.ask_status(peer());
     if (!answer) {
         Error error = answer.error();
@@ -82,9 +85,6 @@ Result<std::optional<std::string>> VolumeKeeper::ask_whether_replaced() {
     if (found == answer->volumes.end()) {
         const NoReplica none = daemon::why_no_replica(*answer, name());
         return Failure(Error{ErrorKind::not_found, none.reason, none.remedy});
-    }
-    if (!ours.last_active) {
-        return fmt::format("{} was allowed to be promoted instead", peer());
     }
     ReplicaSummary theirs = found->second.summary;
     theirs.role = found->second.role;

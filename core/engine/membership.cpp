@@ -6,6 +6,13 @@
 #include "core/meta/transitions.hpp"
 
 namespace mirror {
+namespace {
+
+/// How long acknowledgements wait for the record of a failure when the disk hangs, which may be the
+/// one that the record goes to. A disk that works takes a hundredth of it.
+constexpr std::chrono::milliseconds record_patience{250};
+
+}  // namespace
 
 std::string_view to_string(MirrorMode mode) noexcept {
     switch (mode) {
@@ -68,7 +75,8 @@ Result<Membership::Parties> Membership::parties_of_write(ByteRange range) {
     // Who takes part is looked at after both waits, and the range's changed bits are set under the
     // same lock: what happens later finds them, or the write's intent (suspect_intents).
     wait_for_first_attempt(lock);
-    while (!session_ && stops_without_peer() && !shut_down_) {
+    while (!shut_down_ &&
+           ((!session_ && stops_without_peer()) || is_failure_being_recorded())) {
         changed_.wait(lock);
     }
     if (shut_down_) {
@@ -115,6 +123,14 @@ Failure Membership::no_replica_left() const {
 
 Membership::Parties Membership::parties() const {
     MutexLock lock(mutex_);
+    return {session_, !local_failed_, mode_};
+}
+
+Membership::Parties Membership::parties_of_flush() {
+    MutexLock lock(mutex_);
+    while (is_failure_being_recorded()) {
+        changed_.wait(lock);
+    }
     return {session_, !local_failed_, mode_};
 }
 
@@ -202,8 +218,13 @@ void Membership::take(OnPeerLoss on_peer_loss) {
 
 Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session,
                                          const Error& error, FailedPart fault) {
+    return ask_to_go_on_alone(session, error, fault, Until::recorded);
+}
+
+Result<void> Membership::ask_to_go_on_alone(const std::shared_ptr<Session>& session,
+                                            const Error& error, FailedPart fault, Until until) {
     MutexLock lock(mutex_);
-    while (leaving_out_local_) {
+    while (leaving_out_local_ && !(local_failed_ && until == Until::agreed)) {
         changed_.wait(lock);
     }
     if (local_failed_) {
@@ -238,7 +259,6 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
     const auto told = session->tell_generation(lineage, false);
 
     lock.lock();
-    leaving_out_local_ = false;
     // The session may have ended meanwhile. Then an agreement binds nobody: the peer was not told
     // that it may go on without asking, and what is answered here from now on descends from what it
     // agreed to.
@@ -255,19 +275,28 @@ Result<void> Membership::leave_out_local(const std::shared_ptr<Session>& session
                                  options_.node, error.message)
                    : fmt::format("the replica on {} failed: {}", options_.node, error.message);
         since_ = clock_.wall_now();
+        changed_.notify_all();
+        lock.unlock();
+        have_failure_recorded(error);
+        lock.lock();
     }
+    leaving_out_local_ = false;
     changed_.notify_all();
-    lock.unlock();
-    if (!agreed) {
-        return Failure(error);
-    }
+    return agreed ? Result<void>{} : Failure(error);
+}
+
+void Membership::have_failure_recorded(const Error& error) {
     if (error.kind != ErrorKind::timed_out) {
         record_local_failure();
     }
     if (local_out_told_) {
         local_out_told_();
     }
-    return {};
+    const SteadyTime deadline = std::chrono::steady_clock::now() + record_patience;
+    MutexLock lock(mutex_);
+    while (error.kind == ErrorKind::timed_out && !failure_recorded_ && !shut_down_ &&
+           changed_.wait_until(lock, deadline) != std::cv_status::timeout) {
+    }
 }
 
 Result<void> Membership::leave_out_local(const Error& error, FailedPart fault) {
@@ -279,7 +308,7 @@ Result<void> Membership::leave_out_local(const Error& error, FailedPart fault) {
         }
         session = session_;
     }
-    return session ? leave_out_local(session, error, fault) : Failure(error);
+    return session ? ask_to_go_on_alone(session, error, fault, Until::agreed) : Failure(error);
 }
 
 void Membership::record_local_failure() {

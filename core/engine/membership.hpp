@@ -70,6 +70,8 @@ class Membership {
     /// somebody has to decide something first.
     [[nodiscard]] std::optional<Parties> parties_at_once(ByteRange range) EXCLUDES(mutex_);
     [[nodiscard]] Parties parties() const EXCLUDES(mutex_);
+    /// For a flush: what it is acknowledged on.
+    [[nodiscard]] Parties parties_of_flush() EXCLUDES(mutex_);
 
     /// Before the answer to a write that the peer did not get: makes it durable that we went on
     /// alone. With `on_peer_loss = stop` call wait_for_peer() instead, without the range lock.
@@ -88,17 +90,22 @@ class Membership {
 
     /// The local disk failed while the peer has the write: the peer takes, durably, a generation of
     /// which it alone has everything; then the local replica takes no part any more. While the peer
-    /// is asked nothing is answered on the local replica alone, whatever happens to the session.
+    /// is asked nothing is acknowledged on the local replica alone, whatever happens to the session;
+    /// and nothing on the peer alone before the failure is written down here, since an engine that
+    /// begins to serve from this replica again would lack it. A disk that hangs delays that for
+    /// `record_patience` at most.
     [[nodiscard]] Result<void> leave_out_local(const std::shared_ptr<Session>& session,
                                                const Error& error,
                                                FailedPart fault = FailedPart::backing)
         EXCLUDES(mutex_);
-    /// The same with the session of now. Fails, with `error`, when the peer can't go on alone.
+    /// The same with the session of now. Fails, with `error`, when the peer can't go on alone. Where
+    /// that is decided already it does not wait for the record, which may be what asks.
     [[nodiscard]] Result<void> leave_out_local(const Error& error,
                                                FailedPart fault = FailedPart::backing)
         EXCLUDES(mutex_);
     /// Writes down that the local replica was left out, if that is still to be done: a disk that
-    /// hangs must not hold up the application once more. From the housekeeper, again and again.
+    /// hangs must not hold up the application once more. From the housekeeper, again and again, and
+    /// at the end of the role.
     void record_local_failure() EXCLUDES(mutex_);
     /// Then tells the peer so, which may be promoted without asking us from then on: the same. With
     /// `serving_ends` also where it could not be written down: nothing is answered here any more.
@@ -155,7 +162,18 @@ class Membership {
     [[nodiscard]] Lineage lineage() const EXCLUDES(mutex_);
 
   private:
+    /// What somebody waits for while another one asks the peer. Who may hold the metadata file, in
+    /// which the failure is recorded, must not wait for the record.
+    enum class Until { agreed, recorded };
+    [[nodiscard]] Result<void> ask_to_go_on_alone(const std::shared_ptr<Session>& session,
+                                                  const Error& error, FailedPart fault, Until until)
+        EXCLUDES(mutex_);
     void report_local_failure(const Error& error, FailedPart fault);
+    /// The peer has agreed; acknowledgements wait until this is over.
+    void have_failure_recorded(const Error& error) EXCLUDES(mutex_);
+    [[nodiscard]] bool is_failure_being_recorded() const REQUIRES(mutex_) {
+        return local_failed_ && leaving_out_local_;
+    }
     [[nodiscard]] bool peer_has(ByteRange range) const REQUIRES(mutex_);
     void wait_for_first_attempt(MutexLock& lock) REQUIRES(mutex_);
     void enter_alone(const std::string& why) REQUIRES(mutex_);
@@ -193,7 +211,7 @@ class Membership {
     /// Why it can't be written down that the peer is left out; empty: it can, or is.
     std::string cannot_record_ GUARDED_BY(mutex_);
     /// The peer is being asked: until its answer, or the end of the session, nobody knows whether
-    /// the local replica still counts.
+    /// the local replica still counts. And after it, until that is written down.
     bool leaving_out_local_ GUARDED_BY(mutex_) = false;
     /// What the peer was asked to take and may have taken. Whatever we go on to alone descends from
     /// it, so that a peer that has it is behind and not diverged.

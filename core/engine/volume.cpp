@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/log.hpp"
 #include "core/control/metadata_json.hpp"
 #include "core/engine/peer_leg.hpp"
+#include "core/lineage/promotion.hpp"
 #include "core/meta/backing_record.hpp"
 #include "core/meta/transitions.hpp"
 #include "core/nbd/frame.hpp"
@@ -90,6 +92,12 @@ Result<std::unique_ptr<Volume>> Volume::open(const Options& options) {
                   fmt::format("volume {} is not active on {}", options.volume, options.node),
                   fmt::format("mirrorctl promote {}", options.volume)});
     }
+    if (const auto why = why_not_serve(summarize(block, 0, 0), (*volume)->peer_of(options.node))) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("volume {} can't be served by {}: {}", options.volume,
+                                         options.node, *why),
+                             fmt::format("mirrorctl status {}", options.volume)});
+    }
     if (auto fits = (*file)->use_first(block.size); !fits) {
         return Failure(fits.error().within(fmt::format("volume {}", options.volume)));
     }
@@ -162,6 +170,9 @@ Volume::~Volume() {
     if (patience_) {
         patience_->set_judge({});
     }
+    if (recorder_.joinable()) {
+        recorder_.join();
+    }
 }
 
 Result<void> Volume::start() {
@@ -173,7 +184,7 @@ Result<void> Volume::start() {
         return recorded;
     }
     membership_.on_in_sync([this] { verify_.hint(); });
-    membership_.on_local_out([this] { wake_housekeeper(); });
+    membership_.on_local_out([this] { record_failure_soon(); });
     if (patience_) {
         patience_->set_judge([this](const Error& silence) {
             return membership_.leave_out_local(silence).has_value();
@@ -187,6 +198,16 @@ Result<void> Volume::start() {
     return peer_.start().and_then([&] { return verify_.start(); }).and_then([&] {
         return start_thread(housekeeper_, "housekeeper", [this] { keep_house(); });
     });
+}
+
+/// Not by the housekeeper alone, whose checkpoint may wait for the disk that hangs.
+void Volume::record_failure_soon() {
+    auto started =
+        start_thread(recorder_, "recorder", [this] { membership_.record_local_failure(); });
+    if (!started) {
+        log(LogLevel::warning, "volume {}: {}", name(), started.error().text());
+    }
+    wake_housekeeper();
 }
 
 void Volume::report_damage() {
@@ -349,7 +370,7 @@ Result<void> Volume::flush() {
 }
 
 Result<void> Volume::flush_parties() {
-    const Membership::Parties parties = membership_.parties();
+    const Membership::Parties parties = membership_.parties_of_flush();
     if (!parties.local && !parties.session) {
         return membership_.record_alone();  // says that no replica is left
     }

@@ -113,6 +113,7 @@ class Volume {
     [[nodiscard]] Result<void> settle_flush(const Membership::Parties& parties, Result<void> local,
                                             const Result<void>& peer);
     [[nodiscard]] Failure no_longer_active() const;
+    void record_failure_soon();
     /// The intent of a write, or nothing once the local replica is left out. Metadata that can't be
     /// written leave it out; fails when the peer can't go on alone.
     [[nodiscard]] Result<std::optional<IntentMap::Entered>> enter(ByteRange range);
@@ -188,6 +189,7 @@ class Volume {
     /// When requests that are held back go on by themselves.
     std::optional<SteadyTime> held_until_ GUARDED_BY(house_mutex_);
     Thread housekeeper_;
+    Thread recorder_;  ///< of the local replica's failure; set once, by whoever left it out
 };
 
 }  // namespace mirror

@@ -271,6 +271,7 @@ Result<Json> Volume::quiesce(bool disconnect_clients) {
     gate_.wait_until_empty();
     peer_.stop();
     auto settled = checkpoint();
+    membership_.record_local_failure();  // where no session was left to end
     if (settled) {
         const auto sealed = store_->seal();
         settled = meta_->update([&](Superblock& block) {

@@ -10,6 +10,7 @@
 #include "core/base/log.hpp"
 #include "core/control/messages.hpp"
 #include "core/engine/volume.hpp"
+#include "core/lineage/promotion.hpp"
 
 namespace mirror {
 namespace {
@@ -46,6 +47,9 @@ Result<Json> Volume::hold(const Json& request) {
 }
 
 Result<void> Volume::settle_for_replacement(SteadyTime until) {
+    if (!membership_.uses_local()) {
+        return Failure(no_other_engine(name(), node_, settings_.peer_of(node_)));
+    }
     if (!gate_.hold(until)) {
         return Failure(
             Error{ErrorKind::busy,
@@ -59,8 +63,9 @@ Result<void> Volume::settle_for_replacement(SteadyTime until) {
     // The session is over and the gate is held: nobody enters until let_go(), which may come any
     // time. Then the caller's kill finds an engine in use, as a death would.
     auto settled = checkpoint();
-    return membership_.uses_local() ? settled
-                                    : Result<void>{};  // a failed disk has nothing to settle
+    return membership_.uses_local()
+               ? settled
+               : Failure(no_other_engine(name(), node_, settings_.peer_of(node_)));
 }
 
 void Volume::let_go() {

@@ -386,6 +386,26 @@ PromotionVerdict judge_agreement(const ReplicaSummary& candidate, const ReplicaS
     return verdict;
 }
 
+std::optional<std::string> why_not_serve(const ReplicaSummary& ours, const std::string& peer) {
+    if (ours.state == ReplicaState::failed) {
+        return fmt::format("the replica of {} failed, and {} continued without it", ours.node,
+                           peer);
+    }
+    if (!ours.last_active) {
+        return fmt::format("{} was allowed to be promoted instead", peer);
+    }
+    return std::nullopt;
+}
+
+Error no_other_engine(const std::string& volume, const std::string& node,
+                      const std::string& peer) {
+    return {ErrorKind::refused,
+            fmt::format("the replica of {} on {} failed: another engine there could not serve it, "
+                        "and the one that runs serves the copy of {}",
+                        volume, node, peer),
+            fmt::format("mirrorctl switch {} --to {}", volume, peer)};
+}
+
 std::optional<std::string> why_not_resume(const ReplicaSummary& ours,
                                           const ReplicaSummary& theirs) {
     if (theirs.role == Role::active) {

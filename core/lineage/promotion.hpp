@@ -48,6 +48,15 @@ struct PromotionVerdict {
                                                const ReplicaSummary& ours,
                                                const std::string& volume_name);
 
+/// Why no engine may begin to serve from `ours`, whatever the peer says or doesn't: the peer alone
+/// has what was acknowledged last.
+[[nodiscard]] std::optional<std::string> why_not_serve(const ReplicaSummary& ours,
+                                                       const std::string& peer);
+
+/// Why the engine that runs on `node` can't be replaced, once the replica there was left out.
+[[nodiscard]] Error no_other_engine(const std::string& volume, const std::string& node,
+                                    const std::string& peer);
+
 /// Why an active whose engine died must not start it again, now that its peer answers.
 [[nodiscard]] std::optional<std::string> why_not_resume(const ReplicaSummary& ours,
                                                         const ReplicaSummary& theirs);

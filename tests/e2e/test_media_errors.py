@@ -72,6 +72,48 @@ def test_what_the_active_cannot_read_comes_from_the_peer_and_is_repaired(
     cluster.assert_replicas_equal()
 
 
+def leave_out_alphas_disk(make_cluster, fuse_backing):
+    """alpha serves beta's copy, which alone has the last write."""
+    cluster = make_cluster()
+    disk = fuse_backing(cluster, cluster.alpha)
+    start(cluster)
+    disk.fail("write")
+    handle = nbd.NBD()
+    handle.connect_unix(str(cluster.alpha.socket()))
+    handle.pwrite(b"acknowledged" * 1024, MIB)
+    handle.flush()
+    handle.shutdown()
+    wait_replica(cluster, cluster.alpha, "failed")
+    return cluster
+
+
+def test_an_engine_that_serves_the_peers_copy_is_not_replaced(make_cluster, fuse_backing):
+    cluster = leave_out_alphas_disk(make_cluster, fuse_backing)
+    old = cluster.alpha.engine_pid()
+    for verb in (("restart-engine", "r0"), ("restart-engine", "r0", "--dry-run")):
+        refused = cluster.alpha.ctl(*verb, "--disconnect-clients", check=False)
+        assert refused.code == 1 and "mirrorctl switch r0 --to beta" in refused.err, refused
+    assert cluster.alpha.engine_pid() == old
+    cluster.alpha.ctl("switch", "r0", "--to", "beta")
+    handle = nbd.NBD()
+    handle.connect_unix(str(cluster.beta.socket()))
+    assert handle.pread(12288, MIB) == b"acknowledged" * 1024
+
+
+def test_an_engine_that_died_does_not_serve_a_replica_that_was_left_out(make_cluster, fuse_backing):
+    cluster = leave_out_alphas_disk(make_cluster, fuse_backing)
+    cluster.beta.kill_daemon()
+    cluster.alpha.kill_engine()
+    event = cluster.wait_event(cluster.alpha, "demoted")[0]
+    assert "beta continued without it" in event["cause"], event
+    assert not cluster.alpha.engine_pid()
+    cluster.beta.start()
+    cluster.beta.ctl("promote", "r0")
+    handle = nbd.NBD()
+    handle.connect_unix(str(cluster.beta.socket()))
+    assert handle.pread(12288, MIB) == b"acknowledged" * 1024
+
+
 @pytest.mark.door
 def test_a_write_error_here_leaves_the_replica_out_and_a_new_disk_comes_back(
         make_cluster, fuse_backing, make_load):

@@ -44,10 +44,11 @@ def test_clients_that_would_be_cut_off_are_counted_first(cluster, make_load):
     load = make_load([cluster.alpha.socket()], follow=True).start()
     load.wait_progress(20)
     old = cluster.alpha.engine_pid()
-    for options in ([], ["--dry-run"]):
-        refused = cluster.alpha.ctl("restart-engine", "r0", *options, check=False)
-        assert refused.code == 1
-        assert "1 client connection would be disconnected" in refused.err
+    for verb in (("restart-engine", "r0"), ("resize", "r0", "+1MiB")):
+        for options in ([], ["--dry-run"]):
+            refused = cluster.alpha.ctl(*verb, *options, check=False)
+            assert refused.code == 1, (verb, options)
+            assert "1 client connection would be disconnected" in refused.err
     assert cluster.alpha.engine_pid() == old
     load.stop()
     load.assert_undisturbed()

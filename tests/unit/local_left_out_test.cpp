@@ -62,6 +62,69 @@ TEST_CASE("what the page cache of a replica that was left out holds is not read 
     CHECK(express.pair.read({0, answered.size()}) == answered);
 }
 
+TEST_CASE("nothing is acknowledged on the peer's copy alone before the failure is written down") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+    REQUIRE(pair.volume().write(pattern(4096, 1), 2 * MiB, Durability::cached));
+    pair.alpha.disk_faults.fail_writes(broken);
+    Barrier record;
+    pair.alpha.meta_faults.before_write([&] { record.wait(); });
+    std::atomic<int> acknowledged{0};
+    const auto acknowledge = [&](const Result<void>& done) {
+        CHECK(done);
+        CHECK(superblock_on(*durable_image(pair.alpha.meta)).state == ReplicaState::failed);
+        CHECK_FALSE(superblock_on(*durable_image(pair.alpha.meta)).last_active);
+        ++acknowledged;
+    };
+    std::thread first(
+        [&] { acknowledge(pair.volume().write(pattern(4096, 2), 0, Durability::cached)); });
+    REQUIRE(eventually([&] { return record.arrived() == 1; }));
+    std::thread second(
+        [&] { acknowledge(pair.volume().write(pattern(4096, 3), 2 * MiB, Durability::cached)); });
+    std::thread flush([&] { acknowledge(pair.volume().flush()); });
+    CHECK_FALSE(eventually([&] { return acknowledged != 0; }, 100ms));
+    record.open();
+    for (std::thread* each : {&first, &second, &flush}) {
+        each->join();
+    }
+    CHECK(content(pair.beta.disk, {2 * MiB, 4096}) == pattern(4096, 3));
+}
+
+TEST_CASE("an engine whose replica was left out is not replaced: another one could serve nothing") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    pair.alpha.disk_faults.fail_writes(broken);
+    SUBCASE("it failed before") {
+        REQUIRE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+    }
+    SUBCASE("it fails while everything is made durable for the next engine") {
+        pair.alpha.disk_faults.fail_writes({});
+        REQUIRE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+        pair.alpha.disk_faults.fail_flushes(broken);
+    }
+    const auto held = pair.volume().handle({{"request", "hold"}});
+    REQUIRE_FALSE(held);
+    CHECK(held.error().kind == ErrorKind::refused);
+    CHECK(superblock_on(*durable_image(pair.alpha.meta)).state == ReplicaState::failed);
+}
+
+TEST_CASE("a failure that nobody had written down is, when the role ends without a session") {
+    MirrorPair pair;
+    REQUIRE(pair.wait_in_sync());
+    REQUIRE(pair.volume().write(pattern(4096, 1), 0, Durability::cached));
+    pair.alpha.disk_faults.fail_writes(broken);
+    pair.alpha.meta_faults.fail_writes(broken);
+    REQUIRE(pair.volume().write(pattern(4096, 2), 0, Durability::cached));
+    pair.cut();
+    REQUIRE(pair.wait_alone());
+    REQUIRE(superblock_on(*durable_image(pair.alpha.meta)).state == ReplicaState::up_to_date);
+    pair.alpha.meta_faults.fail_writes({});
+    (void)pair.ask({{"request", "quiesce"}});
+    CHECK(superblock_on(*durable_image(pair.alpha.meta)).state == ReplicaState::failed);
+    CHECK_FALSE(superblock_on(*durable_image(pair.alpha.meta)).last_active);
+}
+
 TEST_CASE("a hole of a replica that was left out is none of the volume's") {
     MirrorPair pair;
     REQUIRE(pair.wait_in_sync());

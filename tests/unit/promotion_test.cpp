@@ -433,3 +433,16 @@ TEST_CASE(
     stranger.volume = random_id<VolumeId>();
     CHECK_FALSE(why_not_resume(ours, stranger));
 }
+
+TEST_CASE("no engine serves from a replica that was left out, or whose peer may be promoted") {
+    ReplicaSummary ours;
+    ours.node = "alpha";
+    ours.state = ReplicaState::up_to_date;
+    ours.last_active = true;
+    CHECK_FALSE(why_not_serve(ours, "beta"));
+    ours.last_active = false;
+    CHECK(why_not_serve(ours, "beta"));
+    ours.last_active = true;
+    ours.state = ReplicaState::failed;
+    CHECK(why_not_serve(ours, "beta"));
+}
