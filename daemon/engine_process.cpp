@@ -100,6 +100,21 @@ std::string plugin_path() {
     return from_environment("MIRRORDISK_PLUGIN", MIRROR_PLUGIN_PATH);
 }
 
+Result<void> require_engine_programs(const std::string& node) {
+    const auto missing = [&](const std::string& what, const std::string& package) {
+        return Failure(Error{ErrorKind::refused,
+                             fmt::format("{} has no engine to start: {} is missing", node, what),
+                             fmt::format("install {} on {}", package, node)});
+    };
+    if (find_program(nbdkit_program()).empty()) {
+        return missing(nbdkit_program(), "nbdkit");
+    }
+    if (::access(plugin_path().c_str(), R_OK) != 0) {
+        return missing(plugin_path(), "the package mirrordisk again");
+    }
+    return {};
+}
+
 Result<std::shared_ptr<EngineProcess>> EngineProcess::spawn(const EngineCommand& command) {
     remove_engine_files(command.paths);
     ::unlink(command.paths.error_file.c_str());

@@ -86,5 +86,7 @@ void remove_engine_files(const EnginePaths& paths) noexcept;
 /// nbdkit and the plugin, as they would be started; for `check`.
 [[nodiscard]] std::string nbdkit_program();
 [[nodiscard]] std::string plugin_path();
+/// Whether an engine could be started on this node: asked before anything ends that serves.
+[[nodiscard]] Result<void> require_engine_programs(const std::string& node);
 
 }  // namespace mirror::daemon

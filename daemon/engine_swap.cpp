@@ -150,6 +150,9 @@ Result<void> require_swap(VolumeKeeper& keeper, const SwapOptions& options) {
                                          keeper.name(), keeper.node()),
                              fmt::format("mirrorctl promote {}", keeper.name())});
     }
+    if (auto programs = require_engine_programs(keeper.node()); !programs) {
+        return programs;
+    }
     keeper.engine().forget_status();  // who is connected now counts
     const auto status = keeper.engine().status();
     if (!status) {

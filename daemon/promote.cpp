@@ -403,6 +403,10 @@ Result<Json> promote(VolumeKeeper& keeper, const PromoteOptions& options) {
     if (!verdict) {
         return Failure(verdict.error());
     }
+    // Before the token is asked for, or the active elsewhere is demoted for this.
+    if (auto programs = require_engine_programs(keeper.node()); !programs) {
+        return Failure(programs.error());
+    }
     watch.end_phase("check");
     if (options.dry_run) {
         // Before a demotion elsewhere the active of the session lives, and is to.
