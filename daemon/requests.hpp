@@ -5,15 +5,13 @@
 #pragma once
 
 #include <functional>
-#include <map>
-#include <memory>
-#include <set>
 #include <string>
 
-#include "core/control/pages.hpp"
 #include "core/nbd/export.hpp"
 #include "daemon/audience.hpp"
+#include "daemon/find_volume.hpp"
 #include "daemon/keepers.hpp"
+#include "daemon/node_answers.hpp"
 #include "daemon/peer_watch.hpp"
 #include "daemon/refusal_log.hpp"
 
@@ -29,6 +27,7 @@ class Requests {
           keepers_(keepers),
           peers_(peers),
           event_hooks_(event_hooks),
+          answers_(context, keepers, peers),
           refusals_(context.events, context.clock) {}
 
     [[nodiscard]] Result<Json> handle(const Json& request, const nbd::Client& client);
@@ -37,8 +36,10 @@ class Requests {
 
     [[nodiscard]] const Context& context() const noexcept { return context_; }
     [[nodiscard]] RefusalLog& refusals() noexcept { return refusals_; }
-    /// The keeper of that volume, or why there is none on this node.
-    [[nodiscard]] Result<VolumeKeeper*> keeper(const std::string& volume) const;
+    /// As find_volume().
+    [[nodiscard]] Result<VolumeKeeper*> keeper(const std::string& volume) const {
+        return find_volume(context_, keepers_, volume);
+    }
 
   private:
     [[nodiscard]] Result<Json> dispatch(const std::string& name, const Json& request,
@@ -47,22 +48,14 @@ class Requests {
                                         const nbd::Client& client);
     [[nodiscard]] Result<Json> ask_volume(const Rule& rule, const Json& request,
                                           const nbd::Client& client);
-    [[nodiscard]] Result<void> require_node(const std::string& claimed,
-                                            const nbd::Client& client) const;
     [[nodiscard]] Result<Json> reload(const Json& request) const;
-    [[nodiscard]] Json version() const;
     [[nodiscard]] Result<Json> test_event_hooks(const Json& request) const;
-    [[nodiscard]] Result<Json> status(const Json& request) const;
-    [[nodiscard]] Json nodes_seen(const std::set<std::string>& names, const Json& volumes) const;
-    [[nodiscard]] Json unsupervised_engines() const;
-    [[nodiscard]] Result<Json> peer_status(const Json& request, const nbd::Client& client) const;
-    void add_to_peer_status(const std::string& name, bool is_now, Json& answer,
-                            control::Page& page) const;
 
     const Context& context_;
     Keepers& keepers_;
     PeerWatch& peers_;
     EventHooks* const event_hooks_;  ///< null: events are handed to nobody
+    const NodeAnswers answers_;
     RefusalLog refusals_;
     std::function<Result<Json>(const Json&)> reload_;
 };

@@ -11,7 +11,7 @@
 
 #include "core/base/periodic.hpp"
 #include "core/nbd/server.hpp"
-#include "daemon/requests.hpp"
+#include "daemon/keepers.hpp"
 #include "daemon/service.hpp"
 
 namespace mirror::daemon {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/requests.hpp"
+#include "daemon/keepers.hpp"
 #include "daemon/running_engines.hpp"
 
 namespace mirror::daemon {

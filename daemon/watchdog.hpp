@@ -11,7 +11,7 @@
 #include <optional>
 
 #include "core/base/periodic.hpp"
-#include "daemon/requests.hpp"
+#include "daemon/keepers.hpp"
 
 namespace mirror::daemon {
 

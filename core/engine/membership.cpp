@@ -75,8 +75,7 @@ Result<Membership::Parties> Membership::parties_of_write(ByteRange range) {
     // Who takes part is looked at after both waits, and the range's changed bits are set under the
     // same lock: what happens later finds them, or the write's intent (suspect_intents).
     wait_for_first_attempt(lock);
-    while (!shut_down_ &&
-           ((!session_ && stops_without_peer()) || is_failure_being_recorded())) {
+    while (!shut_down_ && ((!session_ && stops_without_peer()) || is_failure_being_recorded())) {
         changed_.wait(lock);
     }
     if (shut_down_) {

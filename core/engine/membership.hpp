@@ -90,16 +90,16 @@ class Membership {
 
     /// The local disk failed while the peer has the write: the peer takes, durably, a generation of
     /// which it alone has everything; then the local replica takes no part any more. While the peer
-    /// is asked nothing is acknowledged on the local replica alone, whatever happens to the session;
-    /// and nothing on the peer alone before the failure is written down here, since an engine that
-    /// begins to serve from this replica again would lack it. A disk that hangs delays that for
-    /// `record_patience` at most.
+    /// is asked nothing is acknowledged on the local replica alone, whatever happens to the
+    /// session; and nothing on the peer alone before the failure is written down here, since an
+    /// engine that begins to serve from this replica again would lack it. A disk that hangs delays
+    /// that for `record_patience` at most.
     [[nodiscard]] Result<void> leave_out_local(const std::shared_ptr<Session>& session,
                                                const Error& error,
                                                FailedPart fault = FailedPart::backing)
         EXCLUDES(mutex_);
-    /// The same with the session of now. Fails, with `error`, when the peer can't go on alone. Where
-    /// that is decided already it does not wait for the record, which may be what asks.
+    /// The same with the session of now. Fails, with `error`, when the peer can't go on alone.
+    /// Where that is decided already it does not wait for the record, which may be what asks.
     [[nodiscard]] Result<void> leave_out_local(const Error& error,
                                                FailedPart fault = FailedPart::backing)
         EXCLUDES(mutex_);

@@ -93,10 +93,10 @@ Result<std::unique_ptr<Volume>> Volume::open(const Options& options) {
                   fmt::format("mirrorctl promote {}", options.volume)});
     }
     if (const auto why = why_not_serve(summarize(block, 0, 0), (*volume)->peer_of(options.node))) {
-        return Failure(Error{ErrorKind::refused,
-                             fmt::format("volume {} can't be served by {}: {}", options.volume,
-                                         options.node, *why),
-                             fmt::format("mirrorctl status {}", options.volume)});
+        return Failure(Error{
+            ErrorKind::refused,
+            fmt::format("volume {} can't be served by {}: {}", options.volume, options.node, *why),
+            fmt::format("mirrorctl status {}", options.volume)});
     }
     if (auto fits = (*file)->use_first(block.size); !fits) {
         return Failure(fits.error().within(fmt::format("volume {}", options.volume)));

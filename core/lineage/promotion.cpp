@@ -397,8 +397,7 @@ std::optional<std::string> why_not_serve(const ReplicaSummary& ours, const std::
     return std::nullopt;
 }
 
-Error no_other_engine(const std::string& volume, const std::string& node,
-                      const std::string& peer) {
+Error no_other_engine(const std::string& volume, const std::string& node, const std::string& peer) {
     return {ErrorKind::refused,
             fmt::format("the replica of {} on {} failed: another engine there could not serve it, "
                         "and the one that runs serves the copy of {}",
