@@ -105,7 +105,9 @@ class Arena:
             node = self.cluster.active()
             if node is None and self._last_active.is_running():
                 # It was away and can't ask its peer; only a person knows that nobody took over.
-                self._last_active.ctl("promote", "r0", check=False)
+                heir = self._heir()
+                if heir.is_running():
+                    heir.ctl("promote", "r0", check=False)
             return node
         node = self.wait(serves, "a node to be active")
         self._last_active = node
@@ -274,11 +276,13 @@ class Arena:
         def serves():
             if self.cluster.active():
                 return True
-            heir = self._last_active
-            if heir.status()["replica"]["state"] == "failed":
-                heir = self.cluster.other(heir)
-            return self.ask(heir, "promote", "r0").code == 0
+            return self.ask(self._heir(), "promote", "r0").code == 0
         self.wait(serves, "a node to serve again", HEAL_SECONDS)
+
+    def _heir(self):
+        """Who is to serve where nobody does: the last active, but for a replica that was left out."""
+        last = self._last_active
+        return self.cluster.other(last) if last.status()["replica"]["state"] == "failed" else last
 
     def leave_failed_disk(self, active):
         """The active's replica was left out: the node with the good copy takes over."""
