@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/log.hpp"
 #include "core/meta/backing_record.hpp"
 #include "core/meta/transitions.hpp"
 #include "core/nbd/framed_export.hpp"
@@ -43,6 +44,10 @@ Failure disk_is_busy() {
         fmt::format("its disk has not completed requests of an earlier session for more than {}",
                     format_duration(drain_patience)),
         "check the disk there: it hangs"});
+}
+
+Failure session_has_ended() {
+    return fail(ErrorKind::unreachable, "all connections of the session have ended");
 }
 
 Failure was_promoted() {
@@ -195,6 +200,7 @@ Result<void> Replica::begin_session(const SessionStart& start) {
     }
     activity_->note_request();
     session_ = SessionView{start.id, start.source, start.resync};
+    has_had_members_ = false;
     return {};
 }
 
@@ -342,7 +348,11 @@ Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& 
     if (auto current = require_session(session); !current) {
         return current;
     }
-    if (!lineage.contains(meta_->superblock().lineage.current())) {
+    if (has_lost_all_members()) {
+        return session_has_ended();
+    }
+    const Lineage before = meta_->superblock().lineage;
+    if (!lineage.contains(before.current())) {
         return fail(ErrorKind::protocol, "the new generation does not descend from ours");
     }
     // No other session begins meanwhile; a promotion here may, and is looked for below.
@@ -360,7 +370,29 @@ Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& 
         }
     });
     lock.lock();
+    if (recorded && !promoted && !confirmed && has_lost_all_members()) {
+        // The disk took its time. Nobody was told that it was taken, so nobody acts on it; an
+        // active that comes back may have gone on without it, and the histories would part for
+        // nothing.
+        lock.unlock();
+        withdraw(lineage, before);
+        lock.lock();
+        return session_has_ended();
+    }
     return recorded && promoted ? Result<void>(was_promoted()) : recorded;
+}
+
+/// Where it can't be written down, or the power fails first, it stays: then the active finds that
+/// it is behind.
+void Replica::withdraw(const Lineage& taken, const Lineage& before) {
+    auto done = meta_->update([&](Superblock& block) {
+        if (block.role == Role::standby && block.lineage == taken) {
+            block.lineage = before;
+        }
+    });
+    if (!done) {
+        log(LogLevel::warning, "{}", done.error().message);
+    }
 }
 
 Result<std::unique_ptr<nbd::Export>> Replica::open_export(const std::string& suffix,
@@ -404,6 +436,7 @@ Result<std::unique_ptr<nbd::Export>> Replica::open_plain_export(const std::strin
         return Failure(current.error());
     }
     members_.push_front(Member{std::move(shutdown), activity_->open_lane()});
+    has_had_members_ = true;
     auto member = std::make_unique<SessionMember>(*this, members_.begin());
     return digests ? make_digest_export(std::move(member), *session)
                    : make_data_export(std::move(member));

@@ -120,6 +120,12 @@ class Replica {
     /// last requests have not got on for so long.
     /// The newest sign that the members' requests get on.
     [[nodiscard]] SteadyTime::rep members_progress() const REQUIRES(mutex_);
+    /// Its active is gone, or has given it up.
+    [[nodiscard]] bool has_lost_all_members() const REQUIRES(mutex_) {
+        return has_had_members_ && members_.empty();
+    }
+    /// Back from a generation that the active was never told we had taken.
+    void withdraw(const Lineage& taken, const Lineage& before);
     [[nodiscard]] bool drain_members(MutexLock& lock,
                                      std::optional<std::chrono::milliseconds> patience = {})
         REQUIRES(mutex_);
@@ -143,6 +149,7 @@ class Replica {
     bool changing_session_ GUARDED_BY(mutex_) = false;
     std::optional<SessionView> session_ GUARDED_BY(mutex_);
     std::list<Member> members_ GUARDED_BY(mutex_);
+    bool has_had_members_ GUARDED_BY(mutex_) = false;  ///< this session: none left, and it is over
     CondVar members_changed_;
     std::function<void(const Error&)> disk_error_ GUARDED_BY(mutex_);
     std::function<void(const Error&)> garbled_ GUARDED_BY(mutex_);

@@ -116,10 +116,14 @@ TEST_CASE("what an engine did before it was given up is no part of what a promot
 }
 
 TEST_CASE("a promotion whose engine never served is taken back as a whole") {
+    const EngineProgram engine("/bin/false");
     TwoNodes nodes;
     nodes.start();
     nodes.beta.on_question([](const Json&, const nbd::Client&) { return lost(); });
-    CHECK_FALSE(promote(nodes.alpha.r0(), {.force = true}));
+    const auto done = promote(nodes.alpha.r0(), {.force = true});
+    REQUIRE_FALSE(done);
+    CHECK_MESSAGE(done.error().message.find("did not start") != std::string::npos,
+                  done.error().text());
     const Superblock after = nodes.alpha.superblock();
     CHECK(after.role == Role::standby);
     CHECK(after.lineage == nodes.alphas.lineage);
@@ -146,6 +150,7 @@ TEST_CASE("a switch goes on where the answer to its demotion is lost, and it was
         return std::nullopt;
     });
     // No engine starts on alpha, so the volume is given back.
+    const EngineProgram engine("/bin/false");
     const auto done = switch_roles(nodes.alpha.r0(), {.to = "alpha"});
     REQUIRE_FALSE(done);
     CHECK_MESSAGE(done.error().message.find("active on beta again") != std::string::npos,

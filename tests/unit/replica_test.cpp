@@ -345,6 +345,35 @@ TEST_CASE("a generation is adopted only from the session and only if it descends
     CHECK(standby.superblock().lineage == descendant);
 }
 
+TEST_CASE(
+    "a generation that is taken after all connections of its session have ended is withdrawn") {
+    Standby standby;
+    const SessionId session = standby.begin(false);
+    auto link = standby.open_data(session);
+    const Lineage ours = standby.superblock().lineage;
+    Lineage offered = ours;
+    offered.begin(random_id<GenerationId>(), {}, "alpha", GenerationReason::local_disk_failed);
+    const auto leave = [&] {
+        link.reset();
+        CHECK(eventually([&] { return standby.replica().session()->connections == 0; }));
+    };
+    SUBCASE("they had ended before it was asked for") {
+        leave();
+    }
+    SUBCASE("they end while the disk takes its time") {
+        standby.machine.meta_faults.before_flush([&] {
+            if (link) {
+                leave();
+            }
+        });
+    }
+    const auto taken = standby.replica().adopt_generation(session, offered, false);
+    standby.machine.meta_faults.before_flush({});
+    REQUIRE_FALSE(taken);
+    CHECK(taken.error().kind == ErrorKind::unreachable);
+    CHECK(standby.superblock().lineage == ours);
+}
+
 TEST_CASE("the digests are those of the data, zero blocks and the short last one included") {
     Standby standby;
     REQUIRE(standby.machine.disk.open()->write(pattern(300 * KiB, 6), 100 * KiB));

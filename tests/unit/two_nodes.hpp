@@ -30,15 +30,20 @@ namespace mirror::test {
 
 using daemon::Json;
 
-/// In its place from the scope's beginning to its end: what is started as an engine.
+/// In its place from the scope's beginning to its end: what is started as an engine. A plugin is
+/// there, as on a node where mirrordisk is installed.
 class EngineProgram {
   public:
     explicit EngineProgram(const std::string& path) {
         ::setenv("MIRRORDISK_NBDKIT", path.c_str(), 1);
+        ::setenv("MIRRORDISK_PLUGIN", path.c_str(), 1);
     }
     EngineProgram(const EngineProgram&) = delete;
     EngineProgram& operator=(const EngineProgram&) = delete;
-    ~EngineProgram() { ::unsetenv("MIRRORDISK_NBDKIT"); }
+    ~EngineProgram() {
+        ::unsetenv("MIRRORDISK_NBDKIT");
+        ::unsetenv("MIRRORDISK_PLUGIN");
+    }
 };
 
 class Node final : public nbd::ExportProvider {

@@ -110,6 +110,7 @@ class FakeEngine {
   public:
     explicit FakeEngine(const EnginePaths& paths) {
         ::setenv("MIRRORDISK_NBDKIT", "/bin/false", 1);
+        ::setenv("MIRRORDISK_PLUGIN", "/bin/false", 1);
         const auto pid =
             spawn({{"sh", "-c", "kill -STOP $$", "engine", paths.socket, "node=alpha", "end"},
                    current_environment()});
@@ -127,6 +128,7 @@ class FakeEngine {
     ~FakeEngine() {
         kill();
         ::unsetenv("MIRRORDISK_NBDKIT");
+        ::unsetenv("MIRRORDISK_PLUGIN");
     }
     void kill() {
         if (pid_ > 0) {
