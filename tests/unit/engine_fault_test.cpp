@@ -8,6 +8,7 @@
 
 #include "core/base/json.hpp"
 #include "core/lineage/handshake.hpp"
+#include "core/nbd/link.hpp"
 #include "mirror_pair.hpp"
 #include "no_threads.hpp"
 
@@ -18,6 +19,19 @@ namespace {
 
 const Error full{ErrorKind::no_space, "the disk is full", {}, 28};
 const Error broken{ErrorKind::io, "the disk is broken", {}, 5};
+
+/// A connection more of the session that there is.
+std::unique_ptr<nbd::Link> open_digests(MirrorPair& pair) {
+    const auto session = pair.replica().session();
+    REQUIRE(session);
+    nbd::Address address;
+    address.tcp = {"127.0.0.1", pair.server().port()};
+    auto link = nbd::Link::connect(
+        address, "r0/digest@" + to_string(session->id),
+        {.connect_timeout = 20s, .deadline = 60s, .heartbeat = false, .peer_name = "beta"});
+    REQUIRE_MESSAGE(link, link.error().text());
+    return std::move(*link);
+}
 
 }  // namespace
 
@@ -255,6 +269,8 @@ TEST_CASE("a peer may be promoted without asking only when the failed side has w
 TEST_CASE("a peer that takes what it was offered after the next handshake is no split brain") {
     MirrorPair pair({.peer_timeout = 300ms});
     REQUIRE(pair.wait_in_sync());
+    // As where a network drops what tells the standby that the session's connections have ended.
+    const auto lingering = open_digests(pair);
     Barrier late;
     std::atomic<bool> taken{false};
     std::atomic<bool> may_meet{false};
