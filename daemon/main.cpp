@@ -106,9 +106,6 @@ Result<void> listen(nbd::Server& server, const Context& context, const Options& 
         }
         endpoint = std::move(*given);
     }
-    if (auto bound = listen_for_people(server, context); !bound) {
-        return bound;
-    }
     const auto listening =
         nbd::look_up(endpoint.host).and_then([&](const std::vector<std::string>& numbers) {
             return server.listen_on(numbers, endpoint.port);
@@ -116,6 +113,10 @@ Result<void> listen(nbd::Server& server, const Context& context, const Options& 
     if (!listening) {
         return Failure(listening.error().within(
             fmt::format("the address {} of {}", endpoint.text(), context.node.name)));
+    }
+    // After the peers: whoever is answered here may ask the other node at once, which asks back.
+    if (auto bound = listen_for_people(server, context); !bound) {
+        return bound;
     }
     tell_listening(context, endpoint, *listening);
     return {};

@@ -97,7 +97,7 @@ def test_an_engine_writes_in_its_folders_alone(cluster, tmp_path):
     inside.unlink()
     kept.rename(inside)
     assert list(outside.iterdir()) == []
-    assert "can't be saved" in cluster.alpha.log_tail(1000)
+    cluster.wait(lambda: "can't be saved" in cluster.alpha.log_tail(1000), "the log to say so")
     cluster.alpha.ctl("verify", "r0", "--wait", "--rate", "0")
     cluster.alpha.ctl("demote", "r0")
     cluster.assert_replicas_equal()
@@ -192,7 +192,9 @@ def test_members_of_io_group_take_so_many_places_and_leave_root_its_own(make_clu
                            str(cluster.alpha.socket_at("nbdkit"))],
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
         assert crowd.stdout.readline() == "16\n"
-        assert cluster.alpha.log_tail(1000).count("no more are accepted") == 1
+        # Here and below: the log is written by a thread of its own.
+        cluster.wait(lambda: cluster.alpha.log_tail(1000).count("no more are accepted") == 1,
+                     "the log to say it once")
         handle = nbd.NBD()
         handle.connect_unix(str(cluster.alpha.socket_at("nbdkit")))
         handle.pwrite(b"root's", 0)
@@ -210,7 +212,8 @@ def test_a_group_that_is_not_there_is_named_and_keeps_the_socket_its_owners(make
     cluster = make_cluster({"r0": {"io_group": "mirrordisk-nobody-has-this"}}).start_active()
     for door in environment.DOORS:
         assert mode_of(cluster.alpha.socket_at(door)) == 0o600, door
-    assert "there is no group mirrordisk-nobody-has-this" in cluster.alpha.log_tail(1000)
+    cluster.wait(lambda: "there is no group mirrordisk-nobody-has-this"
+                 in cluster.alpha.log_tail(1000), "the log to name the group")
     checked = cluster.alpha.ctl("check", check=False)
     assert checked.code == 1 and "groupadd" in checked.out + checked.err, str(checked)
     cluster.alpha.ctl("demote", "r0")

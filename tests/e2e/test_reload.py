@@ -100,7 +100,8 @@ def test_a_file_with_mistakes_is_refused_as_a_whole(cluster):
     processes.send(alpha.daemon.pid, signal.SIGHUP)
     refused = cluster.wait_event(alpha, "reload-refused")[0]
     assert "2 more mistakes" in refused["remedy"]
-    assert "did you mean size?" in alpha.log_tail()
+    # The log is written by a thread of its own.
+    cluster.wait(lambda: "did you mean size?" in alpha.log_tail(), "the log to name the mistake")
     assert names_in_force(alpha) == ["r0"]
     cluster.write_config(good)
     assert_never_broke(cluster, alpha)
