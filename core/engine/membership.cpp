@@ -285,15 +285,16 @@ Result<void> Membership::ask_to_go_on_alone(const std::shared_ptr<Session>& sess
 }
 
 void Membership::have_failure_recorded(const Error& error) {
-    if (error.kind != ErrorKind::timed_out) {
+    const bool hangs = error.kind == ErrorKind::timed_out;
+    if (!hangs) {
         record_local_failure();
     }
     if (local_out_told_) {
-        local_out_told_();
+        local_out_told_(!hangs);
     }
     const SteadyTime deadline = std::chrono::steady_clock::now() + record_patience;
     MutexLock lock(mutex_);
-    while (error.kind == ErrorKind::timed_out && !failure_recorded_ && !shut_down_ &&
+    while (hangs && !failure_recorded_ && !shut_down_ &&
            changed_.wait_until(lock, deadline) != std::cv_status::timeout) {
     }
 }

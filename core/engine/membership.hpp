@@ -140,8 +140,11 @@ class Membership {
 
     /// Likewise, when a session has got in sync.
     void on_in_sync(std::function<void()> callback) { in_sync_ = std::move(callback); }
-    /// Likewise, when the local replica was left out: there is something for the housekeeper.
-    void on_local_out(std::function<void()> callback) { local_out_told_ = std::move(callback); }
+    /// Likewise, when the local replica was left out: the peer is to be told, and where that is not
+    /// `recorded` yet, it is to be.
+    void on_local_out(std::function<void(bool recorded)> callback) {
+        local_out_told_ = std::move(callback);
+    }
 
     /// Waiting writes fail, record_alone() fails from now on.
     void shut_down() EXCLUDES(mutex_);
@@ -188,7 +191,7 @@ class Membership {
     const Clock& clock_;
     std::function<void()> session_over_;
     std::function<void()> in_sync_;
-    std::function<void()> local_out_told_;
+    std::function<void(bool)> local_out_told_;
     std::atomic<bool> stops_;  ///< changed under the mutex, for those who wait
 
     mutable Mutex mutex_;

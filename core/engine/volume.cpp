@@ -184,7 +184,12 @@ Result<void> Volume::start() {
         return recorded;
     }
     membership_.on_in_sync([this] { verify_.hint(); });
-    membership_.on_local_out([this] { record_failure_soon(); });
+    membership_.on_local_out([this](bool is_recorded) {
+        if (!is_recorded) {
+            record_failure_soon();
+        }
+        wake_housekeeper();
+    });
     if (patience_) {
         patience_->set_judge([this](const Error& silence) {
             return membership_.leave_out_local(silence).has_value();
@@ -207,7 +212,6 @@ void Volume::record_failure_soon() {
     if (!started) {
         log(LogLevel::warning, "volume {}: {}", name(), started.error().text());
     }
-    wake_housekeeper();
 }
 
 void Volume::report_damage() {

@@ -47,8 +47,13 @@ Result<Json> Volume::hold(const Json& request) {
 }
 
 Result<void> Volume::settle_for_replacement(SteadyTime until) {
-    if (!membership_.uses_local()) {
-        return Failure(no_other_engine(name(), node_, settings_.peer_of(node_)));
+    const auto require_local = [&]() -> Result<void> {
+        return membership_.uses_local()
+                   ? Result<void>{}
+                   : Failure(no_other_engine(name(), node_, settings_.peer_of(node_)));
+    };
+    if (auto local = require_local(); !local) {
+        return local;
     }
     if (!gate_.hold(until)) {
         return Failure(
@@ -63,9 +68,7 @@ Result<void> Volume::settle_for_replacement(SteadyTime until) {
     // The session is over and the gate is held: nobody enters until let_go(), which may come any
     // time. Then the caller's kill finds an engine in use, as a death would.
     auto settled = checkpoint();
-    return membership_.uses_local()
-               ? settled
-               : Failure(no_other_engine(name(), node_, settings_.peer_of(node_)));
+    return require_local().and_then([&] { return settled; });
 }
 
 void Volume::let_go() {

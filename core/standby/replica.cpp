@@ -348,7 +348,7 @@ Result<void> Replica::adopt_generation(const SessionId& session, const Lineage& 
     if (auto current = require_session(session); !current) {
         return current;
     }
-    if (has_lost_all_members()) {
+    if (!confirmed && has_lost_all_members()) {
         return session_has_ended();
     }
     const Lineage before = meta_->superblock().lineage;

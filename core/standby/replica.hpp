@@ -116,8 +116,6 @@ class Replica {
     [[nodiscard]] Result<std::unique_ptr<nbd::Export>> open_plain_export(
         const std::string& suffix, std::function<void()> shutdown);
     [[nodiscard]] Result<void> require_session(const SessionId& session) const REQUIRES(mutex_);
-    /// Shuts every connection and waits until they are gone; if `patience` is given, until their
-    /// last requests have not got on for so long.
     /// The newest sign that the members' requests get on.
     [[nodiscard]] SteadyTime::rep members_progress() const REQUIRES(mutex_);
     /// Its active is gone, or has given it up.
@@ -126,6 +124,8 @@ class Replica {
     }
     /// Back from a generation that the active was never told we had taken.
     void withdraw(const Lineage& taken, const Lineage& before);
+    /// Shuts every connection and waits until they are gone; if `patience` is given, until their
+    /// last requests have not got on for so long.
     [[nodiscard]] bool drain_members(MutexLock& lock,
                                      std::optional<std::chrono::milliseconds> patience = {})
         REQUIRES(mutex_);

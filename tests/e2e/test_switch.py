@@ -78,3 +78,18 @@ def test_a_dry_run_changes_nothing(cluster):
         assert outcome.out.strip(), str(outcome)
         assert cluster.active() is cluster.alpha
         assert cluster.alpha.state() == "in-sync"
+
+
+def test_a_switch_to_a_node_without_an_engine_is_refused_before_anything_is_demoted(cluster,
+                                                                                   make_load):
+    cluster.beta.stop()
+    cluster.beta.extra_environment |= {"MIRRORDISK_PLUGIN": "/nonexistent/mirror-plugin.so"}
+    cluster.beta.start()
+    cluster.wait_in_sync(cluster.alpha)
+    load = make_load([cluster.alpha.socket()]).start()
+    refused = cluster.alpha.ctl("switch", "r0", "--to", "beta", "--disconnect-clients", check=False)
+    assert refused.code == 1 and "install the package mirrordisk again on beta" in refused.err
+    load.wait_progress()
+    load.stop()
+    load.assert_undisturbed()
+    assert not cluster.alpha.events("demoted")
