@@ -139,7 +139,13 @@ class Cluster:
         its peer says so; a person decides that where the peer is away, or knows nothing."""
         node.start()
         if not (peer_knows and self.other(node).is_running()):
-            node.ctl("promote", volume)
+            def promoted():
+                # mirrord itself asks the peer first, and is asked to be waited for meanwhile.
+                outcome = node.ctl("promote", volume, check=False)
+                if outcome.code != 0 and "another operation" not in outcome.err:
+                    raise RuntimeError(str(outcome))
+                return outcome.code == 0
+            self.wait(promoted, f"{volume} to be promoted on {node.name}")
 
         def serves():
             status = node.status(volume)
